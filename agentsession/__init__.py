@@ -1,0 +1,62 @@
+"""A decorator DSL that turns a Peewee model into a persistent LLM agent session."""
+
+from agentsession.actions import build_context, instruction_message, user_message, warm_up
+from agentsession.actions.mixins import AgentActions, SessionActions
+from agentsession.context import Context, Message, Result, Turn, TurnError, Usage
+from agentsession.dsl.agent import agent
+from agentsession.dsl.code_interface import code_interface
+from agentsession.dsl.session import agent_session
+from agentsession.errors import (
+    AgentSessionError,
+    ContextUnreadable,
+    DslError,
+    InputInvalid,
+    LeaseLost,
+    ManagedField,
+    NoResult,
+    NothingToResume,
+    OutputInvalid,
+    Problem,
+    ProviderError,
+    ProviderFailed,
+    SessionBusy,
+    SessionNotFound,
+    TransactionOpen,
+    TurnFailed,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AgentActions",
+    "AgentSessionError",
+    "Context",
+    "ContextUnreadable",
+    "DslError",
+    "InputInvalid",
+    "LeaseLost",
+    "ManagedField",
+    "Message",
+    "NoResult",
+    "NothingToResume",
+    "OutputInvalid",
+    "Problem",
+    "ProviderError",
+    "ProviderFailed",
+    "Result",
+    "SessionActions",
+    "SessionBusy",
+    "SessionNotFound",
+    "TransactionOpen",
+    "Turn",
+    "TurnError",
+    "TurnFailed",
+    "Usage",
+    "agent",
+    "agent_session",
+    "build_context",
+    "code_interface",
+    "instruction_message",
+    "user_message",
+    "warm_up",
+]

@@ -1,0 +1,59 @@
+"""From the arguments of an action to the plan of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+from agentsession import info
+from agentsession.errors import InputInvalid
+from agentsession.options import AgentOptions, Client
+from agentsession.turn.opening import Content, Plan, accept_args
+
+ClientChoice: TypeAlias = "str | tuple[str, Mapping[str, Any]] | None"
+Options: TypeAlias = "Mapping[str, Any] | None"
+
+
+def plan_turn(
+    model: type[Any],
+    content: Content,
+    instruction_args: Any,
+    client: ClientChoice,
+    client_options: Options,
+    run: bool,
+) -> tuple[Plan, Options]:
+    """The plan, and the client's options, which are kept out of it because they are never stored."""
+    agent = info.agent_options(model)
+    session = info.session_options(model) if info.is_session(model) else None
+    chosen = _client(agent, client)
+    plan = Plan(
+        agent=agent,
+        turn_id=uuid4().hex,
+        claim_id=uuid4().hex,
+        lease=session.lease if session else 0.0,
+        pin_instruction=session.pin_instruction if session else False,
+        content=content,
+        instruction_args=None if instruction_args is None else _as_map(agent, instruction_args),
+        client=chosen.id if chosen else None,
+        run=run,
+    )
+    return plan, {**(chosen.options if chosen else {}), **(client_options or {})}
+
+
+def _client(agent: AgentOptions, given: ClientChoice) -> Client | None:
+    if given is None:
+        return None
+    try:
+        return Client.parse(given)
+    except ValueError as error:
+        raise InputInvalid(
+            str(error),
+            where=f"{agent.place} client",
+            why="the id says which provider and which model to ask",
+            fix='pass client="anthropic:claude-sonnet-4-20250514"',
+        ) from None
+
+
+def _as_map(agent: AgentOptions, args: Any) -> dict[str, Any]:
+    return dict(args) if isinstance(args, Mapping) else accept_args(agent, args)

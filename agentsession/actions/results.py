@@ -1,0 +1,95 @@
+"""The latest turn and its result, as a record carries them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peewee
+
+from agentsession import info
+from agentsession.context import Context, Message, ReplyFacts, Result, Turn
+from agentsession.errors import NoResult
+from agentsession.store import format
+from agentsession.store.document import DocumentSession
+from agentsession.turn.effects import Outcome
+from agentsession.turn.view import hidden_turns
+
+OUTCOME = "_agentsession_outcome"
+
+
+def remember(record: Any, turn: Turn, result: Result[Any] | None) -> None:
+    """Note on the record which turn the action ran."""
+    record.__dict__[OUTCOME] = Outcome(turn, result)
+
+
+def last_turn(record: peewee.Model) -> Turn:
+    """The turn that the action ran which returned this record; on a record that was selected, its latest
+    turn. Costs no query. Raises `NoResult` where there is none."""
+    outcome = record.__dict__.get(OUTCOME)
+    turn = outcome.turn if outcome is not None else context_of(record).turn
+    if turn is None:
+        raise _none(record, "the session has no turn yet")
+    return turn
+
+
+def last_result(record: peewee.Model) -> Result[Any]:
+    """The result of the turn that the action ran which returned this record; on a record that was selected,
+    of its latest completed turn. Costs no query. Raises `NoResult` where there is none."""
+    outcome = record.__dict__.get(OUTCOME)
+    if outcome is None:
+        result = latest_result(type(record), context_of(record))
+        found = "the session has no completed turn yet"
+    else:
+        result = outcome.result
+        found = f"the turn of this call is {outcome.turn.status}, not completed"
+    if result is None:
+        raise _none(record, found)
+    return result
+
+
+def context_of(record: Any) -> Context:
+    """The context in the record's own attribute; read once if the record was selected without it."""
+    model, options = type(record), info.session_options(type(record))
+    if options.context_attribute not in record.__data__:
+        session = DocumentSession(model, options, record._pk)
+        loaded = session.load()
+        record.__data__[options.context_attribute] = session.map or None
+        return loaded.context
+    where = f"{info.place(model)} {record._pk} {options.context_attribute}"
+    return format.convert(format.as_map(record.__data__[options.context_attribute], where), Context, where)
+
+
+def latest_result(model: type[peewee.Model], context: Context) -> Result[Any] | None:
+    """The result of the latest completed turn, read from the messages."""
+    hidden = hidden_turns(context.messages)
+    running = context.turn.id if context.turn is not None and context.turn.is_open else None
+    for message in reversed(context.messages):
+        if message.role != "assistant" or message.turn in hidden or message.turn == running:
+            continue
+        if message.metadata.get("status") is None:
+            return _result(model, message)
+    return None
+
+
+def _result(model: type[peewee.Model], message: Message) -> Result[Any]:
+    where = f"{info.place(model)} {message.id} metadata"
+    facts = format.convert(message.metadata, ReplyFacts, where)
+    return Result(
+        text=message.text,
+        thinking=message.thinking,
+        usage=facts.usage,
+        cost=facts.cost,
+        model=facts.model,
+        finish_reason=facts.finish_reason,
+        duration=facts.duration,
+        schema=info.agent_options(model).output,
+    )
+
+
+def _none(record: peewee.Model, found: str) -> NoResult:
+    return NoResult(
+        found,
+        where=info.place(type(record)),
+        why="an absent result is an error, never a silent None",
+        fix="read `last_turn.status` first, or run a turn with start_session or continue_session",
+    )

@@ -1,0 +1,191 @@
+"""The frozen values that a user sees: the conversation, its messages and turns, and a turn's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic
+
+import msgspec
+
+from agentsession.errors import OutputInvalid
+from agentsession.json_values import JsonMap
+from agentsession.schema import OutputSchema, Schema, SchemaMismatch
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Out = TypeVar("Out", default=Any)
+else:
+    from typing import TypeVar
+
+    Out = TypeVar("Out")
+
+LAYOUT = "document"
+VERSION = 1
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens that a turn was billed for; what the provider does not tell is 0."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(mine + theirs for mine, theirs in zip(self._values(), other._values(), strict=True)))
+
+    def _values(self) -> tuple[int, ...]:
+        return tuple(getattr(self, name) for name in self.__struct_fields__)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One entry of the conversation.
+
+    `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "thinking", …}`), or a
+    dict for structured input. `turn` is the turn's id, `id` is `turn:position`. The user message's
+    `metadata` tells of its turn (`input_hash`, and `status` and `error` once it has failed or was
+    interrupted), the reply's `metadata` holds `model`, `usage`, `cost`, `finish_reason`, `duration`.
+    """
+
+    id: str
+    turn: str
+    role: str
+    content: str | list[JsonMap] | JsonMap
+    metadata: JsonMap = {}
+
+    @property
+    def text(self) -> str:
+        """The words of the message: its text, its text parts, or a structured input's JSON."""
+        if isinstance(self.content, str):
+            return self.content
+        if isinstance(self.content, list):
+            return _joined(self.content, "text")
+        return msgspec.json.encode(self.content).decode()
+
+    @property
+    def thinking(self) -> str:
+        return _joined(self.content, "thinking") if isinstance(self.content, list) else ""
+
+    def parse(self, schema: type[Out]) -> Out:
+        """The content as a typed value of `schema`: a stored input, or a structured reply.
+
+        Raises `OutputInvalid` where it does not fit (an old message under a new schema, say); the
+        message stays readable as `content` and `text`.
+        """
+        try:
+            if isinstance(self.content, dict):
+                value: Out = Schema(schema).load(self.content)
+            else:
+                value = OutputSchema(schema).parse(self.text)
+        except SchemaMismatch as error:
+            raise output_invalid(self.text, schema, error) from error
+        return value
+
+
+class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a reply's `metadata` tells about the call, its repeated attempts included."""
+
+    model: str = ""
+    usage: Usage = Usage()
+    cost: float | None = None
+    finish_reason: str = ""
+    duration: float = 0.0
+
+
+def _joined(parts: list[JsonMap], kind: str) -> str:
+    return "".join(str(part.get("text") or "") for part in parts if part.get("type") == kind)
+
+
+class TurnError(msgspec.Struct, frozen=True):
+    """Why a turn failed: the type's name and the message of the error, without keys."""
+
+    type: str
+    message: str
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One user input up to its final reply.
+
+    `status` is one of `pending`, `running`, `completed`, `failed`, `interrupted`. `since` and `until`
+    are seconds since 1970 on the database's clock: when the claim was taken, and when its lease ends.
+    `claim` is there while the turn is held. `partial` is the text received so far of a running reply.
+    """
+
+    id: str
+    status: str
+    error: TurnError | None = None
+    usage: Usage = Usage()
+    partial: str = ""
+    client: str | None = None
+    claim: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in ("pending", "running", "awaiting_approval")
+
+    def is_held(self, now: float) -> bool:
+        """Does a holder live? The lease decides, not the status: a killed holder leaves `running`."""
+        return self.status == "running" and self.until is not None and self.until > now
+
+
+class Context(msgspec.Struct, frozen=True):
+    """The whole conversation. Has the attributes of the stored map."""
+
+    v: int = VERSION
+    revision: int | None = None
+    layout: str = LAYOUT
+    messages: tuple[Message, ...] = ()
+    metadata: JsonMap = {}
+    instruction_args: JsonMap = {}
+    turn: Turn | None = None
+
+    def opening(self, turn_id: str) -> int:
+        """Position of the user message that began this turn; -1 if there is none."""
+        for position in range(len(self.messages) - 1, -1, -1):
+            message = self.messages[position]
+            if message.turn == turn_id and message.role == "user":
+                return position
+        return -1
+
+
+@dataclass(frozen=True)
+class Result(Generic[Out]):
+    """What a completed turn brought.
+
+    `text` is the reply as it came, `output` the value of the output schema (the text itself, where
+    there is none). `cost` is in US dollars, None where the price is not known; `duration` in seconds,
+    retries included. `raw` is the provider's own response, there only right after the turn.
+    """
+
+    text: str
+    thinking: str = ""
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = None
+    model: str = ""
+    finish_reason: str = ""
+    duration: float = 0.0
+    raw: Any = field(default=None, repr=False, compare=False)
+    schema: OutputSchema = field(default_factory=OutputSchema, repr=False, compare=False)
+
+    @cached_property
+    def output(self) -> Out:
+        """The typed value, validated by today's schema; raises `OutputInvalid` where it no longer fits."""
+        try:
+            value: Out = self.schema.parse(self.text)
+        except SchemaMismatch as error:
+            raise output_invalid(self.text, self.schema.type, error) from error
+        return value
+
+
+def output_invalid(text: str, schema: Any, mismatch: SchemaMismatch) -> OutputInvalid:
+    error = OutputInvalid(
+        f"the reply does not fit {getattr(schema, '__name__', schema)}: {mismatch}",
+        fix="read `.raw` for its text; make the schema accept older replies if it was edited",
+    )
+    error.raw = text
+    return error

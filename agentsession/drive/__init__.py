@@ -1,0 +1,1 @@
+"""PERFORM: drivers run a turn machine and perform its effects."""

@@ -1,0 +1,91 @@
+"""How each effect is performed: the store's for reads and writes, the provider's for questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+import peewee
+
+from agentsession import info
+from agentsession.errors import ProviderError, TransactionOpen
+from agentsession.options import AgentOptions
+from agentsession.provider.choose import provider_for
+from agentsession.provider.protocol import Request
+from agentsession.store.connection import in_transaction
+from agentsession.store.document import DocumentSession
+from agentsession.turn.effects import Ask, Claim, Effect, Finish, Insert, Load, Prepare, Reply, Save
+
+allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
+
+
+class Asking:
+    """Performs the effects that concern the model. Writes are nobody's: a call stores nothing."""
+
+    def __init__(self, agent: AgentOptions, client_options: Mapping[str, Any] | None) -> None:
+        self.agent = agent
+        self.client_options = client_options
+
+    def __call__(self, effect: Effect) -> Any:
+        match effect:
+            case Prepare(client):
+                self.prepare(client)
+            case Ask():
+                return self.ask(effect)
+        return None
+
+    def prepare(self, client_id: str | None) -> None:
+        client = self.agent.client_for(client_id, self.client_options)
+        prepare = getattr(provider_for(self.agent, client), "prepare", None)
+        if prepare is not None:
+            prepare()
+
+    def ask(self, effect: Ask) -> Reply:
+        agent = self.agent
+        client = agent.client_for(effect.client, self.client_options)
+        request = Request(effect.view, client, agent.output, agent.output_mode, agent.timeout, agent.retries)
+        began = time.perf_counter()
+        reply = provider_for(agent, client).ask(request)
+        if not isinstance(reply, Reply):
+            raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
+        return replace(reply, duration=time.perf_counter() - began)
+
+
+class Storing(Asking):
+    """Performs the effects of a session's turn."""
+
+    def __init__(
+        self, agent: AgentOptions, client_options: Mapping[str, Any] | None, session: DocumentSession
+    ) -> None:
+        super().__init__(agent, client_options)
+        self.session = session
+
+    def __call__(self, effect: Effect) -> Any:
+        match effect:
+            case Load():
+                return self.session.load()
+            case Insert(change):
+                return self.session.insert(change)
+            case Claim(seen, change):
+                return self.session.claim(seen, change)
+            case Save(change, claim, lease):
+                return self.session.save(change, claim, lease)
+            case Finish(change, claim):
+                return self.session.finish(change, claim)
+        return super().__call__(effect)
+
+
+def refuse_transaction(model: type[peewee.Model], action: str) -> None:
+    """Raise `TransactionOpen` if the thread is inside a transaction on the model's database."""
+    if allow_transactions.get() or not in_transaction(model):
+        return
+    raise TransactionOpen(
+        f"{action} was called inside an open transaction",
+        where=info.place(model),
+        why="the user's message could be rolled back after the model has answered it; nothing was stored",
+        fix=f"call {action} outside `atomic()`, or pass run=False and resume_session after the commit "
+        "(in a test: `with agentsession.testing.inside_transaction():`)",
+    )

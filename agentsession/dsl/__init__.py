@@ -1,0 +1,1 @@
+"""DECLARE: decorators, verifiers and injection: all that happens at import time."""

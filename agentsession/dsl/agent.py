@@ -1,0 +1,115 @@
+"""`@agent`: a client, an instruction and schemas make a class an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from agentsession import info, registry
+from agentsession.actions.mixins import AgentActions
+from agentsession.dsl.agent_verifiers import AGENT_VERIFIERS, AgentDraft
+from agentsession.dsl.declare import UNSET, apply, raise_problems, refuse_unknown
+from agentsession.dsl.inject import with_base
+from agentsession.options import AgentOptions, OutputMode
+
+C = TypeVar("C", bound=type)
+
+
+@overload
+def agent(
+    *,
+    client: str | tuple[str, Mapping[str, Any]],
+    instruction: str,
+    instruction_schema: Any = ...,
+    input_schema: Any = ...,
+    output_schema: Any = ...,
+    provider: Any = ...,
+    output_mode: OutputMode = ...,
+    timeout: float = ...,
+    retries: int = ...,
+    output_retries: int = ...,
+) -> Callable[[C], C]: ...
+@overload
+def agent(model: C, /) -> C: ...
+def agent(
+    model: Any = UNSET,
+    /,
+    *,
+    client: Any = UNSET,
+    instruction: Any = UNSET,
+    instruction_schema: Any = None,
+    input_schema: Any = None,
+    output_schema: Any = None,
+    provider: Any = None,
+    output_mode: Any = "auto",
+    timeout: Any = 120.0,
+    retries: Any = 2,
+    output_retries: Any = 1,
+    **unknown: Any,
+) -> Any:
+    """Make a class an agent: it gets `call`, and under `@agent_session` the actions of a conversation.
+
+    - `client`: `"provider:model"`, or `("provider:model", {…})` with options that go to the provider as they
+      are and are never stored, logged or shown. `"echo:"` answers offline; all else is asked by litellm.
+    - `instruction`: the mustache template of the system message. Nothing is escaped, no file is read, and a
+      variable without a value is an error.
+    - `instruction_schema`: what `instruction_args` must look like; without it any dict will do.
+    - `input_schema`: what a user's message must look like; without it `message: str`, or the bare text.
+    - `output_schema`: what the reply must look like; without it text. Each schema is a pydantic model,
+      dataclass, TypedDict, union or plain type. Type arguments of the mixin serve as both.
+    - `provider`: an object with `ask(request)`, instead of the one that the client's id chooses.
+    - `output_mode`: `"schema"` or `"prompt"`, where litellm is wrong about what the model can do.
+    - `timeout`: seconds for one question with its retries. `retries`: after connection errors and the
+      statuses 408, 429 and 5xx.
+    - `output_retries`: how often a reply that does not fit goes back to the model with the error.
+
+    Raises `DslError` with every problem at once; nothing is then registered and the class is unchanged.
+
+    ```python
+    @agent(client="anthropic:claude-sonnet-4-20250514", instruction="You are terse.")
+    class Terse:
+        ...
+
+    Terse.call("What is the capital of France?").text
+    ```
+    """
+    given = {
+        "client": client,
+        "instruction": instruction,
+        "instruction_schema": instruction_schema,
+        "input_schema": input_schema,
+        "output_schema": output_schema,
+        "provider": provider,
+        "output_mode": output_mode,
+        "timeout": timeout,
+        "retries": retries,
+        "output_retries": output_retries,
+    }
+
+    def decorate(target: Any) -> Any:
+        draft = AgentDraft(target, **given)
+        problems = [*refuse_unknown(target, "agent", unknown, given)]
+        problems += [problem for verifier in AGENT_VERIFIERS for problem in verifier(draft)]
+        raise_problems(problems)
+        options = _options(draft)
+        with with_base(target, AgentActions):
+            registry.declare_agent(target, options)
+        return target
+
+    return apply(decorate, model)
+
+
+def _options(draft: AgentDraft) -> AgentOptions:
+    return AgentOptions(
+        place=info.place(draft.model),
+        client=draft.parsed_client,
+        template=draft.parsed_template,
+        instruction_schema=draft.instruction_type,
+        input=draft.input_type,
+        output=draft.output_type,
+        provider=draft.provider,
+        output_mode=draft.output_mode,
+        timeout=float(draft.timeout),
+        retries=draft.retries,
+        output_retries=draft.output_retries,
+    )

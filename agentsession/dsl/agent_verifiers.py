@@ -1,0 +1,215 @@
+"""The verifiers of `@agent`. Each is the claim that it checks; add yours to `AGENT_VERIFIERS`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar, get_args, get_origin
+
+from agentsession import names
+from agentsession.actions.mixins import AgentActions
+from agentsession.dsl.declare import UNSET, where
+from agentsession.dsl.taken import taken_names
+from agentsession.errors import Problem
+from agentsession.options import OUTPUT_MODES, Client
+from agentsession.prompt import Template, TemplateInvalid
+from agentsession.schema import InputSchema, OutputSchema, Schema, unusable
+
+
+@dataclass
+class AgentDraft:
+    """What `@agent` was given, not yet verified; the parsed forms are made once."""
+
+    model: Any
+    client: Any
+    instruction: Any
+    instruction_schema: Any
+    input_schema: Any
+    output_schema: Any
+    provider: Any
+    output_mode: Any
+    timeout: Any
+    retries: Any
+    output_retries: Any
+
+    def where(self, option: str) -> str:
+        return where(self.model, "agent", option)
+
+    @cached_property
+    def parsed_client(self) -> Client:
+        return Client.parse(self.client)
+
+    @cached_property
+    def parsed_template(self) -> Template:
+        return Template(self.instruction)
+
+    @cached_property
+    def instruction_type(self) -> Schema | None:
+        return None if self.instruction_schema is None else Schema(self.instruction_schema)
+
+    @cached_property
+    def input_type(self) -> InputSchema:
+        return InputSchema(self.type_arguments[0] if self.input_schema is None else self.input_schema)
+
+    @cached_property
+    def output_type(self) -> OutputSchema:
+        return OutputSchema(self.type_arguments[1] if self.output_schema is None else self.output_schema)
+
+    @cached_property
+    def type_arguments(self) -> tuple[Any, Any]:
+        """Input and output of `SessionActions[Ask, Answer]` among the bases, None where there is none."""
+        for base in getattr(self.model, "__mro__", ()):
+            for generic in vars(base).get("__orig_bases__", ()):
+                origin, given = get_origin(generic), get_args(generic)
+                if isinstance(origin, type) and issubclass(origin, AgentActions) and len(given) == 2:
+                    first, second = (None if isinstance(each, TypeVar) else each for each in given)
+                    return (None if first is str else first), second
+        return None, None
+
+
+def verify_client_is_an_id(draft: AgentDraft) -> Iterator[Problem]:
+    if draft.client is UNSET:
+        found = "client is missing"
+    else:
+        try:
+            draft.parsed_client  # noqa: B018
+        except ValueError as error:
+            found = str(error)
+        else:
+            return
+    why = "the id says which provider and which model to ask"
+    yield Problem(draft.where("client"), found, why, 'client="anthropic:claude-sonnet-4-20250514"')
+
+
+def verify_instruction_parses(draft: AgentDraft) -> Iterator[Problem]:
+    if draft.instruction is UNSET:
+        found = "instruction is missing"
+    elif not isinstance(draft.instruction, str):
+        found = f"instruction is a {type(draft.instruction).__name__}, not a str"
+    else:
+        try:
+            draft.parsed_template  # noqa: B018
+        except TemplateInvalid as error:
+            found = f"the template does not parse: {error}"
+        else:
+            return
+    why = "the system message of every turn is rendered from it"
+    yield Problem(draft.where("instruction"), found, why, 'instruction="You help {{ company_name }}."')
+
+
+def verify_schemas_are_usable(draft: AgentDraft) -> Iterator[Problem]:
+    given = {
+        "instruction_schema": (draft.instruction_schema, Schema),
+        "input_schema": (draft.input_schema or draft.type_arguments[0], InputSchema),
+        "output_schema": (draft.output_schema or draft.type_arguments[1], OutputSchema),
+    }
+    for option, (type_, role) in given.items():
+        reason = None if type_ is None else unusable(type_, role)
+        if reason is not None:
+            yield Problem(
+                draft.where(option),
+                f"pydantic cannot use {getattr(type_, '__name__', type_)!r}: {reason}",
+                "every value is validated by it",
+                f"{option}=… with a pydantic model, dataclass, TypedDict, union or plain type whose names "
+                "are defined above the class",
+            )
+
+
+def verify_schemas_equal_the_type_arguments(draft: AgentDraft) -> Iterator[Problem]:
+    pairs = zip(
+        ("input_schema", "output_schema"),
+        (draft.input_schema, draft.output_schema),
+        draft.type_arguments,
+        strict=True,
+    )
+    for option, declared, argument in pairs:
+        if declared is not None and argument is not None and declared != argument:
+            name = getattr(argument, "__name__", argument)
+            yield Problem(
+                draft.where(option),
+                f"{option} is {getattr(declared, '__name__', declared)}, the mixin says {name}",
+                "a type checker would promise another type than is validated",
+                f"{option}={name}, or change the type argument of the mixin",
+            )
+
+
+def verify_variables_are_fields(draft: AgentDraft) -> Iterator[Problem]:
+    if draft.instruction_schema is None or unusable(draft.instruction_schema, Schema) is not None:
+        return
+    try:
+        template = draft.parsed_template
+    except (TemplateInvalid, AttributeError, TypeError):
+        return
+    schema = Schema(draft.instruction_schema)
+    fields = schema.fields
+    if fields is None:
+        yield Problem(
+            draft.where("instruction_schema"),
+            f"{schema.name} has no fields",
+            "the template takes its variables from them",
+            "instruction_schema=… with a model that has a field for each variable",
+        )
+        return
+    for name in template.unknown_names(fields):
+        yield Problem(
+            draft.where("instruction"),
+            f"the variable {{{{ {name} }}}} is no field of {schema.name}",
+            "it would have no value",
+            f"add `{name.split('.')[0]}: str` to {schema.name}, or use one of: {', '.join(fields)}",
+        )
+
+
+def verify_provider_can_ask(draft: AgentDraft) -> Iterator[Problem]:
+    if draft.provider is not None and not callable(getattr(draft.provider, "ask", None)):
+        yield Problem(
+            draft.where("provider"),
+            f"provider is a {type(draft.provider).__name__} without a method `ask`",
+            "a turn asks the model through it",
+            "provider=… with an object that has `def ask(self, request) -> Reply`",
+        )
+
+
+def verify_output_mode_is_known(draft: AgentDraft) -> Iterator[Problem]:
+    if draft.output_mode not in OUTPUT_MODES:
+        yield Problem(
+            draft.where("output_mode"),
+            f"output_mode is {draft.output_mode!r}",
+            "it says how the model is asked for structured output",
+            f"output_mode= one of {', '.join(map(repr, OUTPUT_MODES))}",
+        )
+
+
+def verify_numbers_fit(draft: AgentDraft) -> Iterator[Problem]:
+    if not is_positive(draft.timeout):
+        why = "a call that never ends holds its session for ever"
+        found = f"timeout is {draft.timeout!r}, not a positive number of seconds"
+        yield Problem(draft.where("timeout"), found, why, "timeout=120.0")
+    for option, default in (("retries", 2), ("output_retries", 1)):
+        value = getattr(draft, option)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            found = f"{option} is {value!r}, not a whole number from 0"
+            yield Problem(draft.where(option), found, "it is a count", f"{option}={default}")
+
+
+def verify_names_are_free(draft: AgentDraft) -> Iterator[Problem]:
+    yield from taken_names(draft.model, "agent", names.AGENT_NAMES)
+
+
+def is_positive(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and value > 0 and math.isfinite(value)
+
+
+AGENT_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (
+    verify_client_is_an_id,
+    verify_instruction_parses,
+    verify_schemas_are_usable,
+    verify_schemas_equal_the_type_arguments,
+    verify_variables_are_fields,
+    verify_provider_can_ask,
+    verify_output_mode_is_known,
+    verify_numbers_fit,
+    verify_names_are_free,
+)

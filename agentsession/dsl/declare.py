@@ -1,0 +1,63 @@
+"""What both decorators share: with or without parentheses, unknown options, one error for all problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from agentsession import info
+from agentsession.errors import DslError, Problem
+
+UNSET: Any = object()
+
+LATER = {
+    "agent": {
+        "tools",
+        "max_iterations",
+        "tool_timeout",
+        "on_tool_error",
+        "hooks",
+        "token_budget",
+        "budget_strategy",
+    },
+    "agent_session": {
+        "messages",
+        "owner_attribute",
+        "idempotency_attribute",
+        "max_input_bytes",
+        "max_context_bytes",
+        "on_busy",
+        "busy_timeout",
+        "history",
+    },
+}
+"""Options that have a name but no meaning yet."""
+
+
+def apply(decorate: Callable[[Any], Any], model: Any) -> Any:
+    """Decorate now (`@agent_session`), or give the decorator back (`@agent_session(…)`)."""
+    return decorate if model is UNSET else decorate(model)
+
+
+def where(model: Any, decorator: str, option: str) -> str:
+    return f"[{info.place(model)}] {decorator} -> {option}"
+
+
+def raise_problems(problems: Iterable[Problem]) -> None:
+    found = tuple(problems)
+    if found:
+        raise DslError(found)
+
+
+def refuse_unknown(
+    model: Any, decorator: str, unknown: Mapping[str, Any], known: Mapping[str, Any]
+) -> Iterator[Problem]:
+    for name in unknown:
+        if name in LATER[decorator]:
+            found, fix = f"{name} is reserved and not supported yet", f"leave {name} out"
+        else:
+            near = get_close_matches(name, known, 1)
+            found = f"@{decorator} has no option {name!r}"
+            fix = f"did you mean {near[0]}=…?" if near else f"use one of: {', '.join(known)}"
+        yield Problem(where(model, decorator, name), found, "an option without effect would mislead", fix)

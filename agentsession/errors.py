@@ -1,0 +1,141 @@
+"""Every exception of the package. All derive from `AgentSessionError`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class AgentSessionError(Exception):
+    """What went wrong, as a sentence, and beside it where, why it matters and the fix.
+
+    `where`, `found`, `why` and `fix` are also attributes; what does not apply is an empty string.
+    """
+
+    def __init__(self, found: str = "", *, where: str = "", why: str = "", fix: str = "") -> None:
+        super().__init__(found)
+        self.found = found
+        self.where = where
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        place = f"[{self.where}] " if self.where else ""
+        lines = [f"{place}{self.found}"]
+        lines += [f"  Why: {self.why}"] if self.why else []
+        lines += [f"  Fix: {self.fix}"] if self.fix else []
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that a verifier found wrong with a declaration."""
+
+    where: str
+    found: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.where}\n    {self.found}\n    Why: {self.why}\n    Fix: {self.fix}"
+
+
+class DslError(AgentSessionError):
+    """A declaration is wrong. Raised at import with every problem of one decorator, or at the first
+    action for what only a later import could show. Nothing is registered, the class is unchanged.
+
+    `problems` holds the `Problem` values: `where`, `found`, `why`, `fix`.
+    """
+
+    def __init__(self, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__("; ".join(problem.found for problem in problems))
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        head = "1 problem:" if count == 1 else f"{count} problems:"
+        return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
+
+
+class InputInvalid(AgentSessionError):
+    """What the caller passed does not fit. Nothing was stored, the model was not asked."""
+
+
+class SessionNotFound(AgentSessionError):
+    """No row has this id. `result` holds the reply when the row was deleted during its turn."""
+
+    result: Any = None
+
+
+class SessionBusy(AgentSessionError):
+    """The session's turn is open: running under a live lease, or stored to be run later.
+
+    Nothing was stored. `status` is the open turn's status, `since` and `until` are seconds since
+    1970 on the database's clock (None for a turn that waits to be run).
+    """
+
+    status: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+class TransactionOpen(AgentSessionError):
+    """The action would ask a model inside an open transaction, where the message is not yet durable."""
+
+
+class ManagedField(AgentSessionError):
+    """A field that the library manages was assigned and saved. Nothing was written."""
+
+
+class ContextUnreadable(AgentSessionError):
+    """The stored context is not one that this version can read. It was left as it is."""
+
+
+class NothingToResume(AgentSessionError):
+    """The session has no open turn. Nothing was stored."""
+
+
+class NoResult(AgentSessionError):
+    """There is no completed turn (`last_result`), or no turn at all (`last_turn`)."""
+
+
+class TurnFailed(AgentSessionError):
+    """The turn did not complete. The user's words are stored, the turn is `failed`, the original error
+    is the `__cause__`, and `session` is the record (None for `call`, which stores nothing)."""
+
+    session: Any = None
+
+
+class ProviderFailed(TurnFailed):
+    """The model could not be asked, or answered with an error."""
+
+
+class OutputInvalid(TurnFailed):
+    """The reply does not fit the output schema; `raw` is its text.
+
+    Also raised when a stored reply that no longer fits today's schema is read.
+    """
+
+    raw: str = ""
+
+
+class LeaseLost(AgentSessionError):
+    """The turn was taken over while the model answered: nothing more was stored. `result` holds the
+    reply where there is one, `session` the record."""
+
+    result: Any = None
+    session: Any = None
+
+
+class ProviderError(Exception):
+    """For providers: one model call failed. The message goes into the stored turn, so it holds no key.
+
+    The error that a client library raised is its `__cause__`. `status` is the HTTP status, if any.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,89 @@
+"""JSON: its types, its compact text, what of it can be stored, and where it stands in a reply."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+Json: TypeAlias = "bool | int | float | str | list[Any] | dict[str, Any] | None"
+JsonMap: TypeAlias = dict[str, Any]
+
+MAX_DEPTH = 24
+"""Levels of nesting in a stored value. MariaDB's JSON functions stop at 32, the map around it takes some."""
+
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+
+
+def compact(value: Any) -> str:
+    """JSON without white space."""
+    return msgspec.json.encode(value).decode()
+
+
+def without_lone_surrogates(text: str) -> str:
+    """The text with each half of a surrogate pair replaced, so that it is valid Unicode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def unstorable(value: Json, place: str) -> Iterator[tuple[str, str]]:
+    """Each place whose value JSON or UTF-8 cannot carry, and what is wrong there."""
+    yield from _unstorable(value, place, 0)
+
+
+def _unstorable(value: Any, place: str, depth: int) -> Iterator[tuple[str, str]]:
+    if depth > MAX_DEPTH:
+        yield place, f"is nested deeper than {MAX_DEPTH} levels"
+    elif isinstance(value, str):
+        if _has_lone_surrogate(value):
+            yield place, "holds a lone surrogate, which is not valid Unicode"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield place, f"is {value}, which JSON cannot carry"
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _unstorable(item, f"{place}[{position}]", depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unstorable(str(key), f"{place}: the key {key!a}", depth)
+            yield from _unstorable(item, f"{place}.{ascii(key)[1:-1]}", depth + 1)
+    elif value is not None and not isinstance(value, (bool, int)):
+        yield place, f"is a {type(value).__name__}, which is no JSON value"
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def first_json(text: str) -> str | None:
+    """The first JSON value in a reply: all of it, a fenced block, or an object or array within prose."""
+    candidates: list[str] = [text, *_FENCE.findall(text)]
+    for candidate in candidates:
+        if _is_json(candidate):
+            return candidate.strip()
+    for start in re.finditer(r"[{\[]", text):
+        try:
+            _, end = json.JSONDecoder().raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            continue
+        return text[start.start() : end]
+    return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""What the decorators were given: validated, frozen, with the derived things computed once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agentsession.prompt import Template
+from agentsession.schema import InputSchema, OutputSchema, Schema
+
+OutputMode = Literal["auto", "schema", "prompt"]
+OUTPUT_MODES: tuple[OutputMode, ...] = ("auto", "schema", "prompt")
+
+_CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>\S*)")
+
+
+@dataclass(frozen=True)
+class Client:
+    """Which model to ask: an id `provider:model`, and options that are never stored, logged or shown."""
+
+    id: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def provider(self) -> str:
+        return self.id.partition(":")[0]
+
+    @property
+    def model(self) -> str:
+        return self.id.partition(":")[2]
+
+    @classmethod
+    def parse(cls, given: Any) -> Client:
+        """From `"provider:model"` or `("provider:model", {…})`; a `ValueError` never shows the options."""
+        name, options = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+        if not isinstance(name, str) or not isinstance(options, Mapping):
+            raise ValueError(f"a {type(given).__name__} is no client")  # noqa: TRY004
+        found = _CLIENT.fullmatch(name)
+        if found is None or not (found["model"] or found["provider"] == "echo"):
+            raise ValueError(f"{name!r} is not of the form 'provider:model'")
+        return cls(name, dict(options))
+
+
+@dataclass(frozen=True, eq=False)
+class AgentOptions:
+    """The options of `@agent`. Equal to itself only: a class defined again is another agent."""
+
+    place: str
+    client: Client
+    template: Template
+    instruction_schema: Schema | None
+    input: InputSchema
+    output: OutputSchema
+    provider: Any
+    output_mode: OutputMode
+    timeout: float
+    retries: int
+    output_retries: int
+
+    def client_for(self, client_id: str | None, options: Mapping[str, Any] | None) -> Client:
+        """The client of one turn. The declared options go to the declared client only."""
+        if client_id is None or client_id == self.client.id:
+            return Client(self.client.id, {**self.client.options, **(options or {})})
+        return Client(client_id, dict(options or {}))
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """The options of `@agent_session`."""
+
+    context_attribute: str
+    status_attribute: str | None
+    updated_attribute: str | None
+    lease: float
+    pin_instruction: bool
+    inject: bool
+
+    @property
+    def managed(self) -> tuple[str, ...]:
+        """The attributes that belong to the library once the record exists."""
+        names = (self.context_attribute, self.status_attribute, self.updated_attribute)
+        return tuple(name for name in names if name is not None)

@@ -1,0 +1,161 @@
+"""The instruction: a mustache template, tokenised once by chevron and rendered strictly.
+
+chevron's own renderer escapes HTML, reads files for partials, follows attributes of objects and renders
+a missing variable as nothing, so only its tokeniser is used. Rendering looks into dicts and lists alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from chevron.tokenizer import ChevronError, tokenize
+
+from agentsession.json_values import Json, JsonMap, compact
+
+
+class TemplateInvalid(ValueError):
+    """The template cannot be parsed; the message says what and where."""
+
+
+class VariableMissing(LookupError):
+    """A variable of the template has no value; `name` is the variable."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Literal:
+    text: str
+
+
+@dataclass(frozen=True)
+class Variable:
+    name: str
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str
+    inverted: bool
+    body: tuple[Node, ...]
+
+
+Node = Literal | Variable | Section
+
+
+class Template:
+    """A parsed mustache template. Values are inserted as they are: nothing is escaped or rendered again."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.nodes = _parse(source)
+
+    def render(self, values: JsonMap) -> str:
+        """The text; raises `VariableMissing` for a variable that is absent or None."""
+        return "".join(_render(self.nodes, [values]))
+
+    @property
+    def has_variables(self) -> bool:
+        return any(not isinstance(node, Literal) for node in self.nodes)
+
+    def unknown_names(self, fields: JsonMap) -> list[str]:
+        """Names that are no field, given each field's JSON schema.
+
+        What stands inside a section over a list or an object may name a part of it, and is not checked.
+        """
+        return list(dict.fromkeys(_unknown(self.nodes, fields)))
+
+
+def _parse(source: str) -> tuple[Node, ...]:
+    try:
+        tokens = list(tokenize(source))
+    except ChevronError as error:
+        raise TemplateInvalid(str(error).replace("\n", ", ")) from error
+    except IndexError as error:
+        raise TemplateInvalid("a tag is empty: {{}}") from error
+    return _nest(iter(tokens))
+
+
+def _nest(tokens: Iterator[tuple[str, str]]) -> tuple[Node, ...]:
+    nodes: list[Node] = []
+    for kind, text in tokens:
+        if kind == "literal":
+            nodes.append(Literal(text))
+        elif kind == "end":
+            break
+        elif kind == "partial":
+            raise TemplateInvalid(f"partials are not supported: {{{{> {text}}}}}")
+        elif kind in ("variable", "no escape"):
+            nodes.append(Variable(_name(text)))
+        elif kind in ("section", "inverted section"):
+            nodes.append(Section(_name(text), kind == "inverted section", _nest(tokens)))
+    return tuple(nodes)
+
+
+def _name(text: str) -> str:
+    if text != "." and not all(part.isidentifier() or part.isdigit() for part in text.split(".")):
+        raise TemplateInvalid(f"{text!r} is no variable name")
+    return text
+
+
+_MISSING: Any = object()
+
+
+def _render(nodes: tuple[Node, ...], scopes: list[Json]) -> Iterator[str]:
+    for node in nodes:
+        match node:
+            case Literal(text):
+                yield text
+            case Variable(name):
+                value = _look_up(name, scopes)
+                if value is _MISSING or value is None:
+                    raise VariableMissing(name)
+                yield compact(value) if isinstance(value, (dict, list)) else str(value)
+            case Section(name, inverted, body):
+                value = _look_up(name, scopes)
+                present = value is not _MISSING and bool(value)
+                if inverted and not present:
+                    yield from _render(body, scopes)
+                elif not inverted and present:
+                    for item in value if isinstance(value, list) else [value]:
+                        yield from _render(body, [*scopes, item])
+
+
+def _look_up(name: str, scopes: list[Json]) -> Any:
+    if name == ".":
+        return scopes[-1]
+    first, *rest = name.split(".")
+    for scope in reversed(scopes):
+        value = _part(scope, first)
+        if value is not _MISSING:
+            for part in rest:
+                value = _part(value, part)
+            return value
+    return _MISSING
+
+
+def _part(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(name, _MISSING)
+    if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+        return value[int(name)]
+    return _MISSING
+
+
+def _unknown(nodes: tuple[Node, ...], fields: JsonMap) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Literal) or node.name == ".":
+            continue
+        first = node.name.split(".")[0]
+        if first not in fields:
+            yield node.name
+        if isinstance(node, Section) and (node.inverted or _is_flag(fields.get(first))):
+            yield from _unknown(node.body, fields)
+
+
+def _is_flag(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("type") in ("boolean", "string", "integer", "number")

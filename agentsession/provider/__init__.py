@@ -1,0 +1,16 @@
+"""ASK: providers answer one request with one reply. Write your own by giving an object an `ask` method.
+
+>>> from agentsession.provider import Reply, Request
+>>> class Parrot:
+...     def ask(self, request: Request) -> Reply:
+...         return Reply(text=request.view[-1].content, model=request.client.model)
+
+`@agent(provider=Parrot(), …)` then uses it for every turn. An exception that `ask` raises fails the turn; a
+`ProviderError` says with which words. An optional `prepare()` is called before a turn is claimed.
+"""
+
+from agentsession.errors import ProviderError
+from agentsession.provider.protocol import Provider, Request
+from agentsession.turn.effects import Reply, Shown
+
+__all__ = ["Provider", "ProviderError", "Reply", "Request", "Shown"]

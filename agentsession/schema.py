@@ -1,0 +1,220 @@
+"""A pydantic schema and what a conversation needs of it: validate, store, show and read again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from agentsession.json_values import Json, JsonMap, compact, first_json
+
+
+class SchemaMismatch(ValueError):
+    """A value does not fit its schema; the message names each place, never the value."""
+
+
+class Schema:
+    """Any type that pydantic understands: a model, dataclass, TypedDict, union or plain type.
+
+    Validation is lax (`"12"` fits an `int`), and a field may be given by its name or its alias.
+    Stored values use field names.
+    """
+
+    def __init__(self, type_: Any) -> None:
+        self.type = type_
+        self.adapter: TypeAdapter[Any] = TypeAdapter(type_)
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.type, "__name__", None) or self.type)
+
+    def load(self, value: Any) -> Any:
+        """The typed value; raises `SchemaMismatch`."""
+        try:
+            return self.adapter.validate_python(value, by_alias=True, by_name=True)
+        except ValidationError as error:
+            raise SchemaMismatch(describe(error)) from error
+
+    def load_json(self, text: str) -> Any:
+        try:
+            return self.adapter.validate_json(text, by_alias=True, by_name=True)
+        except (ValidationError, UnicodeEncodeError) as error:
+            raise SchemaMismatch(describe(error)) from error
+
+    def dump(self, value: Any, *, by_alias: bool = False) -> Json:
+        """The value as JSON types, under field names; raises `SchemaMismatch`."""
+        try:
+            dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            raise SchemaMismatch(f"the value has no JSON form: {type(error).__name__}") from error
+        return dumped
+
+    @cached_property
+    def stored_schema(self) -> JsonMap:
+        """JSON schema of the stored form."""
+        return self.adapter.json_schema(by_alias=False, mode="serialization")
+
+    @property
+    def fields(self) -> JsonMap | None:
+        """Name → JSON schema of each field, or None where the value is no single object."""
+        found = _resolve(self.stored_schema, self.stored_schema).get("properties")
+        return found if isinstance(found, dict) else None
+
+    def in_field_order(self, value: Json) -> Json:
+        """The value with its keys in the order of the schema, others after them by name.
+
+        Databases reorder keys (PostgreSQL's jsonb does); a prompt cache wants the same bytes each time.
+        """
+        return _ordered(value, self.stored_schema, self.stored_schema)
+
+
+class InputSchema(Schema):
+    """What a user's message looks like. `None` stands for `message: str`, stored as a plain string."""
+
+    def __init__(self, type_: Any = None) -> None:
+        super().__init__(DefaultInput if type_ is None else type_)
+        self.is_default = type_ is None
+
+    @cached_property
+    def text_field(self) -> str | None:
+        """The name of the only field, if it holds text: such an input is shown as that text."""
+        fields = self.fields or {}
+        if len(fields) != 1:
+            return None
+        name, field = next(iter(fields.items()))
+        return name if field.get("type") == "string" else None
+
+    def accept(self, value: Any) -> str | JsonMap:
+        """The content to store; raises `SchemaMismatch`."""
+        if isinstance(value, str) and self.text_field is not None:
+            value = {self.text_field: value}
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        dumped = self.dump(self.load(value))
+        if self.is_default and isinstance(dumped, dict):
+            return str(dumped["message"])
+        if isinstance(dumped, (str, dict)):
+            return dumped
+        return compact(dumped)
+
+    def show(self, content: str | JsonMap) -> str:
+        """The text that the model is shown: a single text field as it is, all else as compact JSON."""
+        if isinstance(content, str):
+            return content
+        if self.text_field is not None and list(content) == [self.text_field]:
+            return str(content[self.text_field])
+        return compact(self.in_field_order(content))
+
+
+class OutputSchema(Schema):
+    """What a reply must look like. `None` (or `str`) stands for text."""
+
+    def __init__(self, type_: Any = None) -> None:
+        super().__init__(str if type_ is None else type_)
+        self.is_text = self.type is str
+
+    @cached_property
+    def json_schema(self) -> JsonMap:
+        """What the model is asked for: always an object, as providers demand."""
+        schema = self.adapter.json_schema()
+        if not self.is_wrapped:
+            return schema
+        definitions = schema.pop("$defs", None)
+        wrapper: JsonMap = {"type": "object", "properties": {"output": schema}, "required": ["output"]}
+        return wrapper | ({"$defs": definitions} if definitions else {})
+
+    @cached_property
+    def is_wrapped(self) -> bool:
+        """Is the root no object, so that it travels as `{"output": …}`?"""
+        schema = self.adapter.json_schema()
+        return _resolve(schema, schema).get("type") != "object"
+
+    @property
+    def wire_name(self) -> str:
+        return re.sub(r"[^A-Za-z0-9_-]+", "_", self.name).strip("_")[:64] or "output"
+
+    def parse(self, text: str) -> Any:
+        """The typed value of a reply; raises `SchemaMismatch`."""
+        if self.is_text:
+            if not text.strip():
+                raise SchemaMismatch("the reply is empty")
+            return text
+        found = first_json(text)
+        if found is None:
+            raise SchemaMismatch("the reply holds no JSON")
+        return self.load_json(self._unwrapped(found))
+
+    def encode(self, value: Any) -> str:
+        """The text with which a model would say this value."""
+        if self.is_text:
+            return str(value)
+        dumped = self.dump(self.load(value), by_alias=True)
+        return compact({"output": dumped} if self.is_wrapped else dumped)
+
+    def _unwrapped(self, text: str) -> str:
+        if not self.is_wrapped:
+            return text
+        value = json.loads(text)
+        if isinstance(value, dict) and list(value) == ["output"]:
+            return json.dumps(value["output"])
+        return text
+
+
+class DefaultInput(BaseModel):
+    """The input of an agent that declares no `input_schema`."""
+
+    message: str
+
+
+def unusable(type_: Any, role: type[Schema]) -> str | None:
+    """Why pydantic cannot work with this type, or None."""
+    try:
+        role(type_).adapter.json_schema()
+    except PydanticUserError as error:
+        return str(error).split("\n", 1)[0]
+    except (TypeError, NameError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def describe(error: Exception) -> str:
+    """A validation error without the values that were given."""
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']}" for each in found)
+
+
+def _resolve(node: Any, root: JsonMap) -> JsonMap:
+    while isinstance(node, dict) and "$ref" in node:
+        node = root.get("$defs", {}).get(str(node["$ref"]).rsplit("/", 1)[-1], {})
+    return node if isinstance(node, dict) else {}
+
+
+def _ordered(value: Json, node: Any, root: JsonMap) -> Json:
+    if isinstance(value, list):
+        items = _resolve(node, root).get("items", {})
+        return [_ordered(item, items, root) for item in value]
+    if not isinstance(value, dict):
+        return value
+    shape = _shape_of(value, node, root)
+    fields = shape.get("properties", {})
+    rank = {name: position for position, name in enumerate(fields)}
+    other = shape.get("additionalProperties", {})
+    keys = sorted(value, key=lambda key: (rank.get(key, len(rank)), key))
+    return {key: _ordered(value[key], fields.get(key, other), root) for key in keys}
+
+
+def _shape_of(value: JsonMap, node: Any, root: JsonMap) -> JsonMap:
+    """The branch of a union whose fields cover the value's keys."""
+    shape = _resolve(node, root)
+    for part in [*shape.get("anyOf", ()), *shape.get("oneOf", ())]:
+        branch = _shape_of(value, part, root)
+        if branch.get("properties") and value.keys() <= branch["properties"].keys():
+            return branch
+    return shape
