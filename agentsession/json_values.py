@@ -33,29 +33,29 @@ def without_lone_surrogates(text: str) -> str:
     return text
 
 
-def unstorable(value: Json, place: str) -> Iterator[tuple[str, str]]:
-    """Each place whose value JSON or UTF-8 cannot carry, and what is wrong there."""
-    yield from _unstorable(value, place, 0)
+def unstorable(value: Any, place: str = "") -> Iterator[str]:
+    """Each place whose value cannot be stored and read back as the same JSON, and what is wrong there."""
+    return _unstorable(value, place, 0)
 
 
-def _unstorable(value: Any, place: str, depth: int) -> Iterator[tuple[str, str]]:
+def _unstorable(value: Any, place: str, depth: int) -> Iterator[str]:
+    name = place.removeprefix(".") or "it"
     if depth > MAX_DEPTH:
-        yield place, f"is nested deeper than {MAX_DEPTH} levels"
+        yield f"{name} is nested deeper than {MAX_DEPTH} levels"
     elif isinstance(value, str):
         if _has_lone_surrogate(value):
-            yield place, "holds a lone surrogate, which is not valid Unicode"
+            yield f"{name} holds a lone surrogate, which is not valid Unicode"
     elif isinstance(value, float):
         if not math.isfinite(value):
-            yield place, f"is {value}, which JSON cannot carry"
-    elif isinstance(value, list):
+            yield f"{name} is {value}, which JSON cannot carry"
+    elif isinstance(value, (list, tuple, set, frozenset)):
         for position, item in enumerate(value):
             yield from _unstorable(item, f"{place}[{position}]", depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _unstorable(str(key), f"{place}: the key {key!a}", depth)
-            yield from _unstorable(item, f"{place}.{ascii(key)[1:-1]}", depth + 1)
-    elif value is not None and not isinstance(value, (bool, int)):
-        yield place, f"is a {type(value).__name__}, which is no JSON value"
+            shown = ascii(key)[1:-1] if isinstance(key, str) else repr(key)
+            yield from _unstorable(key, f"{name}: the key {shown!r}", depth)
+            yield from _unstorable(item, f"{place}.{shown}", depth + 1)
 
 
 def _has_lone_surrogate(text: str) -> bool:

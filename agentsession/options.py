@@ -50,7 +50,7 @@ class AgentOptions:
     place: str
     client: Client
     template: Template
-    instruction_schema: Schema | None
+    instruction_schema: Schema
     input: InputSchema
     output: OutputSchema
     provider: Any

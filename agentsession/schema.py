@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from agentsession.json_values import Json, JsonMap, compact, first_json
+from agentsession.json_values import Json, JsonMap, compact, first_json, unstorable
 
 
 class SchemaMismatch(ValueError):
@@ -47,11 +47,20 @@ class Schema:
             raise SchemaMismatch(describe(error)) from error
 
     def dump(self, value: Any, *, by_alias: bool = False) -> Json:
-        """The value as JSON types, under field names; raises `SchemaMismatch`."""
+        """The value as JSON types, under field names; raises `SchemaMismatch`.
+
+        Both forms are searched for what JSON cannot carry: pydantic's turns NaN into null in silence.
+        """
         try:
-            dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
+            plain = self.adapter.dump_python(value, by_alias=by_alias)
+            unfit = next(unstorable(plain), None)
+            if unfit is None:
+                dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
+                unfit = next(unstorable(dumped), None)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-            raise SchemaMismatch(f"the value has no JSON form: {type(error).__name__}") from error
+            raise SchemaMismatch(f"it has no JSON form ({type(error).__name__})") from error
+        if unfit is not None:
+            raise SchemaMismatch(unfit)
         return dumped
 
     @cached_property

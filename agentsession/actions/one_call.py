@@ -13,7 +13,7 @@ from agentsession.drive.sync import drive
 from agentsession.errors import InputInvalid
 from agentsession.options import AgentOptions
 from agentsession.turn import machine
-from agentsession.turn.opening import accept_args, accept_input, render
+from agentsession.turn.opening import accept_args, accept_input, render, settle_args
 
 
 def call(
@@ -50,7 +50,7 @@ def call(
         )
     system = next((message.text for message in context.messages if message.role == "system"), None)
     if system is None:
-        args = accept_args(plan.agent, instruction_args or {})
+        args, _ = settle_args(plan, Context())
         system = render(plan.agent, args)
     outcome = drive(machine.single(plan, context, system), Asking(plan.agent, options))
     if outcome.result is None:

@@ -46,8 +46,8 @@ class AgentDraft:
         return Template(self.instruction)
 
     @cached_property
-    def instruction_type(self) -> Schema | None:
-        return None if self.instruction_schema is None else Schema(self.instruction_schema)
+    def instruction_type(self) -> Schema:
+        return Schema(dict[str, Any] if self.instruction_schema is None else self.instruction_schema)
 
     @cached_property
     def input_type(self) -> InputSchema:

@@ -69,8 +69,8 @@ class DocumentSession:
         return self._update(self._patch(change), unchanged, change)
 
     def save(self, change: Change, claim: str, lease: float) -> None:
-        until = self.dialect.now() + self.dialect.plain(lease)
-        self._write_as_holder(self._patch(change, {("turn", "until"): until}), claim, change)
+        turn = self.dialect.lasting(format.encode(change.turn), lease)
+        self._write_as_holder(self._patch(change, turn), claim, change)
 
     def finish(self, change: Change, claim: str) -> None:
         self._write_as_holder(self._patch(change), claim, change)
@@ -101,14 +101,15 @@ class DocumentSession:
             self._applied(change, now)
         return bool(rows)
 
-    def _patch(self, change: Change, more: Mapping[Any, Any] | None = None) -> Any:
-        sets: dict[Any, Any] = {("turn",): format.encode(change.turn)}
+    def _patch(self, change: Change, turn: Any = None) -> Any:
+        document = self.dialect.document
+        sets: dict[Any, Any] = {("turn",): turn or document(format.encode(change.turn))}
         for position, metadata in change.metadata.items():
-            sets["messages", position, "metadata"] = format.encode(metadata)
+            sets["messages", position, "metadata"] = document(format.encode(metadata))
         if change.instruction_args is not None:
-            sets["instruction_args",] = format.encode(change.instruction_args)
+            sets["instruction_args",] = document(format.encode(change.instruction_args))
         appends = [format.encode(message) for message in change.append]
-        return self.dialect.patch(self.column, {**sets, **(more or {})}, appends)
+        return self.dialect.patch(self.column, sets, appends)
 
     def _whole(self, change: Change) -> Any:
         return self.dialect.document(format.encode(format.whole(self.map, change)))

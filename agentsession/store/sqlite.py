@@ -35,15 +35,24 @@ def raw(column: Field) -> Cast:
     return Cast(column, "TEXT")
 
 
-def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Function:
-    """The JSON with messages appended and paths set (JSON text or an expression), one revision on."""
+def patch(column: Field, sets: Mapping[Path, Function], appends: Iterable[str]) -> Function:
+    """The JSON with paths set and messages appended, one revision on.
+
+    The edits of one json_set must not depend on each other: SQLite 3.40 silently drops one inside a value
+    that was set or appended by an earlier one. So paths come before appends, and no path contains another.
+    """
     arguments: list[Any] = []
+    for path, value in sets.items():
+        arguments += [plain(_pointer(path)), value]
     for message in appends:
         arguments += [plain("$.messages[#]"), document(message)]
-    for path, value in sets.items():
-        arguments += [plain(_pointer(path)), document(value) if isinstance(value, str) else value]
     arguments += [plain("$.revision"), number(column, "revision") + plain(1)]
     return fn.json_set(column, *arguments)
+
+
+def lasting(json_text: str, seconds: float) -> Function:
+    """A turn as a JSON value, its lease extended from the database's clock."""
+    return fn.json_set(document(json_text), plain("$.until"), now() + plain(seconds))
 
 
 def document(json_text: str) -> Function:

@@ -15,14 +15,14 @@ from agentsession.errors import NothingToResume, SessionBusy
 from agentsession.json_values import JsonMap
 from agentsession.turn.answer import Held, answer
 from agentsession.turn.effects import Change, Claim, Insert, Load, Loaded, Machine, Outcome, Prepare
-from agentsession.turn.opening import Plan, accept_args, opening_messages, render, settle_args, system_message
+from agentsession.turn.opening import Plan, opening_messages, render, settle_args, system_message
 
 ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
 
 
 def start(plan: Plan, now: float) -> Machine:
     """A new session and its first turn. The lease counts from the host's clock."""
-    args = accept_args(plan.agent, plan.instruction_args or {}) if _has_args(plan) else {}
+    args, _ = settle_args(plan, Context())
     system = render(plan.agent, args)
     pinned = system if plan.pin_instruction else None
     if plan.run:
@@ -81,10 +81,6 @@ def single(plan: Plan, context: Context, system: str) -> Machine:
     """A call without a session: the same questions and answers, whose writes nobody performs."""
     yield Prepare(plan.client)
     return (yield from answer(Held(plan, context, Turn(plan.turn_id, "running"), system)))
-
-
-def _has_args(plan: Plan) -> bool:
-    return plan.instruction_args is not None or plan.agent.instruction_schema is not None
 
 
 def _begun(plan: Plan, now: float) -> Turn:

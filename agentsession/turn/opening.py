@@ -9,7 +9,7 @@ from typing import Any
 
 from agentsession.context import Context, Message
 from agentsession.errors import InputInvalid
-from agentsession.json_values import JsonMap, compact, unstorable
+from agentsession.json_values import JsonMap, compact
 from agentsession.options import AgentOptions
 from agentsession.prompt import VariableMissing
 from agentsession.schema import SchemaMismatch
@@ -36,16 +36,13 @@ def accept_input(agent: AgentOptions, given: Any) -> Content:
     """The content to store; raises `InputInvalid`."""
     try:
         content = agent.input.accept(given)
-        unfit = next(unstorable(content, "input"), None)
-    except (SchemaMismatch, RecursionError) as error:
+    except SchemaMismatch as error:
         raise InputInvalid(
             f"the input does not fit {agent.input.name}: {error}",
             where=f"{agent.place} input",
             why="nothing was stored and the model was not asked",
             fix=_input_fix(agent),
         ) from error
-    if unfit is not None:
-        raise _unstorable(agent, *unfit)
     if not agent.input.show(content).strip():
         raise InputInvalid(
             "the input is empty",
@@ -58,29 +55,17 @@ def accept_input(agent: AgentOptions, given: Any) -> Content:
 
 def accept_args(agent: AgentOptions, given: Any) -> JsonMap:
     """The instruction's arguments as they are stored; raises `InputInvalid`."""
-    if agent.instruction_schema is None and not isinstance(given, Mapping):
-        raise InputInvalid(
-            f"instruction_args is a {type(given).__name__}",
-            where=f"{agent.place} instruction_args",
-            why="the template takes its variables from a mapping",
-            fix='pass a dict, such as {"company_name": "Acme"}',
-        )
+    schema = agent.instruction_schema
     try:
-        given = dict(given) if isinstance(given, Mapping) else given
-        schema = agent.instruction_schema
-        args: Any = given if schema is None else schema.dump(schema.load(given))
-        unfit = next(unstorable(args, "instruction_args"), None)
-    except (SchemaMismatch, RecursionError) as error:
-        name = agent.instruction_schema.name if agent.instruction_schema else "dict"
+        args: Any = schema.dump(schema.load(dict(given) if isinstance(given, Mapping) else given))
+        return dict(args)
+    except SchemaMismatch as error:
         raise InputInvalid(
-            f"instruction_args do not fit {name}: {error}",
+            f"instruction_args do not fit {schema.name}: {error}",
             where=f"{agent.place} instruction_args",
             why="the instruction is rendered from them",
-            fix="pass instruction_args={…} with a value for each field named",
+            fix='pass instruction_args= with a value for each field, such as {"company_name": "Acme"}',
         ) from error
-    if unfit is not None:
-        raise _unstorable(agent, *unfit)
-    return dict(args)
 
 
 def render(agent: AgentOptions, args: JsonMap) -> str:
@@ -102,9 +87,9 @@ def settle_args(plan: Plan, context: Context) -> tuple[JsonMap, JsonMap | None]:
     Arguments given on a later turn are laid over the stored ones. Stored ones are read by today's schema,
     so that a field added since takes its default.
     """
-    if plan.instruction_args is None and context.instruction_args == {}:
-        needed = plan.agent.instruction_schema is not None and plan.agent.template.has_variables
-        return (accept_args(plan.agent, {}) if needed else {}), None
+    given = plan.instruction_args is not None or context.instruction_args
+    if not given and not plan.agent.template.has_variables:
+        return {}, None
     merged = {**context.instruction_args, **(plan.instruction_args or {})}
     args = accept_args(plan.agent, merged)
     return args, args if plan.instruction_args is not None else None
@@ -145,12 +130,3 @@ def _input_fix(agent: AgentOptions) -> str:
     if agent.input.text_field is not None:
         return f'pass {{"{agent.input.text_field}": "…"}} or the bare text'
     return f"pass a value of {agent.input.name}, or a dict with its fields"
-
-
-def _unstorable(agent: AgentOptions, found_at: str, found: str) -> InputInvalid:
-    return InputInvalid(
-        f"{found_at} {found}",
-        where=f"{agent.place} input",
-        why="it could not be stored and read back as the same value",
-        fix="clean the value before it is passed, for example text.encode('utf-8', 'replace').decode()",
-    )

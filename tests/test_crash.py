@@ -1,0 +1,218 @@
+"""I1, I4: the message is committed before the model is asked, a crash after any step loses nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentsession import InputInvalid, SessionBusy, testing
+from agentsession.provider import Reply
+from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load, Save
+from tests.models import Answer, chat_model, open_database, roles, stored, texts
+
+SHORT = 0.05
+"""A lease in seconds that a test can wait for."""
+
+
+def test_the_message_is_committed_when_the_model_is_asked(database: Any) -> None:
+    seen: list[list[str]] = []
+
+    class Reads:
+        def ask(self, request: Any) -> Reply:
+            other = open_database(database.database)
+            (row,) = other.execute_sql("select context ->> '$.messages[#-1].content', status from chat")
+            seen.append(list(row))
+            other.close()
+            return Reply("ok")
+
+    Chat = chat_model(database, provider=Reads())
+    Chat.start_session("One").continue_session("Two")
+    assert seen == [["One", "running"], ["Two", "running"]]
+
+
+class WrongAtFirst:
+    """A model whose first reply of each turn does not fit the schema."""
+
+    def ask(self, request: Any) -> Reply:
+        corrected = "does not fit" in request.view[-1].content
+        return Reply('{"content":"ok"}' if corrected else "not JSON")
+
+
+def start(Chat: Any, session: Any) -> Any:
+    return Chat.start_session("New", attributes={"title": "new"})
+
+
+def continue_(Chat: Any, session: Any) -> Any:
+    return Chat.continue_session(session.id, "New")
+
+
+def resume(Chat: Any, session: Any) -> Any:
+    return Chat.resume_session(session.id)
+
+
+ACTIONS: dict[str, tuple[Callable[[Any, Any], Any], list[type]]] = {
+    "start": (start, [Insert, Ask, Save, Ask, Finish]),
+    "continue": (continue_, [Load, Claim, Ask, Save, Ask, Finish]),
+    "resume": (resume, [Load, Claim, Ask, Save, Ask, Finish]),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_turn_consists_of_these_effects(database: Any, action: str) -> None:
+    Chat, session = a_session_before(database, action)
+    with testing.crash_after(99) as performed:
+        ACTIONS[action][0](Chat, session)
+    assert [type(effect) for effect in performed] == ACTIONS[action][1]
+
+
+CASES = [(action, step) for action, (_, effects) in ACTIONS.items() for step in range(1, len(effects) + 1)]
+
+
+@pytest.mark.parametrize(("action", "step"), CASES)
+@pytest.mark.parametrize("then", ["continue", "resume"])
+def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
+    database: Any, action: str, step: int, then: str
+) -> None:
+    Chat, session = a_session_before(database, action)
+    act, effects = ACTIONS[action]
+    with testing.crash_after(step):
+        act(Chat, session)
+        pytest.fail("the crash did not happen")
+    with database.connection_context():
+        key = (session if action != "start" else Chat.get(Chat.title == "new")).id
+    before = Chat.get_context(key)
+    if effects[step - 1] in (Insert, Claim, Ask, Save):
+        with pytest.raises(SessionBusy, match="lease ends in"):
+            Chat.continue_session(key, "Too early")
+        time.sleep(SHORT * 1.2)
+        assert Chat.get_context(key) == before
+
+    finished = effects[step - 1] is Finish
+    began = finished or effects[step - 1] is not Load
+    with testing.script(Chat, [Answer(content="after")]) as asked:
+        if then == "resume" and not finished and (began or action == "resume"):
+            after = Chat.resume_session(key)
+        else:
+            if action == "resume" and not began:
+                with pytest.raises(SessionBusy):
+                    Chat.continue_session(key, "After")
+                Chat.resume_session(key)
+            else:
+                Chat.continue_session(key, "After")
+            after = Chat.get_by_id(key)
+    assert after.last_result.output == Answer(content="after")
+    assert after.status == after.last_turn.status == "completed"
+    said = texts(Chat, key)
+    assert said[: len(before.messages)] == [message.text for message in before.messages]
+    if began:
+        assert "New" in said
+    assert valid(asked[0])
+
+
+def a_session_before(database: Any, action: str) -> tuple[Any, Any]:
+    """A model with a short lease, and a session on which the action can be called."""
+    Chat = chat_model(database, output_schema=Answer, provider=WrongAtFirst(), session={"lease": SHORT})
+    session = None
+    if action != "start":
+        session = Chat.start_session("First")
+    if action == "resume":
+        session.continue_session("New", run=False)
+    return Chat, session
+
+
+def valid(view: Any) -> bool:
+    shown = [message.role for message in view]
+    return (
+        shown == ["system", *(["user", "assistant"] * len(shown))[: len(shown) - 1]] and shown[-1] == "user"
+    )
+
+
+def test_an_abandoned_turn_is_closed_as_interrupted_and_hidden(database: Any) -> None:
+    Chat = chat_model(database, session={"lease": SHORT})
+    session = Chat.start_session("One")
+    with testing.crash_after(2):
+        session.continue_session("Lost?")
+    time.sleep(SHORT * 1.2)
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.continue_session(session.id, "Two")
+    assert "Lost?" not in [shown.content for shown in asked[0]]
+    lost = Chat.get_context(session).messages[2]
+    assert (lost.text, lost.metadata["status"], lost.metadata["error"]["type"]) == (
+        "Lost?",
+        "interrupted",
+        "LeaseExpired",
+    )
+
+
+def test_input_that_does_not_fit_leaves_an_abandoned_turn_as_it_is(database: Any) -> None:
+    Chat = chat_model(database, session={"lease": SHORT})
+    with testing.crash_after(1):
+        Chat.start_session("One")
+    time.sleep(SHORT * 1.2)
+    (row,) = Chat.select()
+    before = stored(row)
+    with pytest.raises(InputInvalid):
+        Chat.continue_session(row.id, {"wrong": 1})
+    assert stored(row) == before
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+def test_leaving_while_the_model_is_asked_interrupts_the_turn(database: Any, leave: type) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("One")
+    with testing.script(Chat, [leave()]), pytest.raises(leave):
+        session.continue_session("Two")
+    selected = Chat.get_by_id(session.id)
+    assert (selected.status, selected.last_turn.status) == ("interrupted", "interrupted")
+    assert selected.last_turn.claim is None
+    with testing.script(Chat, ["ok"]) as asked:
+        selected.resume_session()
+    assert asked[0][-1].content == "Two"
+
+
+KILLED = """
+import sys, time
+from agentsession.provider import Reply
+from tests.models import chat_model, open_database
+
+class Slow:
+    def ask(self, request):
+        print("asked", flush=True)
+        time.sleep(0.002)
+        return Reply("answer to " + request.view[-1].content)
+
+Chat = chat_model(open_database(sys.argv[1]), provider=Slow(), session={"lease": 0.2})
+for number in range(1000):
+    Chat.continue_session(sys.argv[2], f"word {number}")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_processes_killed_at_random_moments_lose_no_committed_message(database: Any) -> None:
+    Chat = chat_model(database, session={"lease": 0.2})
+    session = Chat.start_session("Hello")
+    known = texts(Chat, session)
+    for number in range(6):
+        command = [sys.executable, "-c", KILLED, database.database, str(session.id)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(0.003 * number)
+            child.kill()
+        time.sleep(0.25)
+        now = texts(Chat, session)
+        assert now[: len(known)] == known
+        assert len(now) > len(known)
+        known = now
+    session.continue_session("Still here?")
+    assert roles(Chat, session)[-2:] == ["user", "assistant"]
+    complete = Chat.get_context(session)
+    assert all(message.text for message in complete.messages)
+    assert complete.turn is not None
+    assert complete.turn.status == "completed"

@@ -1,0 +1,280 @@
+"""I8: what is stored is read back equal; older maps load; what cannot be read is a typed error."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from agentsession import AgentSessionError, ContextUnreadable, InputInvalid, testing
+from agentsession.context import Context, Message, Turn, Usage
+from agentsession.json_values import MAX_DEPTH
+from agentsession.store import format
+from agentsession.store.document import DocumentSession
+from agentsession.turn.effects import Change
+from tests.models import chat_model, stored, texts
+
+slow_fixture = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+WORDS = st.text().filter(
+    lambda text: (text.strip() and max(text) < "\ud800") or max(text, default="") > "\udfff"
+)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**80), 2**80)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("ab.$\"'[]# \\é\x00", max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+class Free(BaseModel):
+    data: Any
+
+
+@slow_fixture
+@given(JSON, WORDS)
+def test_every_input_and_reply_is_read_back_as_the_same_value(database: Any, value: Any, reply: str) -> None:
+    Chat = chat_model(database, input_schema=Free)
+    with testing.script(Chat, [reply, "next"]):
+        session = Chat.start_session({"data": value})
+        user, answer = Chat.get_context(session.id).messages
+        assert user.content == {"data": value}
+        assert user.parse(Free).data == value
+        assert answer.content == reply
+        Chat.continue_session(session.id, {"data": 1})
+    assert Chat.get_context(session.id).messages[:2] == (user, answer)
+    assert session.context["messages"][0]["content"] == {"data": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nul \x00 inside",
+        "quote ' \" \\ ; -- drop table chat",
+        "{{ x }} {{{y}}}",
+        "\u2028\ufeff\U0001f600",
+        "x" * 10_000_000,
+    ],
+    ids=["nul", "quotes", "template", "odd", "10MB"],
+)
+def test_odd_text_is_kept(Chat: Any, text: str) -> None:
+    with testing.script(Chat, [text, "ok"]) as asked:
+        session = Chat.start_session(text)
+        Chat.continue_session(session.id, text)
+    assert texts(Chat, session) == [text, text, text, "ok"]
+    assert asked[1][1].content == text
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ("half \ud800 pair", "Free: data holds a lone surrogate"),
+        ([1, math.nan], r"data\[1\] is nan"),
+        ({"a.b": math.inf}, "data.a.b is inf"),
+        ({"k\udfff": 1}, "data: the key .* holds a lone surrogate"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_and_named_before_anything_is_stored(
+    database: Any, value: Any, place: str
+) -> None:
+    Chat = chat_model(database, input_schema=Free)
+    session = Chat.start_session({"data": 1})
+    before = stored(session)
+    with testing.script(Chat, []) as asked:
+        for action in (Chat.start_session, session.continue_session):
+            with pytest.raises(InputInvalid, match=place):
+                action({"data": value})
+    assert asked == []
+    assert stored(session) == before
+    assert Chat.select().count() == 1
+
+
+def test_nesting_beyond_what_every_database_takes_is_refused(database: Any) -> None:
+    Chat = chat_model(database, input_schema=Free)
+    deep: Any = 1
+    for _ in range(MAX_DEPTH - 1):
+        deep = [deep]
+    Chat.start_session({"data": deep})
+    with pytest.raises(InputInvalid, match="nested deeper"):
+        Chat.start_session({"data": [deep]})
+    bottomless: Any = []
+    bottomless.append(bottomless)
+    with pytest.raises(InputInvalid):
+        Chat.start_session({"data": bottomless})
+
+
+def test_a_reply_with_half_a_surrogate_pair_is_mended(Chat: Any) -> None:
+    with testing.script(Chat, ["a\ud800b\ud83d\ude00"]):
+        session = Chat.start_session("Hi")
+    assert session.last_result.text == texts(Chat, session)[1] == "a\ufffdb\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("old", "kept"),
+    [
+        (None, []),
+        ("null", []),
+        ("{}", []),
+        ('{"messages": null}', []),
+        (
+            '{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "U", "x": 1},'
+            ' {"role": "assistant", "content": null}], "metadata": {"m": 1},'
+            ' "input": {"message": "U"}, "own": [1]}',
+            ["S", "U", ""],
+        ),
+    ],
+)
+def test_maps_of_before_load_and_are_upgraded_at_the_next_turn(Chat: Any, old: Any, kept: list[str]) -> None:
+    with Chat._meta.database.connection_context():
+        record = Chat.create()
+        Chat._meta.database.execute_sql("update chat set context = ?", (old,))
+    assert texts(Chat, record.id) == kept
+    before = Chat.get_context(record.id)
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.continue_session(record.id, "Next")
+    assert texts(Chat, record.id) == [*kept, "Next", "ok"]
+    assert Chat.get_context(record.id).messages[: len(kept)] == before.messages
+    assert asked[0][-1].content == "Next"
+    now = stored(record)
+    assert (now["v"], now["revision"], now["layout"]) == (1, 2, "document")
+    if old and "own" in old:
+        assert (now["own"], now["input"], now["metadata"]) == ([1], {"message": "U"}, {"m": 1})
+        assert now["messages"][1]["x"] == 1
+        assert "S" not in [shown.content for shown in asked[0]]
+
+
+def test_unknown_keys_survive_a_turn(Chat: Any) -> None:
+    session = Chat.start_session("Hi")
+    with Chat._meta.database.connection_context():
+        mine = "json_set(context, '$.mine', json('{\"a\":[1]}'), '$.messages[0].mine', 7)"
+        Chat._meta.database.execute_sql(f"update chat set context = {mine}")
+    session.continue_session("More")
+    assert stored(session)["mine"] == {"a": [1]}
+    assert stored(session)["messages"][0]["mine"] == 7
+    assert session.context == stored(session)
+
+
+UNREADABLE = [
+    ("[]", "a JSON array, not an object"),
+    ("5", "a JSON number, not an object"),
+    ('"text"', "a JSON string, not an object"),
+    ("true", "a JSON boolean, not an object"),
+    ("{broken", "is no JSON"),
+    ('{"v": 2, "messages": []}', "version 2, this package reads version 1"),
+    ('{"v": "1"}', "version '1'"),
+    ('{"v": 1, "layout": "rows", "revision": 1}', "layout 'rows'"),
+    ('{"v": 1, "revision": "many"}', "revision"),
+    ('{"v": 1, "revision": 1, "messages": [{"id": "x"}]}', "messages"),
+    ('{"v": 1, "revision": 1, "messages": 7}', "messages"),
+    ('{"v": 1, "revision": 1, "turn": {"id": "x"}}', "turn"),
+    ('{"messages": 7}', "is no list of objects"),
+    ('{"messages": [7]}', "is no list of objects"),
+    ('{"messages": [{"content": "no role"}]}', "role"),
+    ('{"revision": 7}', "no version but the key 'revision'"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), UNREADABLE)
+def test_what_cannot_be_read_is_refused_and_left_as_it_is(Chat: Any, text: str, said: str) -> None:
+    database = Chat._meta.database
+    with database.connection_context():
+        record = Chat.create()
+        database.execute_sql("update chat set context = ?", (text,))
+    for action in (
+        lambda: Chat.get_context(record.id),
+        lambda: Chat.continue_session(record.id, "Hi"),
+        lambda: Chat.resume_session(record.id),
+    ):
+        with pytest.raises(ContextUnreadable, match=said):
+            action()
+    assert database.execute_sql("select cast(context as text) from chat").fetchone() == (text,)
+
+
+@settings(deadline=None)
+@given(
+    st.text()
+    | JSON.map(json.dumps)
+    | st.dictionaries(
+        st.sampled_from(["v", "revision", "layout", "messages", "metadata", "instruction_args", "turn", "x"]),
+        JSON | st.just(1) | st.just([]) | st.just({}),
+    ).map(json.dumps)
+)
+def test_the_reader_gives_a_value_or_a_typed_error(text: str) -> None:
+    try:
+        map_ = format.decode(text, "test")
+        context = format.convert(map_, Context, "test")
+    except AgentSessionError:
+        return
+    assert isinstance(context, Context)
+
+
+MESSAGES = st.builds(
+    Message,
+    id=WORDS,
+    turn=WORDS,
+    role=st.sampled_from(["user", "assistant"]),
+    content=WORDS | st.dictionaries(WORDS, JSON, max_size=2),
+    metadata=st.dictionaries(WORDS, JSON, max_size=2),
+)
+TURNS = st.builds(
+    Turn,
+    id=WORDS,
+    status=WORDS,
+    usage=st.builds(Usage, st.integers(0, 9)),
+    claim=st.none() | WORDS,
+    since=st.none() | st.floats(0, 9),
+)
+
+
+@slow_fixture
+@given(
+    st.lists(MESSAGES, min_size=1, max_size=3),
+    st.lists(st.tuples(TURNS, st.lists(MESSAGES, max_size=2), JSON), max_size=3),
+)
+def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
+    database: Any, first: list[Message], changes: Any
+) -> None:
+    from agentsession import info
+
+    Chat = chat_model(database)
+    session = DocumentSession.new(Chat, info.session_options(Chat), {})
+    session.insert(Change(Turn("t", "running"), tuple(first), instruction_args={"a": 1}))
+    for turn, more, args in changes:
+        change = Change(turn, tuple(more), {0: {"set": args}}, None if args is None else {"args": args})
+        before = DocumentSession(Chat, info.session_options(Chat), session.key).load().context
+        assert session.claim(before.revision, change)
+        assert stored(session.record) == session.map == session.record.context
+
+
+def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: Any) -> None:
+    Chat = chat_model(
+        database, client=("echo:", {"api_key": "SECRET"}), instruction="The hidden instruction."
+    )
+    session = Chat.start_session("Hi")
+    (text,) = database.execute_sql("select cast(context as text) from chat").fetchone()
+    assert "null" not in text
+    assert "SECRET" not in text
+    assert "hidden instruction" not in text
+    assert set(stored(session)) == {
+        "v",
+        "revision",
+        "layout",
+        "messages",
+        "metadata",
+        "instruction_args",
+        "turn",
+    }
+    assert set(stored(session)["messages"][0]) == {"id", "turn", "role", "content", "metadata"}
+    assert "claim" not in stored(session)["turn"]

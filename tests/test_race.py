@@ -1,0 +1,178 @@
+"""I3, I5: one turn at a time; the loser wrote nothing and knows it; who lost its lease cannot write."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from agentsession import LeaseLost, SessionBusy, SessionNotFound, testing
+from agentsession.provider import Reply
+from tests.models import chat_model, roles, stored, texts
+
+
+def attempt(Chat: Any, session: Any, words: str) -> str | None:
+    """The words, if the turn was done; None if the session was busy."""
+    try:
+        Chat.continue_session(session.id, words)
+    except SessionBusy:
+        return None
+    return words
+
+
+def test_threads_on_one_session_are_done_once_or_refused(database: Any) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("Hello")
+    words = [f"thread {number}" for number in range(8 * 12)]
+    with ThreadPoolExecutor(8) as pool:
+        done = [each for each in pool.map(lambda each: attempt(Chat, session, each), words) if each]
+    said = texts(Chat, session)[2:]
+    assert done
+    assert sorted(said[::2]) == sorted(done)
+    assert roles(Chat, session) == ["user", "assistant"] * (len(done) + 1)
+    assert all(f"You said: {asked} (" in answer for asked, answer in zip(said[::2], said[1::2], strict=True))
+
+
+RACER = """
+import sys
+from agentsession import SessionBusy
+from tests.models import chat_model, open_database
+Chat = chat_model(open_database(sys.argv[1]), create=False)
+sys.stdin.readline()
+for number in range(25):
+    try:
+        Chat.continue_session(sys.argv[2], f"{sys.argv[3]} {number}")
+        print(f"{sys.argv[3]} {number}")
+    except SessionBusy:
+        pass
+"""
+
+
+def test_processes_on_one_session_are_done_once_or_refused(database: Any) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("Hello")
+    command = [sys.executable, "-c", RACER, database.database, str(session.id)]
+    children = [
+        subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for n in range(4)
+    ]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    outputs = [child.communicate(timeout=50)[0] for child in children]
+    assert [child.returncode for child in children] == [0] * 4
+    done = [line for output in outputs for line in output.splitlines()]
+    assert done
+    assert sorted(texts(Chat, session)[2::2]) == sorted(done)
+    assert roles(Chat, session) == ["user", "assistant"] * (len(done) + 1)
+
+
+class Waits:
+    """A model that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+
+    def ask(self, request: Any) -> Reply:
+        if request.view[-1].content == "slow":
+            self.asked.set()
+            assert self.answer.wait(10)
+        return Reply(f"answer to {request.view[-1].content}")
+
+
+def test_while_a_turn_runs_another_is_refused_and_nothing_is_stored(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model)
+    session = Chat.start_session("Hello")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(Chat.continue_session, session.id, "slow")
+        assert model.asked.wait(10)
+        before = stored(session)
+        for action in (lambda: session.continue_session("fast"), session.resume_session):
+            with pytest.raises(SessionBusy, match="a turn has been running for") as busy:
+                action()
+            assert busy.value.status == "running"
+            assert busy.value.until - busy.value.since == pytest.approx(30)
+        assert stored(session) == before
+        model.answer.set()
+        assert slow.result().last_result.text == "answer to slow"
+
+
+def test_a_holder_whose_lease_was_taken_over_cannot_write(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model, session={"lease": 0.05})
+    session = Chat.start_session("Hello")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(Chat.continue_session, session.id, "slow")
+        assert model.asked.wait(10)
+        time.sleep(0.06)
+        Chat.continue_session(session.id, "fast")
+        before = stored(session)
+        model.answer.set()
+        with pytest.raises(LeaseLost) as lost:
+            slow.result()
+    assert lost.value.result.text == "answer to slow"
+    assert stored(session) == before
+    assert texts(Chat, session)[2:] == ["slow", "fast", "answer to fast"]
+
+
+def test_a_resumed_turn_is_taken_from_its_late_holder(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model, session={"lease": 0.05})
+    session = Chat.start_session("Hello")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(Chat.continue_session, session.id, "slow")
+        assert model.asked.wait(10)
+        time.sleep(0.06)
+        with testing.script(Chat, ["by another"]):
+            Chat.resume_session(session.id)
+        model.answer.set()
+        with pytest.raises(LeaseLost):
+            slow.result()
+    assert texts(Chat, session)[2:] == ["slow", "by another"]
+
+
+def test_a_row_deleted_during_its_turn_is_not_found_and_the_reply_is_there(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model)
+    session = Chat.start_session("Hello")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(Chat.continue_session, session.id, "slow")
+        assert model.asked.wait(10)
+        with database.connection_context():
+            session.delete_instance()
+        model.answer.set()
+        with pytest.raises(SessionNotFound) as gone:
+            slow.result()
+    assert gone.value.result.text == "answer to slow"
+
+
+def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: Any) -> None:
+    session = Chat.start_session("Hello")
+    from agentsession.drive.sync import after_effect
+    from agentsession.turn.effects import Claim, Load
+
+    seen: list[str] = []
+
+    def overtake(effect: Any) -> None:
+        seen.append(type(effect).__name__)
+        if isinstance(effect, Load) and seen.count("Load") == 1:
+            token = after_effect.set(None)
+            Chat.continue_session(session.id, "first")
+            after_effect.reset(token)
+
+    token = after_effect.set(overtake)
+    with testing.script(Chat, ["one", "two"]) as asked:
+        session.continue_session("second")
+    after_effect.reset(token)
+    assert seen[:4] == ["Prepare", "Load", "Claim", "Load"]
+    assert Claim.__name__ in seen
+    assert texts(Chat, session)[2:] == ["first", "one", "second", "two"]
+    assert asked[1][-2].content == "one"

@@ -1,0 +1,64 @@
+"""The statements of a turn, by counting them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentsession import testing
+from tests.models import Answer, chat_model
+
+
+def verbs(database: Any) -> list[str]:
+    found = [sql.split()[0] for sql in database.statements]
+    database.statements.clear()
+    return found
+
+
+def test_a_turn_costs_these_statements(Chat: Any) -> None:
+    database = Chat._meta.database
+    verbs(database)
+    session = Chat.start_session("One")
+    assert verbs(database) == ["INSERT", "UPDATE"]
+    session.continue_session("Two")
+    assert verbs(database) == ["SELECT", "UPDATE", "UPDATE"]
+    Chat.continue_session(session.id, "Three")
+    assert verbs(database) == ["SELECT", "UPDATE", "UPDATE"]
+    session.continue_session("Four", run=False)
+    assert verbs(database) == ["SELECT", "UPDATE"]
+    session.resume_session()
+    assert verbs(database) == ["SELECT", "UPDATE", "UPDATE"]
+    session.get_context()
+    assert verbs(database) == ["SELECT"]
+    session.last_result.output
+    session.last_turn
+    assert verbs(database) == []
+    Chat.call("One")
+    assert verbs(database) == []
+
+
+def test_a_repeated_output_costs_one_statement_more(database: Any) -> None:
+    Chat = chat_model(database, output_schema=Answer)
+    verbs(database)
+    with testing.script(Chat, ["no", Answer(content="yes")]):
+        Chat.start_session("One")
+    assert verbs(database) == ["INSERT", "UPDATE", "UPDATE"]
+
+
+def test_each_effect_that_is_performed_extends_the_lease(database: Any) -> None:
+    until: list[float] = []
+
+    class Looks:
+        def ask(self, request: Any) -> Any:
+            from agentsession.provider import Reply
+
+            with database.connection_context():
+                (row,) = Chat.select()
+            until.append(row.context["turn"]["until"])
+            return Reply("no" if len(until) < 3 else '{"content":"yes"}')
+
+    Chat = chat_model(
+        database, output_schema=Answer, output_retries=2, provider=Looks(), session={"lease": 9}
+    )
+    session = Chat.start_session("One")
+    assert until[0] < until[1] < until[2]
+    assert "until" not in session.context["turn"]
