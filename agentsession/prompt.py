@@ -6,6 +6,7 @@ a missing variable as nothing, so only its tokeniser is used. Rendering looks in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -70,11 +71,16 @@ class Template:
         return list(dict.fromkeys(_unknown(self.nodes, fields)))
 
 
+_MISCOUNTED = re.compile(r"\.?\nline \d+$")
+"""chevron's line of a wrong end tag, which is one too high."""
+
+
 def _parse(source: str) -> tuple[Node, ...]:
     try:
         tokens = list(tokenize(source))
+        list(tokenize(source + "\n"))  # chevron drops a tag that opens at the very end
     except ChevronError as error:
-        raise TemplateInvalid(str(error).replace("\n", ", ")) from error
+        raise TemplateInvalid(_MISCOUNTED.sub("", str(error)).replace("\n", ", ")) from error
     except IndexError as error:
         raise TemplateInvalid("a tag is empty: {{}}") from error
     return _nest(iter(tokens))
@@ -89,17 +95,26 @@ def _nest(tokens: Iterator[tuple[str, str]]) -> tuple[Node, ...]:
             break
         elif kind == "partial":
             raise TemplateInvalid(f"partials are not supported: {{{{> {text}}}}}")
-        elif kind in ("variable", "no escape"):
-            nodes.append(Variable(_name(text)))
+        elif kind == "set delimiter":
+            _check_delimiters(text)
         elif kind in ("section", "inverted section"):
             nodes.append(Section(_name(text), kind == "inverted section", _nest(tokens)))
+        else:
+            opening = "{" if kind == "no escape?" else ""
+            nodes.append(Variable(_name(opening + text)))
     return tuple(nodes)
 
 
 def _name(text: str) -> str:
-    if text != "." and not all(part.isidentifier() or part.isdigit() for part in text.split(".")):
+    if text != "." and not all(part.isidentifier() or part.isdecimal() for part in text.split(".")):
         raise TemplateInvalid(f"{text!r} is no variable name")
     return text
+
+
+def _check_delimiters(text: str) -> None:
+    """chevron takes anything for delimiters, and then finds no tag."""
+    if not re.fullmatch(r"[^\s=]+ +[^\s=]+", text):
+        raise TemplateInvalid(f"the delimiters {text!r} are not two words with a space between")
 
 
 _MISSING: Any = object()
@@ -141,7 +156,7 @@ def _look_up(name: str, scopes: list[Json]) -> Any:
 def _part(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return value.get(name, _MISSING)
-    if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
         return value[int(name)]
     return _MISSING
 
@@ -150,12 +165,17 @@ def _unknown(nodes: tuple[Node, ...], fields: JsonMap) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, Literal) or node.name == ".":
             continue
-        first = node.name.split(".")[0]
-        if first not in fields:
+        first, *rest = node.name.split(".")
+        if first not in fields or (rest and _is_scalar(fields[first])):
             yield node.name
-        if isinstance(node, Section) and (node.inverted or _is_flag(fields.get(first))):
+        if isinstance(node, Section) and (node.inverted or _is_scalar(fields.get(first))):
             yield from _unknown(node.body, fields)
 
 
-def _is_flag(schema: Any) -> bool:
-    return isinstance(schema, dict) and schema.get("type") in ("boolean", "string", "integer", "number")
+def _is_scalar(schema: Any) -> bool:
+    """Has the field no parts, so that a section over it opens no scope with names of its own?"""
+    if not isinstance(schema, dict):
+        return False
+    if "anyOf" in schema:
+        return all(_is_scalar(branch) for branch in schema["anyOf"])
+    return schema.get("type") in ("boolean", "string", "integer", "number", "null")

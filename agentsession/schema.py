@@ -159,10 +159,10 @@ class OutputSchema(Schema):
         return self.load_json(self._unwrapped(found))
 
     def encode(self, value: Any) -> str:
-        """The text with which a model would say this value."""
-        if self.is_text:
-            return str(value)
+        """The text with which a model would say this value; raises `SchemaMismatch`."""
         dumped = self.dump(self.load(value), by_alias=True)
+        if self.is_text:
+            return str(dumped)
         return compact({"output": dumped} if self.is_wrapped else dumped)
 
     def _unwrapped(self, text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from agentsession import info
@@ -16,6 +17,7 @@ from agentsession.drive.sync import after_effect
 from agentsession.errors import DslError, Problem
 from agentsession.provider.choose import scripted
 from agentsession.provider.protocol import Request
+from agentsession.schema import OutputSchema
 from agentsession.turn.effects import Effect, Prepare, Reply, View
 
 __all__ = ["Crash", "crash_after", "dsl_errors", "inside_transaction", "script"]
@@ -26,11 +28,14 @@ def script(model: type[Any], replies: Sequence[Any]) -> Iterator[list[View]]:
     """Answer the model's next questions with these replies, in order; gives what the model was shown.
 
     A reply is a text, a value of the output schema, a `Reply`, or an exception, which then fails the call.
-    An `AssertionError` says at the end of the block that replies were left over, or that one was missing.
+    A text is the reply as it comes, whether it fits the schema or not. An `AssertionError` says at the end of
+    the block that replies were left over, or that one was missing.
 
     ```python
-    with testing.script(ChatAgent, ["hi", Answer(content="…"), ProviderError("down")]) as asked:
+    with testing.script(ChatAgent, [Answer(content="hi"), ProviderError("down")]) as asked:
         session = ChatAgent.start_session("Hello!")
+        with pytest.raises(ProviderFailed):
+            session.continue_session("Are you there?")
     assert asked[0][-1].content == "Hello!"
     ```
     """
@@ -50,10 +55,9 @@ def script(model: type[Any], replies: Sequence[Any]) -> Iterator[list[View]]:
 
 
 class _Script:
-    def __init__(self, output: Any, replies: Sequence[Any]) -> None:
-        self.output = output
+    def __init__(self, output: OutputSchema, replies: Sequence[Any]) -> None:
+        self.left = [_scripted(output, reply) for reply in replies]
         self.count = len(replies)
-        self.left = list(replies)
         self.asked: list[View] = []
         self.missing = False
 
@@ -65,16 +69,19 @@ class _Script:
         reply = self.left.pop(0)
         if isinstance(reply, BaseException):
             raise reply
-        if isinstance(reply, Reply):
-            return reply
-        text = reply if isinstance(reply, str) else self.output.encode(reply)
-        return Reply(text, model=request.client.id, finish_reason="stop")
+        return replace(reply, model=reply.model or request.client.model)
 
     def complaint(self) -> AssertionError:
         if self.missing:
             asked = len(self.asked)
             return AssertionError(f"the model was asked {asked} times, {self.count} replies were given")
         return AssertionError(f"{len(self.left)} of {self.count} replies were not asked for")
+
+
+def _scripted(output: OutputSchema, reply: Any) -> Reply | BaseException:
+    if isinstance(reply, (Reply, BaseException)):
+        return reply
+    return Reply(reply if isinstance(reply, str) else output.encode(reply), finish_reason="stop")
 
 
 class Crash(BaseException):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from agentsession import info, registry
-from agentsession.actions.mixins import AgentActions
+from agentsession.actions.mixins import GivenActions
 from agentsession.dsl.agent_verifiers import AGENT_VERIFIERS, AgentDraft
 from agentsession.dsl.declare import UNSET, apply, raise_problems, refuse_unknown
-from agentsession.dsl.inject import with_base
+from agentsession.dsl.inject import given
 from agentsession.options import AgentOptions, OutputMode
 
 C = TypeVar("C", bound=type)
@@ -73,7 +73,7 @@ def agent(
     Terse.call("What is the capital of France?").text
     ```
     """
-    given = {
+    options = {
         "client": client,
         "instruction": instruction,
         "instruction_schema": instruction_schema,
@@ -87,13 +87,12 @@ def agent(
     }
 
     def decorate(target: Any) -> Any:
-        draft = AgentDraft(target, **given)
-        problems = [*refuse_unknown(target, "agent", unknown, given)]
+        draft = AgentDraft(target, **options)
+        problems = [*refuse_unknown(target, "agent", unknown, options)]
         problems += [problem for verifier in AGENT_VERIFIERS for problem in verifier(draft)]
         raise_problems(problems)
-        options = _options(draft)
-        with with_base(target, AgentActions):
-            registry.declare_agent(target, options)
+        with given(target, GivenActions, "agent"):
+            registry.declare_agent(target, _options(draft))
         return target
 
     return apply(decorate, model)

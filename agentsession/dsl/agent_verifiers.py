@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any
 
-from agentsession import names
-from agentsession.actions.mixins import AgentActions
-from agentsession.dsl.declare import UNSET, where
+import peewee
+
+from agentsession import names, registry
+from agentsession.dsl.declare import UNSET, refuse_second, where
 from agentsession.dsl.taken import taken_names
+from agentsession.dsl.type_arguments import type_arguments
 from agentsession.errors import Problem
 from agentsession.options import OUTPUT_MODES, Client
 from agentsession.prompt import Template, TemplateInvalid
 from agentsession.schema import InputSchema, OutputSchema, Schema, unusable
 
 
-@dataclass
+@dataclass(repr=False)
 class AgentDraft:
-    """What `@agent` was given, not yet verified; the parsed forms are made once."""
+    """What `@agent` was given, not yet verified; the parsed forms are made once. Has no repr: the client may
+    come with its key."""
 
     model: Any
     client: Any
@@ -51,22 +54,31 @@ class AgentDraft:
 
     @cached_property
     def input_type(self) -> InputSchema:
-        return InputSchema(self.type_arguments[0] if self.input_schema is None else self.input_schema)
+        return InputSchema(_either(self.input_schema, self.type_arguments[0]))
 
     @cached_property
     def output_type(self) -> OutputSchema:
-        return OutputSchema(self.type_arguments[1] if self.output_schema is None else self.output_schema)
+        return OutputSchema(_either(self.output_schema, self.type_arguments[1]))
 
     @cached_property
     def type_arguments(self) -> tuple[Any, Any]:
-        """Input and output of `SessionActions[Ask, Answer]` among the bases, None where there is none."""
-        for base in getattr(self.model, "__mro__", ()):
-            for generic in vars(base).get("__orig_bases__", ()):
-                origin, given = get_origin(generic), get_args(generic)
-                if isinstance(origin, type) and issubclass(origin, AgentActions) and len(given) == 2:
-                    first, second = (None if isinstance(each, TypeVar) else each for each in given)
-                    return (None if first is str else first), second
-        return None, None
+        return type_arguments(self.model)
+
+
+def verify_target_is_a_class(draft: AgentDraft) -> Iterator[Problem]:
+    if not isinstance(draft.model, type):
+        found = f"a {type(draft.model).__name__} is decorated, not a class"
+        why = "an agent is a class with options"
+    elif draft.model is peewee.Model:
+        found, why = "peewee.Model itself is decorated", "every model of the program would become an agent"
+    else:
+        return
+    fix = "@agent(client=…, instruction=…) above a class of your own; all options are keywords"
+    yield Problem(draft.where("class"), found, why, fix)
+
+
+def verify_agent_is_declared_once(draft: AgentDraft) -> Iterator[Problem]:
+    yield from refuse_second(draft.model, "agent", registry.agent_of)
 
 
 def verify_client_is_an_id(draft: AgentDraft) -> Iterator[Problem]:
@@ -100,10 +112,11 @@ def verify_instruction_parses(draft: AgentDraft) -> Iterator[Problem]:
 
 
 def verify_schemas_are_usable(draft: AgentDraft) -> Iterator[Problem]:
+    first, second = draft.type_arguments
     given = {
         "instruction_schema": (draft.instruction_schema, Schema),
-        "input_schema": (draft.input_schema or draft.type_arguments[0], InputSchema),
-        "output_schema": (draft.output_schema or draft.type_arguments[1], OutputSchema),
+        "input_schema": (_either(draft.input_schema, first), InputSchema),
+        "output_schema": (_either(draft.output_schema, second), OutputSchema),
     }
     for option, (type_, role) in given.items():
         reason = None if type_ is None else unusable(type_, role)
@@ -136,11 +149,13 @@ def verify_schemas_equal_the_type_arguments(draft: AgentDraft) -> Iterator[Probl
 
 
 def verify_variables_are_fields(draft: AgentDraft) -> Iterator[Problem]:
-    if draft.instruction_schema is None or unusable(draft.instruction_schema, Schema) is not None:
+    if draft.instruction_schema is None or not isinstance(draft.instruction, str):
+        return
+    if unusable(draft.instruction_schema, Schema) is not None:
         return
     try:
         template = draft.parsed_template
-    except (TemplateInvalid, AttributeError, TypeError):
+    except TemplateInvalid:
         return
     schema = Schema(draft.instruction_schema)
     fields = schema.fields
@@ -153,22 +168,26 @@ def verify_variables_are_fields(draft: AgentDraft) -> Iterator[Problem]:
         )
         return
     for name in template.unknown_names(fields):
+        first = name.split(".")[0]
+        add = "" if first in fields else f"add `{first}: str` to {schema.name}, or "
         yield Problem(
             draft.where("instruction"),
             f"the variable {{{{ {name} }}}} is no field of {schema.name}",
             "it would have no value",
-            f"add `{name.split('.')[0]}: str` to {schema.name}, or use one of: {', '.join(fields)}",
+            f"{add}use one of: {', '.join(fields)}",
         )
 
 
 def verify_provider_can_ask(draft: AgentDraft) -> Iterator[Problem]:
-    if draft.provider is not None and not callable(getattr(draft.provider, "ask", None)):
-        yield Problem(
-            draft.where("provider"),
-            f"provider is a {type(draft.provider).__name__} without a method `ask`",
-            "a turn asks the model through it",
-            "provider=… with an object that has `def ask(self, request) -> Reply`",
-        )
+    provider = draft.provider
+    if isinstance(provider, type):
+        found = f"provider is the class {provider.__name__}, not an object of it"
+    elif provider is not None and not callable(getattr(provider, "ask", None)):
+        found = f"provider is a {type(provider).__name__} without a method `ask`"
+    else:
+        return
+    fix = "provider=… with an object that has `def ask(self, request) -> Reply`"
+    yield Problem(draft.where("provider"), found, "a turn asks the model through it", fix)
 
 
 def verify_output_mode_is_known(draft: AgentDraft) -> Iterator[Problem]:
@@ -199,10 +218,16 @@ def verify_names_are_free(draft: AgentDraft) -> Iterator[Problem]:
 
 def is_positive(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and value > 0 and math.isfinite(value)
+    return is_number and 0 < value <= sys.float_info.max
+
+
+def _either(declared: Any, argument: Any) -> Any:
+    return argument if declared is None else declared
 
 
 AGENT_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (
+    verify_target_is_a_class,
+    verify_agent_is_declared_once,
     verify_client_is_an_id,
     verify_instruction_parses,
     verify_schemas_are_usable,

@@ -40,7 +40,10 @@ def code_interface(**functions: Sequence[str]) -> Callable[[C], C]:
     @agent_session
     @agent(client="echo:", instruction="You help.")
     class ChatAgent(peewee.Model):
-        ...
+        context = peewee.JSONField(null=True)
+
+        class Meta:
+            database = db
     ```
     """
 

@@ -41,13 +41,28 @@ def apply(decorate: Callable[[Any], Any], model: Any) -> Any:
 
 
 def where(model: Any, decorator: str, option: str) -> str:
-    return f"[{info.place(model)}] {decorator} -> {option}"
+    """The path of a problem. What is no class is named by its type alone: it may be a client with its key."""
+    place = info.place(model) if isinstance(model, type) else f"a {type(model).__name__}"
+    return f"[{place}] {decorator} -> {option}"
 
 
 def raise_problems(problems: Iterable[Problem]) -> None:
     found = tuple(problems)
     if found:
         raise DslError(found)
+
+
+def refuse_second(model: Any, decorator: str, find: Callable[[Any], object]) -> Iterator[Problem]:
+    """Is the decorator on the class itself already? Options that a base has may be declared anew."""
+    declared = find(model)
+    if declared is None or any(find(base) is declared for base in model.__mro__[1:]):
+        return
+    yield Problem(
+        where(model, decorator, "class"),
+        f"{model.__name__} already has @{decorator}",
+        "the options of one would replace those of the other in silence",
+        f"keep one @{decorator}(…); for other options declare another class",
+    )
 
 
 def refuse_unknown(

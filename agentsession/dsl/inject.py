@@ -1,35 +1,80 @@
-"""Giving a class our mixin as a base, and taking it away again if the declaration fails."""
+"""Giving a class our actions, and taking them away again if the declaration fails."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agentsession.actions.mixins import AgentActions, GuardedSave
+import peewee
 
-MIXINS = (AgentActions, GuardedSave)
+from agentsession.actions.mixins import AgentActions, GivenActions
+from agentsession.dsl.declare import where
+from agentsession.errors import DslError, Problem
 
 
 @contextmanager
-def with_base(model: Any, mixin: type) -> Iterator[None]:
-    """The mixin as the first base, unless it is one already. A plain class (no base) gets it, too."""
-    before = model.__bases__
-    if not issubclass(model, mixin):
-        _rebase(model, (mixin, *before))
+def given(model: Any, mixin: type, decorator: str) -> Iterator[None]:
+    """The mixin as a base of the class, unless it is one; undone if the block fails.
+
+    A class whose only base is `object` cannot be given another by CPython: it gets the actions themselves.
+    """
+    try:
+        undo = _inscribe(model) if model.__bases__ == (object,) else _rebase(model, _with(model, mixin))
+    except TypeError as error:
+        raise DslError((_immutable(model, mixin, decorator, error),)) from error
     try:
         yield
     except BaseException:
-        _rebase(model, before)
+        undo()
         raise
 
 
-def without_base(model: Any, mixin: type) -> None:
-    """Remove a mixin that a decorator gave to the class."""
-    if mixin in model.__bases__:
-        _rebase(model, tuple(base for base in model.__bases__ if base is not mixin))
+def _with(model: Any, mixin: type) -> tuple[type, ...]:
+    """The bases with the mixin in front of the model that it guards, else last, where it changes no layout."""
+    kept = [base for base in model.__bases__ if base is not GivenActions]
+    served = AgentActions if mixin is GivenActions else mixin
+    if any(issubclass(base, served) for base in kept):
+        return tuple(kept)
+    position = 0
+    while position < len(kept) and not _stays_behind(kept[position], mixin):
+        position += 1
+    return (*kept[:position], mixin, *kept[position:])
 
 
-def _rebase(model: Any, bases: tuple[type, ...]) -> None:
-    if model.__bases__ != bases:
+def _stays_behind(base: type, mixin: type) -> bool:
+    return issubclass(base, peewee.Model) or issubclass(mixin, base)
+
+
+def _rebase(model: Any, bases: tuple[type, ...]) -> Callable[[], None]:
+    before = model.__bases__
+    if bases != before:
         model.__bases__ = bases
+
+    def undo() -> None:
+        if bases != before:
+            model.__bases__ = before
+
+    return undo
+
+
+def _inscribe(model: Any) -> Callable[[], None]:
+    names = [name for name in vars(AgentActions) if not name.startswith("_")]
+    for name in names:
+        setattr(model, name, vars(AgentActions)[name])
+
+    def undo() -> None:
+        for name in names:
+            delattr(model, name)
+
+    return undo
+
+
+def _immutable(model: Any, mixin: type, decorator: str, error: TypeError) -> Problem:
+    public = AgentActions if mixin is GivenActions else mixin
+    return Problem(
+        where(model, decorator, "class"),
+        f"the class cannot be given the actions: {error}",
+        "they are methods of a base that the decorator adds",
+        f"class {model.__name__}({public.__name__}, …): add the base yourself, as the first one",
+    )

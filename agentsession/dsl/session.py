@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from agentsession import registry
-from agentsession.actions.mixins import AgentActions, GuardedSave, SessionActions
+from agentsession.actions.mixins import GuardedSave, SessionActions
 from agentsession.dsl.declare import UNSET, apply, raise_problems, refuse_unknown
-from agentsession.dsl.inject import with_base, without_base
+from agentsession.dsl.inject import given
 from agentsession.dsl.session_verifiers import SESSION_VERIFIERS, SessionDraft
 from agentsession.options import SessionOptions
 
@@ -67,7 +67,7 @@ def agent_session(
             database = db
     ```
     """
-    given = {
+    options = {
         "context_attribute": context_attribute,
         "status_attribute": status_attribute,
         "updated_attribute": updated_attribute,
@@ -77,15 +77,12 @@ def agent_session(
     }
 
     def decorate(target: Any) -> Any:
-        problems = [*refuse_unknown(target, "agent_session", unknown, given)]
-        draft = SessionDraft(target, **given)
+        problems = [*refuse_unknown(target, "agent_session", unknown, options)]
+        draft = SessionDraft(target, **options)
         problems += [problem for verifier in SESSION_VERIFIERS for problem in verifier(draft)]
         raise_problems(problems)
-        options = SessionOptions(**{**given, "lease": float(lease)})
-        with with_base(target, SessionActions if inject else GuardedSave):
-            if not inject:
-                without_base(target, AgentActions)
-            registry.declare_session(target, options)
+        with given(target, SessionActions if inject else GuardedSave, "agent_session"):
+            registry.declare_session(target, SessionOptions(**{**options, "lease": float(lease)}))
         return target
 
     return apply(decorate, model)

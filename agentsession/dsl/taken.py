@@ -7,17 +7,18 @@ from typing import Any
 
 import peewee
 
+from agentsession.actions.mixins import AgentActions
 from agentsession.dsl.declare import where
 from agentsession.errors import Problem
-
-OURS = "agentsession.actions.mixins"
 
 
 def taken_names(model: Any, decorator: str, names: frozenset[str]) -> Iterator[Problem]:
     for base in getattr(model, "__mro__", ()):
-        if base.__module__ == OURS or base in (object, peewee.Model):
+        if base.__module__ == AgentActions.__module__ or base in (object, peewee.Model):
             continue
         for name in sorted(names & vars(base).keys()):
+            if vars(base)[name] is vars(AgentActions).get(name):
+                continue
             yield Problem(
                 where(model, decorator, name),
                 f"{base.__name__} already has {name!r}",

@@ -5,25 +5,32 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agentsession.context import Usage
 from agentsession.errors import ProviderError
 from agentsession.json_values import JsonMap, compact
+from agentsession.options import Client
 from agentsession.provider.protocol import Request
 from agentsession.provider.redact import redacted, scrub
-from agentsession.provider.strict import strict
+from agentsession.provider.strict import rooted, strict
 from agentsession.schema import OutputSchema
 from agentsession.turn.effects import Reply
 
 RETRIED_STATUS = (408, 429)
 FIRST_PAUSE = 0.5
 """Seconds before the first retry; doubled for each further one, with jitter."""
+
+LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
+"""Set, they make litellm use the lists that it brings, where it would fetch them and wait."""
 
 _importing = threading.Lock()
 
@@ -35,17 +42,18 @@ class LiteLLM:
 
     def ask(self, request: Request) -> Reply:
         litellm = _litellm()
-        arguments = _arguments(litellm, request)
         deadline = time.monotonic() + request.timeout
         for attempt in range(request.retries + 1):
+            left = max(deadline - time.monotonic(), 0.001)
             try:
-                response = litellm.completion(**arguments, timeout=max(deadline - time.monotonic(), 0.001))
-                return _reply(litellm, request, response)
+                response = litellm.completion(**_arguments(litellm, request, left))
             except Exception as error:
                 pause = _pause(error, attempt)
                 left = deadline - time.monotonic()
                 if not _is_passing(error) or attempt == request.retries or left <= pause:
                     raise _provider_error(error, request) from scrub(error, request.client.options)
+            else:
+                return _reply(litellm, request, response)
             time.sleep(pause)
         raise AssertionError("the loop above returns or raises")
 
@@ -53,40 +61,64 @@ class LiteLLM:
 def _litellm() -> Any:
     """The module. Its price list comes from the package, not from the network, unless the user said so."""
     with _importing:
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        for name in LOCAL_DATA:
+            os.environ.setdefault(name, "True")
         import litellm
 
         litellm.suppress_debug_info = True
     return litellm
 
 
-def _arguments(litellm: Any, request: Request) -> dict[str, Any]:
-    model = f"{request.client.provider}/{request.client.model}"
+def _arguments(litellm: Any, request: Request, left: float) -> dict[str, Any]:
+    """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
+    options = _copied(dict(request.client.options))
+    limit = options.get("timeout")
     messages = [{"role": message.role, "content": message.content} for message in request.view]
     arguments: dict[str, Any] = {
-        **request.client.options,
-        "model": model,
+        **options,
+        "model": f"{request.client.provider}/{request.client.model}",
         "messages": messages,
+        "stream": False,
+        "timeout": min(limit, left) if isinstance(limit, (int, float)) else left,
         "num_retries": 0,
         "max_retries": 0,
     }
     if request.output.is_text:
         return arguments
-    if _wants_schema(litellm, request, model):
-        return arguments | {"response_format": _response_format(request.output)}
+    if _wants_schema(litellm, request):
+        return arguments | {"response_format": _response_format(request)}
     return arguments | {"messages": _with_instructions(messages, request.output)}
 
 
-def _wants_schema(litellm: Any, request: Request, model: str) -> bool:
-    if request.output_mode == "auto":
-        return bool(litellm.supports_response_schema(model=model))
-    return request.output_mode == "schema"
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
-def _response_format(output: OutputSchema) -> JsonMap:
-    schema = strict(output.json_schema)
-    body = {"name": output.wire_name, "schema": schema or output.json_schema, "strict": schema is not None}
-    return {"type": "json_schema", "json_schema": body}
+def _wants_schema(litellm: Any, request: Request) -> bool:
+    """In `auto`, only a schema that has a strict form goes along: providers, or litellm for them, turn an
+    object with free keys into one without keys, and take no tuple."""
+    if request.output_mode != "auto":
+        return request.output_mode == "schema"
+    client, schema = request.client, rooted(request.output.json_schema)
+    if strict(schema, inline=_by_tool(client)) is None:
+        return False
+    if _by_tool(client) and "values" in schema["properties"]:
+        return False  # litellm's conversion of the forced tool would keep that field alone
+    return bool(litellm.supports_response_schema(model=f"{client.provider}/{client.model}"))
+
+
+def _by_tool(client: Client) -> bool:
+    """Does litellm get structured output by a forced tool? It also breaks `#/$defs/…` there."""
+    return "claude" in client.model.lower() or client.provider in ("bedrock", "databricks")
+
+
+def _response_format(request: Request) -> JsonMap:
+    output = request.output
+    schema = strict(output.json_schema, inline=_by_tool(request.client))
+    body = {"name": output.wire_name, "schema": schema or rooted(output.json_schema)}
+    return {"type": "json_schema", "json_schema": body | {"strict": schema is not None}}
 
 
 def _with_instructions(messages: list[dict[str, str]], output: OutputSchema) -> list[dict[str, str]]:
@@ -98,16 +130,28 @@ def _with_instructions(messages: list[dict[str, str]], output: OutputSchema) -> 
 
 
 def _reply(litellm: Any, request: Request, response: Any) -> Reply:
+    if not response.choices:
+        raise ProviderError(f"{request.client.id}: the response holds no choices")
     choice = response.choices[0]
+    usage = _usage(getattr(response, "usage", None))
     return Reply(
-        text=choice.message.content or "",
+        text=_text(choice.message),
         thinking=getattr(choice.message, "reasoning_content", None) or "",
-        usage=_usage(getattr(response, "usage", None)),
-        cost=_cost(litellm, response),
+        usage=usage,
+        cost=_cost(litellm, request.client, response) if usage.total_tokens else None,
         model=response.model or request.client.model,
         finish_reason=choice.finish_reason or "",
         raw=response,
     )
+
+
+def _text(message: Any) -> str:
+    """The words of a reply; of a refusal, its words."""
+    content = message.content
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    more = getattr(message, "provider_specific_fields", None) or {}
+    return str(content or more.get("refusal") or "")
 
 
 def _usage(usage: Any) -> Usage:
@@ -122,12 +166,14 @@ def _usage(usage: Any) -> Usage:
     )
 
 
-def _cost(litellm: Any, response: Any) -> float | None:
-    """litellm raises for a model that is not in its price list."""
-    try:
-        return float(litellm.completion_cost(response))
-    except Exception:
+def _cost(litellm: Any, client: Client, response: Any) -> float | None:
+    """US dollars, by the user's own prices if the options name them. litellm says 0 also for a model
+    whose family it knows and whose price it does not: only a listed model is free."""
+    cost = getattr(response, "_hidden_params", {}).get("response_cost")
+    names = (f"{client.provider}/{client.model}", client.model, response.model)
+    if cost is None or (cost == 0 and not any(name in litellm.model_cost for name in names)):
         return None
+    return float(cost)
 
 
 def _is_passing(error: Exception) -> bool:
@@ -136,16 +182,43 @@ def _is_passing(error: Exception) -> bool:
 
 
 def _pause(error: Exception, attempt: int) -> float:
-    headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", None) or {}
+    """Seconds to wait: what the provider asked for, or more each time."""
+    asked = max(_asked_pauses(error), default=0.0)
+    doubled: float = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0)
+    return asked if asked > 0 else doubled
+
+
+def _asked_pauses(error: Exception) -> Iterator[float]:
+    """https://www.rfc-editor.org/rfc/rfc9110#name-retry-after: seconds, or a date."""
+    for headers in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+    ):
+        asked = str((headers or {}).get("retry-after", ""))
+        try:
+            seconds = float(asked)
+        except ValueError:
+            seconds = _until(asked)
+        if not math.isnan(seconds):
+            yield seconds
+
+
+def _until(date: str) -> float:
     try:
-        return float(headers.get("retry-after", ""))
-    except ValueError:
-        doubled: float = FIRST_PAUSE * 2**attempt
-        return doubled * random.uniform(0.5, 1.0)
+        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return math.nan
 
 
 def _provider_error(error: Exception, request: Request) -> ProviderError:
-    text = redacted(str(getattr(error, "message", None) or error), request.client.options)
+    text = redacted(_found(error), request.client.options)
     return ProviderError(
         f"{request.client.id}: {type(error).__name__}: {text}", status=getattr(error, "status_code", None)
     )
+
+
+def _found(error: Exception) -> str:
+    """What the error says, without the traceback and the names that litellm puts into some."""
+    text = str(getattr(error, "message", None) or error).split("Traceback (most recent call last)")[0]
+    name = type(error).__name__
+    return text.removeprefix(f"litellm.{name}: ").removeprefix(f"{name}: ").strip()

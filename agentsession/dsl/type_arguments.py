@@ -1,0 +1,31 @@
+"""What `SessionActions[Ask, Answer]` among the bases of a class says about its schemas."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args, get_origin
+
+from agentsession.actions.mixins import AgentActions, SessionActions
+
+
+def type_arguments(model: Any) -> tuple[Any, Any]:
+    """Input and output, None where there is none: for `Any`, for an input that is plain text, and for a
+    variable that nobody has filled."""
+    first, second = _along_bases(model) if isinstance(model, type) else (None, None)
+    return (None if first is str else _named(first)), _named(second)
+
+
+def _along_bases(base: Any) -> tuple[Any, Any]:
+    origin, given = get_origin(base) or base, get_args(base)
+    if origin in (AgentActions, SessionActions):
+        first, second, *_ = (*given, None, None)
+        return first, second
+    filled = dict(zip(getattr(origin, "__parameters__", ()), given, strict=False))
+    for above in vars(origin).get("__orig_bases__", origin.__bases__):
+        first, second = (filled.get(each, each) for each in _along_bases(above))
+        if first is not None or second is not None:
+            return first, second
+    return None, None
+
+
+def _named(argument: Any) -> Any:
+    return None if argument is Any or isinstance(argument, TypeVar) else argument
