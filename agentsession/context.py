@@ -75,13 +75,14 @@ class Message(msgspec.Struct, frozen=True):
         Raises `OutputInvalid` where it does not fit (an old message under a new schema, say); the
         message stays readable as `content` and `text`.
         """
+        given = self.content if isinstance(self.content, dict) else self.text
         try:
-            if isinstance(self.content, dict):
-                value: Out = Schema(schema).load(self.content)
-            else:
+            value: Out = Schema(schema).load(given)
+        except SchemaMismatch as mismatch:
+            try:
                 value = OutputSchema(schema).parse(self.text)
-        except SchemaMismatch as error:
-            raise output_invalid(self.text, schema, error) from error
+            except SchemaMismatch:
+                raise output_invalid(self.text, schema, mismatch) from mismatch
         return value
 
 
@@ -185,7 +186,7 @@ class Result(Generic[Out]):
 def output_invalid(text: str, schema: Any, mismatch: SchemaMismatch) -> OutputInvalid:
     error = OutputInvalid(
         f"the reply does not fit {getattr(schema, '__name__', schema)}: {mismatch}",
-        fix="read `.raw` for its text; make the schema accept older replies if it was edited",
+        fix="read `.raw` for its text, or let the schema accept it",
     )
     error.raw = text
     return error

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from agentsession.json_values import Json, JsonMap, compact, first_json, unstorable
 
@@ -21,6 +20,7 @@ class SchemaMismatch(ValueError):
 class Schema:
     """Any type that pydantic understands: a model, dataclass, TypedDict, union or plain type.
 
+    Whatever a validator or serializer raises, a bug in it included, is a `SchemaMismatch`.
     Validation is lax (`"12"` fits an `int`), and a field may be given by its name or its alias.
     Stored values use field names.
     """
@@ -37,13 +37,13 @@ class Schema:
         """The typed value; raises `SchemaMismatch`."""
         try:
             return self.adapter.validate_python(value, by_alias=True, by_name=True)
-        except ValidationError as error:
+        except Exception as error:
             raise SchemaMismatch(describe(error)) from error
 
     def load_json(self, text: str) -> Any:
         try:
             return self.adapter.validate_json(text, by_alias=True, by_name=True)
-        except (ValidationError, UnicodeEncodeError) as error:
+        except Exception as error:
             raise SchemaMismatch(describe(error)) from error
 
     def dump(self, value: Any, *, by_alias: bool = False) -> Json:
@@ -57,7 +57,7 @@ class Schema:
             if unfit is None:
                 dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
                 unfit = next(unstorable(dumped), None)
-        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        except Exception as error:
             raise SchemaMismatch(f"it has no JSON form ({type(error).__name__})") from error
         if unfit is not None:
             raise SchemaMismatch(unfit)
@@ -176,6 +176,8 @@ class OutputSchema(Schema):
 
 class DefaultInput(BaseModel):
     """The input of an agent that declares no `input_schema`."""
+
+    model_config = ConfigDict(extra="forbid")
 
     message: str
 

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import peewee as pw
 import pytest
+from pydantic import BaseModel, field_validator
 
 from agentsession import (
     DslError,
@@ -451,3 +452,63 @@ def test_a_call_stores_nothing_and_takes_a_built_context(Chat: Any) -> None:
     with testing.script(Chat, [ProviderError("down")]), pytest.raises(ProviderFailed) as failed:
         Chat.call("Hi")
     assert failed.value.session is None
+
+
+@pytest.mark.parametrize("reply", ["text", None, Reply(None), Reply("ok", usage=None)])  # type: ignore[arg-type]
+def test_what_is_no_reply_fails_the_turn(database: Any, reply: Any) -> None:
+    class Odd:
+        def ask(self, request: Any) -> Any:
+            return reply
+
+    with pytest.raises(ProviderFailed, match="the provider returned") as failed:
+        chat_model(database, provider=Odd()).start_session("Hi")
+    assert failed.value.session.status == "failed"
+
+
+def test_a_validator_with_a_bug_is_an_error_of_ours_and_the_turn_ends(database: Any) -> None:
+    class Buggy(BaseModel):
+        content: str
+
+        @field_validator("content")
+        @classmethod
+        def look_up(cls, value: str) -> str:
+            return {"fine": value}[value]
+
+    Chat = chat_model(database, output_schema=Buggy, input_schema=Buggy)
+    with pytest.raises(InputInvalid, match="KeyError"):
+        Chat.start_session({"content": "odd"})
+    with (
+        testing.script(Chat, ['{"content":"odd"}'] * 2),
+        pytest.raises(OutputInvalid, match="KeyError") as failed,
+    ):
+        Chat.start_session({"content": "fine"})
+    assert failed.value.session.status == "failed"
+
+
+def test_an_empty_input_is_refused_and_an_empty_reply_does_not_fit(Chat: Any) -> None:
+    for empty in ("", " \n", {"message": ""}):
+        with pytest.raises(InputInvalid, match="empty"):
+            Chat.start_session(empty)
+    with pytest.raises(InputInvalid, match="Extra inputs"):
+        Chat.start_session({"message": "a", "mesage": "b"})
+    with testing.script(Chat, ["", "better"]) as asked:
+        assert Chat.start_session("Hi").last_result.text == "better"
+    assert asked[1][2].content == "(no text)"
+
+
+def test_a_primary_key_without_a_value_is_refused(database: Any) -> None:
+    connection = database
+
+    @agent_session
+    @agent(client="echo:", instruction="You help.")
+    class NoDefault(SessionActions, pw.Model):
+        id = pw.UUIDField(primary_key=True)
+        context = pw.JSONField(null=True)
+
+        class Meta:
+            database = connection
+
+    database.create_tables([NoDefault])
+    with pytest.raises(InputInvalid, match="has no value"):
+        NoDefault.start_session("Hi")
+    assert NoDefault.start_session("Hi", attributes={"id": uuid4()}).last_result.text

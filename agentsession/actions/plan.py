@@ -27,6 +27,8 @@ def plan_turn(
     agent = info.agent_options(model)
     session = info.session_options(model) if info.is_session(model) else None
     chosen = _client(agent, client)
+    if client_options is not None and not isinstance(client_options, Mapping):
+        raise _invalid(agent, f"client_options is a {type(client_options).__name__}")
     plan = Plan(
         agent=agent,
         turn_id=uuid4().hex,
@@ -47,12 +49,16 @@ def _client(agent: AgentOptions, given: ClientChoice) -> Client | None:
     try:
         return Client.parse(given)
     except ValueError as error:
-        raise InputInvalid(
-            str(error),
-            where=f"{agent.place} client",
-            why="the id says which provider and which model to ask",
-            fix='pass client="anthropic:claude-sonnet-4-20250514"',
-        ) from None
+        raise _invalid(agent, str(error)) from None
+
+
+def _invalid(agent: AgentOptions, found: str) -> InputInvalid:
+    return InputInvalid(
+        found,
+        where=f"{agent.place} client",
+        why="the client says which model to ask, and how",
+        fix='pass client="anthropic:claude-sonnet-4-20250514", client_options={"temperature": 0}',
+    )
 
 
 def _as_map(agent: AgentOptions, args: Any) -> dict[str, Any]:

@@ -165,6 +165,8 @@ def _run(agent: AgentOptions, session: DocumentSession, turn: Machine, options: 
         if session.turn is not None:
             results.remember(session.record, session.turn, None)
         error.session = session.record
+        error.why = "the turn is stored as failed, and the user's words are kept"
+        error.fix = "call resume_session to ask again, or continue_session with another message"
         raise
     except LeaseLost as error:
         error.session = session.record

@@ -11,6 +11,7 @@ from typing import Any
 import peewee
 
 from agentsession import info
+from agentsession.context import Usage
 from agentsession.errors import ProviderError, TransactionOpen
 from agentsession.options import AgentOptions
 from agentsession.provider.choose import provider_for
@@ -51,6 +52,10 @@ class Asking:
         reply = provider_for(agent, client).ask(request)
         if not isinstance(reply, Reply):
             raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
+        if not isinstance(reply.text, str) or not isinstance(reply.usage, Usage):
+            raise ProviderError(
+                "the provider returned a Reply whose text is no str or whose usage is no Usage"
+            )
         return replace(reply, duration=time.perf_counter() - began)
 
 

@@ -30,9 +30,7 @@ def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     return key._pk
 
 
-def new_record(
-    model: type[peewee.Model], options: SessionOptions, attributes: Mapping[str, Any]
-) -> peewee.Model:
+def new_record(model: type[peewee.Model], options: SessionOptions, attributes: Mapping[str, Any]) -> Any:
     """A record with the user's own columns; raises `InputInvalid` for a name that is none of them."""
     known: Any = model._meta.combined
     for name in attributes:
@@ -51,7 +49,16 @@ def new_record(
                 why="Peewee would drop it in silence",
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(sorted(known))}",
             )
-    return model(**attributes)
+    record: Any = model(**attributes)
+    if record._pk is None and not record._meta.auto_increment:
+        name = record._meta.primary_key.name
+        raise InputInvalid(
+            f"the primary key {name!r} has no value",
+            where=f"{info.place(model)} attributes",
+            why="the session could not be found again",
+            fix=f"declare {name} with default=uuid.uuid4, or the like, or pass attributes={{{name!r}: …}}",
+        )
+    return record
 
 
 def refresh(

@@ -155,7 +155,7 @@ def _metadata(held: Held, attempts: tuple[JsonMap, ...]) -> dict[int, JsonMap]:
         return {}
     metadata = dict(held.context.messages[position].metadata)
     if attempts:
-        metadata["attempts"] = list(attempts)
+        metadata["attempts"] = [*metadata.get("attempts", ()), *attempts]
     return {position: metadata}
 
 
@@ -186,8 +186,4 @@ def _repair(reply: Reply, mismatch: SchemaMismatch) -> View:
 
 def _provider_failed(error: Exception) -> ProviderFailed:
     detail = str(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {error}"
-    return ProviderFailed(
-        detail,
-        why="the turn is stored as failed and the user's words are kept",
-        fix="call resume_session to ask again, or continue_session with another message",
-    )
+    return ProviderFailed(detail)

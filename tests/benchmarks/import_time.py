@@ -1,4 +1,4 @@
-"""What does the package cost at import, beside its dependencies? Run: `python -m tests.benchmarks.import_time`.
+"""What does the package cost at import, beside its dependencies? `python -m tests.benchmarks.import_time`.
 
 Each row is the median of fresh processes, measured inside the process from its first line to its last.
 """
