@@ -97,7 +97,8 @@ class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def _joined(parts: list[JsonMap], kind: str) -> str:
-    return "".join(str(part.get("text") or "") for part in parts if part.get("type") == kind)
+    texts = (part.get("text") for part in parts if part.get("type") == kind)
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 class TurnError(msgspec.Struct, frozen=True):
@@ -111,8 +112,9 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """One user input up to its final reply.
 
     `status` is one of `pending`, `running`, `completed`, `failed`, `interrupted`. `since` and `until`
-    are seconds since 1970 on the database's clock: when the claim was taken, and when its lease ends.
-    `claim` is there while the turn is held. `partial` is the text received so far of a running reply.
+    are seconds since 1970 on the database's clock (the host's, for the first turn of a session): when the
+    claim was taken, and when its lease ends. `claim` is there while the turn is held. `partial` is the
+    text received so far of a running reply.
     """
 
     id: str
@@ -127,7 +129,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_open(self) -> bool:
-        return self.status in ("pending", "running", "awaiting_approval")
+        return self.status not in ("completed", "failed", "interrupted")
 
     def is_held(self, now: float) -> bool:
         """Does a holder live? The lease decides, not the status: a killed holder leaves `running`."""
@@ -190,3 +192,8 @@ def output_invalid(text: str, schema: Any, mismatch: SchemaMismatch) -> OutputIn
     )
     error.raw = text
     return error
+
+
+# msgspec 0.22 resolves a type at its first use, and two threads that do so at once crash the interpreter.
+for _type in (Context, ReplyFacts):
+    msgspec.convert({}, _type)

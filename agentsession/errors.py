@@ -65,9 +65,11 @@ class InputInvalid(AgentSessionError):
 
 
 class SessionNotFound(AgentSessionError):
-    """No row has this id. `result` holds the reply when the row was deleted during its turn."""
+    """No row has this id. `result` holds the reply when the row was deleted during its turn, `session` the
+    record."""
 
     result: Any = None
+    session: Any = None
 
 
 class SessionBusy(AgentSessionError):
@@ -139,3 +141,11 @@ class ProviderError(Exception):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+def words(error: BaseException) -> str:
+    """What an error says, whatever its author did."""
+    try:
+        return str(error).strip() or "it gave no message"
+    except Exception:
+        return "it gave no message"

@@ -16,7 +16,12 @@ JsonMap: TypeAlias = dict[str, Any]
 MAX_DEPTH = 24
 """Levels of nesting in a stored value. MariaDB's JSON functions stop at 32, the map around it takes some."""
 
+MAX_CANDIDATES = 20
+"""Places in a reply at which a JSON value is looked for."""
+
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 
 
 def compact(value: Any) -> str:
@@ -48,6 +53,8 @@ def _unstorable(value: Any, place: str, depth: int) -> Iterator[str]:
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield f"{name} is {value}, which JSON cannot carry"
+    elif hasattr(value, "get_secret_value"):
+        yield f"{name} is a secret, which would be stored and shown as asterisks"
     elif isinstance(value, (list, tuple, set, frozenset)):
         for position, item in enumerate(value):
             yield from _unstorable(item, f"{place}[{position}]", depth + 1)
@@ -66,24 +73,42 @@ def _has_lone_surrogate(text: str) -> bool:
     return False
 
 
-def first_json(text: str) -> str | None:
-    """The first JSON value in a reply: all of it, a fenced block, or an object or array within prose."""
-    candidates: list[str] = [text, *_FENCE.findall(text)]
-    for candidate in candidates:
-        if _is_json(candidate):
-            return candidate.strip()
-    for start in re.finditer(r"[{\[]", text):
-        try:
-            _, end = json.JSONDecoder().raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            continue
-        return text[start.start() : end]
-    return None
+def json_candidates(text: str) -> Iterator[str]:
+    """What may be the JSON value of a reply: all of it, a fenced block, or an object or array within prose.
+
+    Nothing inside a value that was cut off is a candidate: half a reply must not pass for a whole one.
+    """
+    blocks: list[str] = [text, *_FENCE.findall(text)]
+    for block in blocks:
+        if _end_of_json(block, len(block) - len(block.lstrip())) == len(block.rstrip()):
+            yield block.strip()
+    position = 0
+    for _ in range(MAX_CANDIDATES):
+        start = _OPENING.search(text, position)
+        if start is None:
+            return
+        end = _end_of_json(text, start.start())
+        if end is not None:
+            yield text[start.start() : end]
+            position = end
+        elif _is_cut_off(text, start.start()):
+            return
+        else:
+            position = start.end()
 
 
-def _is_json(text: str) -> bool:
+def _end_of_json(text: str, start: int) -> int | None:
     try:
-        json.loads(text)
+        return json.JSONDecoder().raw_decode(text, start)[1]
     except (ValueError, RecursionError):
-        return False
+        return None
+
+
+def _is_cut_off(text: str, start: int) -> bool:
+    """Is the bracket at this place never closed?"""
+    depth = 0
+    for token in _STRUCTURE.finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        if depth == 0:
+            return False
     return True

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from agentsession.json_values import Json, JsonMap, compact, first_json, unstorable
+from agentsession.json_values import Json, JsonMap, compact, json_candidates, unstorable
 
 
 class SchemaMismatch(ValueError):
@@ -68,6 +68,14 @@ class Schema:
         """JSON schema of the stored form."""
         return self.adapter.json_schema(by_alias=False, mode="serialization")
 
+    @cached_property
+    def given_names(self) -> dict[str, str]:
+        """What a field may be given as (its name or alias) → its name; without computed fields."""
+        by_alias, by_name = (self.adapter.json_schema(by_alias=alias) for alias in (True, False))
+        aliases = _resolve(by_alias, by_alias).get("properties", {})
+        names = _resolve(by_name, by_name).get("properties", {})
+        return {name: name for name in names} | dict(zip(aliases, names, strict=True))
+
     @property
     def fields(self) -> JsonMap | None:
         """Name → JSON schema of each field, or None where the value is no single object."""
@@ -115,8 +123,9 @@ class InputSchema(Schema):
         """The text that the model is shown: a single text field as it is, all else as compact JSON."""
         if isinstance(content, str):
             return content
-        if self.text_field is not None and list(content) == [self.text_field]:
-            return str(content[self.text_field])
+        text = content.get(self.text_field) if len(content) == 1 and self.text_field else None
+        if isinstance(text, str):
+            return text
         return compact(self.in_field_order(content))
 
 
@@ -153,10 +162,13 @@ class OutputSchema(Schema):
             if not text.strip():
                 raise SchemaMismatch("the reply is empty")
             return text
-        found = first_json(text)
-        if found is None:
-            raise SchemaMismatch("the reply holds no JSON")
-        return self.load_json(self._unwrapped(found))
+        mismatch = SchemaMismatch("the reply holds no whole JSON value")
+        for number, candidate in enumerate(json_candidates(text)):
+            try:
+                return self.load_json(self._unwrapped(candidate))
+            except SchemaMismatch as error:
+                mismatch = mismatch if number else error
+        raise mismatch
 
     def encode(self, value: Any) -> str:
         """The text with which a model would say this value; raises `SchemaMismatch`."""
@@ -168,7 +180,10 @@ class OutputSchema(Schema):
     def _unwrapped(self, text: str) -> str:
         if not self.is_wrapped:
             return text
-        value = json.loads(text)
+        try:
+            value = json.loads(text)
+        except RecursionError as error:
+            raise SchemaMismatch("the reply is nested too deep") from error
         if isinstance(value, dict) and list(value) == ["output"]:
             return json.dumps(value["output"])
         return text
@@ -185,7 +200,9 @@ class DefaultInput(BaseModel):
 def unusable(type_: Any, role: type[Schema]) -> str | None:
     """Why pydantic cannot work with this type, or None."""
     try:
-        role(type_).adapter.json_schema()
+        schema = role(type_)
+        schema.adapter.json_schema()
+        schema.fields  # noqa: B018
     except PydanticUserError as error:
         return str(error).split("\n", 1)[0]
     except (TypeError, NameError, AttributeError) as error:
@@ -198,7 +215,14 @@ def describe(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return type(error).__name__
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']}" for each in found)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'value'}: {_message(each)}" for each in found)
+
+
+def _message(error: Any) -> str:
+    """What is wrong at one place; pydantic repeats an unknown tag, which is the user's."""
+    return (
+        "the tag is none of the expected ones" if error["type"] == "union_tag_invalid" else str(error["msg"])
+    )
 
 
 def _resolve(node: Any, root: JsonMap) -> JsonMap:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -175,10 +177,16 @@ UNREADABLE = [
     ('{"v": 2, "messages": []}', "version 2, this package reads version 1"),
     ('{"v": "1"}', "version '1'"),
     ('{"v": 1, "layout": "rows", "revision": 1}', "layout 'rows'"),
-    ('{"v": 1, "revision": "many"}', "revision"),
+    ('{"v": 1, "revision": "many", "messages": []}', "revision"),
     ('{"v": 1, "revision": 1, "messages": [{"id": "x"}]}', "messages"),
     ('{"v": 1, "revision": 1, "messages": 7}', "messages"),
-    ('{"v": 1, "revision": 1, "turn": {"id": "x"}}', "turn"),
+    ('{"v": 1, "revision": 1, "messages": [], "turn": {"id": "x"}}', "turn"),
+    ('{"v": 1, "revision": 1}', "no revision number or no list of messages"),
+    ('{"v": 1}', "no revision number or no list of messages"),
+    ('{"v": 1, "revision": null, "messages": []}', "no revision number"),
+    ('{"v": 1, "revision": -1, "messages": []}', "no revision number"),
+    ('{"v": 1, "revision": 99999999999999999999, "messages": []}', "no revision number"),
+    ('{"v": 1, "revision": 1, "messages": [], "metadata": "\\ud800"}', "lone surrogate"),
     ('{"messages": 7}', "is no list of objects"),
     ('{"messages": [7]}', "is no list of objects"),
     ('{"messages": [{"content": "no role"}]}', "role"),
@@ -278,3 +286,72 @@ def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: 
     }
     assert set(stored(session)["messages"][0]) == {"id", "turn", "role", "content", "metadata"}
     assert "claim" not in stored(session)["turn"]
+
+
+def test_a_context_that_the_database_reads_in_another_way_never_loops(Chat: Any) -> None:
+    """msgspec takes the last of two equal keys, SQLite the first."""
+    twice = '{"v":1,"revision":1,"revision":2,"layout":"document","messages":[]}'
+    database = Chat._meta.database
+    record = Chat.create()
+    database.execute_sql("update chat set context = ?", (twice,))
+    with pytest.raises(ContextUnreadable, match="a write was refused"):
+        Chat.continue_session(record.id, "Hi")
+    assert database.execute_sql("select cast(context as text) from chat").fetchone() == (twice,)
+
+
+def test_an_upgrade_does_not_overwrite_what_was_written_meanwhile(Chat: Any) -> None:
+    from agentsession.drive.sync import after_effect
+    from agentsession.turn.effects import Load
+
+    def old(*words: str) -> str:
+        return json.dumps({"messages": [{"role": "user", "content": each} for each in words]})
+
+    def meanwhile(effect: Any) -> None:
+        if isinstance(effect, Load):
+            Chat._meta.database.execute_sql("update chat set context = ?", (old("one", "two"),))
+
+    record = Chat.create()
+    Chat._meta.database.execute_sql("update chat set context = ?", (old("one"),))
+    token = after_effect.set(meanwhile)
+    Chat.continue_session(record.id, "three")
+    after_effect.reset(token)
+    assert texts(Chat, record.id)[:3] == ["one", "two", "three"]
+
+
+def test_ids_of_old_messages_are_kept_in_their_metadata(Chat: Any) -> None:
+    record = Chat.create()
+    old = '{"messages": [{"id": "mine", "turn": 7, "role": "user", "content": "a"}]}'
+    Chat._meta.database.execute_sql("update chat set context = ?", (old,))
+    (message,) = Chat.get_context(record).messages
+    assert (message.id, message.metadata) == ("old-1:0", {"old_id": "mine", "old_turn": 7})
+
+
+COLD = """
+import sys, threading
+import msgspec
+from agentsession.context import Context
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(8)
+def convert():
+    barrier.wait()
+    msgspec.convert({"messages": [{"id": "1", "turn": "1", "role": "user", "content": "a"}]}, Context)
+threads = [threading.Thread(target=convert) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_the_first_use_of_the_types_from_many_threads_at_once_does_not_crash() -> None:
+    for _ in range(8):
+        assert subprocess.run([sys.executable, "-c", COLD]).returncode == 0
+
+
+def test_ten_thousand_messages_are_no_trouble(Chat: Any) -> None:
+    """No time is asserted; work that grows with the square of this would not end."""
+    many = [{"role": "user", "content": f"{number} " + "x" * 1000} for number in range(10_000)]
+    record = Chat.create(context={"messages": many})
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.continue_session(record.id, "Now?")
+    assert len(asked[0]) == 2
+    assert asked[0][1].content.endswith("Now?")
+    assert len(Chat.get_context(record).messages) == 10_002

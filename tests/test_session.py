@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -226,7 +227,7 @@ def test_an_output_that_does_not_fit_goes_back_with_the_error(database: Any) -> 
         session.resume_session()
     assert session.last_result.output == Answer(content="ok")
     assert [shown.role for shown in asked[1]] == ["system", "user", "assistant", "user"]
-    assert "the reply holds no JSON" in asked[1][-1].content
+    assert "the reply holds no whole JSON value" in asked[1][-1].content
     assert roles(Chat, session) == ["user", "assistant"]
 
 
@@ -454,7 +455,20 @@ def test_a_call_stores_nothing_and_takes_a_built_context(Chat: Any) -> None:
     assert failed.value.session is None
 
 
-@pytest.mark.parametrize("reply", ["text", None, Reply(None), Reply("ok", usage=None)])  # type: ignore[arg-type]
+ODD_REPLIES: list[Any] = [
+    "text",
+    None,
+    Reply(None),  # type: ignore[arg-type]
+    Reply("ok", thinking=None),  # type: ignore[arg-type]
+    Reply("ok", usage=None),  # type: ignore[arg-type]
+    Reply("ok", usage=Usage(input_tokens=None)),  # type: ignore[arg-type]
+    Reply("ok", usage=Usage(input_tokens=1.5)),  # type: ignore[arg-type]
+    Reply("ok", model=None),  # type: ignore[arg-type]
+    Reply("ok", cost=float("nan")),
+]
+
+
+@pytest.mark.parametrize("reply", ODD_REPLIES, ids=repr)
 def test_what_is_no_reply_fails_the_turn(database: Any, reply: Any) -> None:
     class Odd:
         def ask(self, request: Any) -> Any:
@@ -512,3 +526,126 @@ def test_a_primary_key_without_a_value_is_refused(database: Any) -> None:
     with pytest.raises(InputInvalid, match="has no value"):
         NoDefault.start_session("Hi")
     assert NoDefault.start_session("Hi", attributes={"id": uuid4()}).last_result.text
+
+
+def test_half_a_surrogate_anywhere_in_a_reply_or_an_error_is_mended(Chat: Any) -> None:
+    with testing.script(Chat, [Reply("ok", model="m\ud800", finish_reason="\udfff")]):
+        session = Chat.start_session("Hi")
+    assert (session.last_result.model, session.last_result.finish_reason) == ("m\ufffd", "\ufffd")
+    with testing.script(Chat, [ValueError("bad \ud800")]), pytest.raises(ProviderFailed, match="bad \ufffd"):
+        session.continue_session("More")
+
+
+def test_an_error_that_cannot_be_shown_still_ends_the_turn(Chat: Any) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    for error in (Mute(), ProviderError(""), TimeoutError()):
+        with (
+            testing.script(Chat, [error]),
+            pytest.raises(ProviderFailed, match="it gave no message") as failed,
+        ):
+            Chat.start_session("Hi")
+        assert failed.value.session.status == "failed"
+        assert str(failed.value.session.id) in failed.value.where
+
+
+def test_a_resumed_turn_counts_what_its_earlier_attempts_cost(database: Any) -> None:
+    Chat = chat_model(database, output_schema=Answer)
+    bad = Reply("bad", usage=Usage(output_tokens=10), cost=1.0)
+    good = Reply('{"content":"ok"}', usage=Usage(output_tokens=1), cost=0.5)
+    with testing.script(Chat, [bad, bad, bad, good]):
+        with pytest.raises(OutputInvalid) as failed:
+            Chat.start_session("Hi")
+        session = failed.value.session
+        assert session.last_turn.usage.output_tokens == 20
+        session.resume_session()
+    assert session.last_turn.usage.output_tokens == session.last_result.usage.output_tokens == 31
+    assert session.last_result.cost == 3.5
+    assert len(Chat.get_context(session).messages[0].metadata["attempts"]) == 3
+
+
+def test_a_record_tells_of_the_turn_that_the_last_call_ran_also_when_it_was_stopped(Chat: Any) -> None:
+    session = Chat.start_session("One")
+    with testing.script(Chat, [KeyboardInterrupt()]), pytest.raises(KeyboardInterrupt):
+        session.continue_session("Two")
+    assert session.status == session.last_turn.status == "interrupted"
+    with pytest.raises(NoResult):
+        session.last_result
+
+
+def test_the_time_that_a_provider_takes_to_get_ready_is_not_taken_from_the_lease(database: Any) -> None:
+    class SlowToLoad:
+        def prepare(self) -> None:
+            time.sleep(0.3)
+
+        def ask(self, request: Any) -> Reply:
+            (row,) = Chat.select()
+            left.append(row.context["turn"]["until"] - time.time())
+            return Reply("ok")
+
+    left: list[float] = []
+    Chat = chat_model(database, provider=SlowToLoad(), session={"lease": 0.2})
+    session = Chat.start_session("One")
+    session.continue_session("Two")
+    session.continue_session("Three", run=False)
+    session.resume_session()
+    assert all(seconds > 0 for seconds in left)
+    assert len(left) == 3
+
+
+@pytest.mark.parametrize("odd", [{}, (1, 2), [1], True, 1.5, b"x", {"id": 1}], ids=repr)
+def test_what_is_no_id_is_refused(Chat: Any, odd: Any) -> None:
+    for action in (lambda: Chat.get_context(odd), lambda: Chat.continue_session(odd, "Hi")):
+        with pytest.raises(InputInvalid, match="is no id"):
+            action()
+    with pytest.raises(InputInvalid, match="is no id"):
+        Chat.get_context(Chat.id)
+
+
+def test_a_record_of_a_subclass_with_its_own_table_is_refused(Chat: Any) -> None:
+    class Sub(Chat):  # type: ignore[misc]
+        class Meta:
+            table_name = "sub"
+
+    Chat._meta.database.create_tables([Sub])
+    session = Sub.start_session("Hi")
+    assert session.continue_session("More").last_turn.status == "completed"
+    with pytest.raises(InputInvalid, match="no session of Chat"):
+        Chat.continue_session(session, "Hi")
+
+
+def test_a_bad_value_in_another_column_is_not_called_an_unknown_id(Chat: Any) -> None:
+    class Odd(pw.CharField):
+        def python_value(self, value: Any) -> Any:
+            raise ValueError("a column of the user's own")
+
+    session = Chat.start_session("Hi")
+    Chat._meta.fields["title"].python_value = Odd().python_value
+    with pytest.raises(ValueError, match="the user's own"):
+        Chat.continue_session(session.id, "More")
+
+
+def test_a_context_whose_last_turn_failed_can_be_called(Chat: Any) -> None:
+    session = Chat.start_session("One")
+    with testing.script(Chat, [ProviderError("down")]), pytest.raises(ProviderFailed):
+        session.continue_session("Two")
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.call(Chat.get_context(session))
+    assert [shown.content for shown in asked[0]][-1] == "Two"
+    with pytest.raises(InputInvalid, match="neither a Message nor a Context"):
+        build_context(Chat, ["Hi"])  # type: ignore[list-item]
+    with pytest.raises(InputInvalid, match="only one of them"):
+        Chat.call(
+            build_context(Chat, [instruction_message(Chat), user_message(Chat, message="a")]),
+            instruction_args={},
+        )
+
+
+def test_a_database_that_is_not_initialised_is_named() -> None:
+    for database in (pw.SqliteDatabase(None), pw.DatabaseProxy()):
+        with pytest.raises(DslError, match="initialize the DatabaseProxy, or call"):
+            chat_model(database, create=False).start_session("Hi")
+    with pytest.raises(DslError, match="MySQLDatabase is not supported"):
+        chat_model(pw.MySQLDatabase("x"), create=False).start_session("Hi")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import wraps
+from inspect import signature
 from types import GenericAlias, MethodType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, overload
 
 from agentsession import info
 from agentsession.actions import one_call, results, session
@@ -18,8 +19,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 T_co = TypeVar("T_co", covariant=True)
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from typing_extensions import TypeVar as DefaultingTypeVar
 
     In = DefaultingTypeVar("In", default=str)
@@ -89,6 +88,12 @@ class ResumeOnRecord(Protocol[T_co]):
     ) -> T_co: ...
 
 
+class ContextById(Protocol):
+    """`ChatAgent.get_context(id_or_record)`."""
+
+    def __call__(self, session: Any) -> Context: ...
+
+
 def documented_by(function: Callable[..., Any]) -> Callable[[F], F]:
     """The docstring of the function that a method calls."""
 
@@ -106,14 +111,19 @@ class TwoForms:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.__doc__ = function.__doc__
+        shape = signature(function)
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.__name__ = name
+        @wraps(function)
+        def on_record(record: Any, *args: Any, **keywords: Any) -> Any:
+            return function(type(record), record, *args, **keywords)
+
+        on_record.__signature__ = shape.replace(  # type: ignore[attr-defined]
+            parameters=list(shape.parameters.values())[1:]
+        )
+        self.on_record = on_record
 
     def __get__(self, record: Any, model: type[Any]) -> Any:
-        if record is None:
-            return MethodType(self.function, model)
-        return partial(self.function, model, record)
+        return MethodType(self.function, model) if record is None else MethodType(self.on_record, record)
 
 
 class _Continue(TwoForms):
@@ -140,7 +150,7 @@ class _GetContext(TwoForms):
     if TYPE_CHECKING:
 
         @overload
-        def __get__(self, record: None, model: type[Any]) -> Callable[[Any], Context]: ...
+        def __get__(self, record: None, model: type[Any]) -> ContextById: ...
         @overload
         def __get__(self, record: object, model: type[Any]) -> Callable[[], Context]: ...
         def __get__(self, record: Any, model: Any) -> Any: ...
@@ -168,20 +178,30 @@ class AgentActions(_Typed[In, Out]):
         )
 
 
+class GivenActions(AgentActions[Any, Any]):
+    """What `@agent` gives a class that lacks the mixin; `@agent_session` puts its own mixin in its place."""
+
+
 class GuardedSave:
     """The `save` of a session's record: it leaves the managed attributes to the library."""
 
-    def save(self, force_insert: bool = False, only: Iterable[Any] | None = None) -> Any:
+    def save(self, force_insert: bool = False, only: Iterable[Any] | None = None, **more: Any) -> Any:
         """As `peewee.Model.save`, but an update leaves out the context, status and updated attributes: a copy
-        that was read earlier would be put over a newer turn. Raises `ManagedField` if one was assigned."""
+        that was read earlier would be put over a newer turn. Raises `ManagedField` if one was assigned.
+
+        What a `save` of your own base takes beside (`more`) is passed on to it."""
         record: Any = self
         parent: Any = super()
         if force_insert or record._pk is None:
-            return parent.save(force_insert=force_insert, only=only)
-        fields = unmanaged_fields(record, info.session_options(type(self)), only)
+            return parent.save(force_insert=force_insert, only=only, **more)
+        options = info.session_options(type(self))
+        fields = unmanaged_fields(record, options, only)
+        if only is None and record._meta.only_save_dirty:
+            record._dirty.difference_update(options.managed)
+            return parent.save(**more)
         if not any(field.name in record.__data__ and not field.primary_key for field in fields):
             return 0
-        return parent.save(only=fields)
+        return parent.save(only=fields, **more)
 
 
 class SessionActions(GuardedSave, AgentActions[In, Out]):

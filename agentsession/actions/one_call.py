@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from agentsession import info
 from agentsession.actions.plan import ClientChoice, Options, plan_turn
 from agentsession.context import Context, Message, Result
 from agentsession.drive.perform import Asking
 from agentsession.drive.sync import drive
-from agentsession.errors import InputInvalid
+from agentsession.errors import AgentSessionError, InputInvalid
 from agentsession.options import AgentOptions
 from agentsession.turn import machine
-from agentsession.turn.opening import accept_args, accept_input, render, settle_args
+from agentsession.turn.opening import Plan, accept_args, accept_input, render, settle_args
 
 
 def call(
@@ -37,22 +39,16 @@ def call(
     ```
     """
     plan, options = plan_turn(model, "", instruction_args, client, client_options, True)
-    if isinstance(context_or_input, Context):
-        context = context_or_input
-    else:
-        context = build_context(model, [_user_message(plan.agent, context_or_input)])
-    if not context.messages or context.messages[-1].role != "user":
-        raise InputInvalid(
-            "the context does not end with a user's message",
-            where=f"{plan.agent.place} call",
-            why="the model would have nothing to answer",
-            fix="end it with user_message(Model, …)",
-        )
-    system = next((message.text for message in context.messages if message.role == "system"), None)
-    if system is None:
-        args, _ = settle_args(plan, Context())
-        system = render(plan.agent, args)
-    outcome = drive(machine.single(plan, context, system), Asking(plan.agent, options))
+    given = context_or_input
+    items = [given] if isinstance(given, Context) else [_user_message(plan.agent, given)]
+    context = _ending_with_the_user(plan.agent, build_context(model, items))
+    turn = machine.single(plan, context, _system(plan, context))
+    try:
+        outcome = drive(turn, Asking(plan.agent, options))
+    except AgentSessionError as error:
+        error.where = error.where or f"{plan.agent.place} call"
+        error.fix = error.fix or "call again, or ask another model with client="
+        raise
     if outcome.result is None:
         raise AssertionError("a call that ends without an error has a result")
     return outcome.result
@@ -81,10 +77,10 @@ def build_context(model: type[Any], items: Iterable[Message | Context]) -> Conte
     ChatAgent.call(context)
     ```
     """
-    info.agent_options(model)
+    agent = info.agent_options(model)
     messages: list[Message] = []
     turn = number = 0
-    for message in _flat(items):
+    for message in _flat(agent, [items] if isinstance(items, (Message, Context)) else items):
         if message.role == "user":
             turn, number = turn + 1, 0
         messages.append(
@@ -106,9 +102,43 @@ def _user_message(agent: AgentOptions, given: Any) -> Message:
     return Message("", "", "user", accept_input(agent, given))
 
 
-def _flat(items: Iterable[Message | Context]) -> Iterable[Message]:
+def _ending_with_the_user(agent: AgentOptions, context: Context) -> Context:
+    """The context, its last message to be answered whatever became of it before."""
+    *before, last = context.messages or (None,)
+    if last is None or last.role != "user":
+        raise InputInvalid(
+            "the context does not end with a user's message",
+            where=f"{agent.place} call",
+            why="the model would have nothing to answer",
+            fix="end it with user_message(Model, …)",
+        )
+    return Context(messages=(*before, msgspec.structs.replace(last, metadata={})))
+
+
+def _system(plan: Plan, context: Context) -> str:
+    given = [message.text for message in context.messages if message.role == "system"]
+    if not given:
+        return render(plan.agent, settle_args(plan, Context())[0])
+    if plan.instruction_args is not None:
+        raise InputInvalid(
+            "instruction_args were given with a context that has a system message",
+            where=f"{plan.agent.place} call",
+            why="only one of them can be the instruction",
+            fix="leave instruction_args out, or the system message",
+        )
+    return "\n\n".join(given)
+
+
+def _flat(agent: AgentOptions, items: Iterable[Message | Context]) -> Iterable[Message]:
     for item in items:
         if isinstance(item, Context):
             yield from item.messages
-        else:
+        elif isinstance(item, Message):
             yield item
+        else:
+            raise InputInvalid(
+                f"a {type(item).__name__} is neither a Message nor a Context",
+                where=f"{agent.place} build_context",
+                why="a context is built of messages",
+                fix="use user_message(Model, …) or instruction_message(Model, …)",
+            )

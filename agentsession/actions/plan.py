@@ -9,7 +9,7 @@ from uuid import uuid4
 from agentsession import info
 from agentsession.errors import InputInvalid
 from agentsession.options import AgentOptions, Client
-from agentsession.turn.opening import Content, Plan, accept_args
+from agentsession.turn.opening import Content, Plan
 
 ClientChoice: TypeAlias = "str | tuple[str, Mapping[str, Any]] | None"
 Options: TypeAlias = "Mapping[str, Any] | None"
@@ -36,7 +36,7 @@ def plan_turn(
         lease=session.lease if session else 0.0,
         pin_instruction=session.pin_instruction if session else False,
         content=content,
-        instruction_args=None if instruction_args is None else _as_map(agent, instruction_args),
+        instruction_args=instruction_args,
         client=chosen.id if chosen else None,
         run=run,
     )
@@ -59,7 +59,3 @@ def _invalid(agent: AgentOptions, found: str) -> InputInvalid:
         why="the client says which model to ask, and how",
         fix='pass client="anthropic:claude-sonnet-4-20250514", client_options={"temperature": 0}',
     )
-
-
-def _as_map(agent: AgentOptions, args: Any) -> dict[str, Any]:
-    return dict(args) if isinstance(args, Mapping) else accept_args(agent, args)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import peewee
 
 from agentsession import info
-from agentsession.context import Context, Message, ReplyFacts, Result, Turn
+from agentsession.context import Context, ReplyFacts, Result, Turn
 from agentsession.errors import NoResult
 from agentsession.store import format
 from agentsession.store.document import DocumentSession
 from agentsession.turn.effects import Outcome
-from agentsession.turn.view import hidden_turns
+from agentsession.turn.view import latest_reply
 
 OUTCOME = "_agentsession_outcome"
 
@@ -60,20 +61,14 @@ def context_of(record: Any) -> Context:
 
 
 def latest_result(model: type[peewee.Model], context: Context) -> Result[Any] | None:
-    """The result of the latest completed turn, read from the messages."""
-    hidden = hidden_turns(context.messages)
-    running = context.turn.id if context.turn is not None and context.turn.is_open else None
-    for message in reversed(context.messages):
-        if message.role != "assistant" or message.turn in hidden or message.turn == running:
-            continue
-        if message.metadata.get("status") is None:
-            return _result(model, message)
-    return None
-
-
-def _result(model: type[peewee.Model], message: Message) -> Result[Any]:
-    where = f"{info.place(model)} {message.id} metadata"
-    facts = format.convert(message.metadata, ReplyFacts, where)
+    """The result of the latest completed turn; what its metadata does not tell is unknown."""
+    message = latest_reply(context)
+    if message is None:
+        return None
+    try:
+        facts = msgspec.convert(message.metadata, ReplyFacts)
+    except msgspec.ValidationError:
+        facts = ReplyFacts()
     return Result(
         text=message.text,
         thinking=message.thinking,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,7 +14,7 @@ from agentsession.actions.plan import ClientChoice, Options, plan_turn
 from agentsession.context import Context
 from agentsession.drive.perform import Storing, refuse_transaction
 from agentsession.drive.sync import drive
-from agentsession.errors import LeaseLost, TurnFailed
+from agentsession.errors import AgentSessionError, LeaseLost, SessionNotFound, TurnFailed
 from agentsession.options import AgentOptions
 from agentsession.store.document import DocumentSession
 from agentsession.store.record import primary_key_of
@@ -60,7 +59,7 @@ def start_session(
     content = _accept(model, "start_session", input, run)
     plan, options = plan_turn(model, content, instruction_args, client, client_options, run)
     session = DocumentSession.new(model, info.session_options(model), attributes)
-    record: M = _run(plan.agent, session, machine.start(plan, time.time()), options)
+    record: M = _run(plan.agent, session, machine.start(plan), options)
     return record
 
 
@@ -112,7 +111,7 @@ def resume_session(
     """Run the latest turn again, with the words that are stored: one that is pending, failed, interrupted, or
     was left by a process that died.
 
-    The turn keeps its id and asks the client that it was begun with, unless another is given.
+    The turn keeps its id, and asks the client that was given for it, if one was, unless another is given now.
     `instruction_args` are as in `continue_session`. The returned record is as there, too.
 
     Raises `NothingToResume` when the latest turn is completed or there is none, `SessionBusy` when it is
@@ -161,15 +160,20 @@ def _check(model: type[Any], action: str, run: bool) -> None:
 def _run(agent: AgentOptions, session: DocumentSession, turn: Machine, options: Options) -> Any:
     try:
         outcome = drive(turn, Storing(agent, options, session))
-    except TurnFailed as error:
+    except BaseException as error:
         if session.turn is not None:
             results.remember(session.record, session.turn, None)
-        error.session = session.record
-        error.why = "the turn is stored as failed, and the user's words are kept"
-        error.fix = "call resume_session to ask again, or continue_session with another message"
-        raise
-    except LeaseLost as error:
-        error.session = session.record
+        if isinstance(error, AgentSessionError):
+            _say_where(error, session)
         raise
     results.remember(session.record, outcome.turn, outcome.result)
     return session.record
+
+
+def _say_where(error: AgentSessionError, session: DocumentSession) -> None:
+    error.where = error.where or f"{info.place(session.model)} {session.key}"
+    if isinstance(error, (TurnFailed, LeaseLost, SessionNotFound)):
+        error.session = session.record
+    if isinstance(error, TurnFailed):
+        error.why = "the turn is stored as failed, and the user's words are kept"
+        error.fix = "call resume_session to ask again, or continue_session with another message"

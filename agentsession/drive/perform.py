@@ -11,14 +11,14 @@ from typing import Any
 import peewee
 
 from agentsession import info
-from agentsession.context import Usage
-from agentsession.errors import ProviderError, TransactionOpen
+from agentsession.errors import ProviderError, TransactionOpen, words
 from agentsession.options import AgentOptions
 from agentsession.provider.choose import provider_for
-from agentsession.provider.protocol import Request
+from agentsession.provider.protocol import Request, checked
+from agentsession.provider.redact import redacted
 from agentsession.store.connection import in_transaction
 from agentsession.store.document import DocumentSession
-from agentsession.turn.effects import Ask, Claim, Effect, Finish, Insert, Load, Prepare, Reply, Save
+from agentsession.turn.effects import Ask, Claim, Effect, Finish, Insert, Load, Prepare, Ready, Reply, Save
 
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
 
@@ -33,30 +33,32 @@ class Asking:
     def __call__(self, effect: Effect) -> Any:
         match effect:
             case Prepare(client):
-                self.prepare(client)
+                return self.prepare(client)
             case Ask():
                 return self.ask(effect)
         return None
 
-    def prepare(self, client_id: str | None) -> None:
+    def prepare(self, client_id: str | None) -> Ready:
+        began = time.perf_counter()
         client = self.agent.client_for(client_id, self.client_options)
         prepare = getattr(provider_for(self.agent, client), "prepare", None)
         if prepare is not None:
             prepare()
+        return Ready(time.time(), time.perf_counter() - began)
 
     def ask(self, effect: Ask) -> Reply:
         agent = self.agent
         client = agent.client_for(effect.client, self.client_options)
         request = Request(effect.view, client, agent.output, agent.output_mode, agent.timeout, agent.retries)
         began = time.perf_counter()
-        reply = provider_for(agent, client).ask(request)
-        if not isinstance(reply, Reply):
-            raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
-        if not isinstance(reply.text, str) or not isinstance(reply.usage, Usage):
-            raise ProviderError(
-                "the provider returned a Reply whose text is no str or whose usage is no Usage"
-            )
-        return replace(reply, duration=time.perf_counter() - began)
+        try:
+            reply = provider_for(agent, client).ask(request)
+        except ProviderError:
+            raise
+        except Exception as error:
+            said = redacted(words(error), client.options)
+            raise ProviderError(f"{type(error).__name__}: {said}") from error
+        return replace(checked(reply), duration=time.perf_counter() - began)
 
 
 class Storing(Asking):

@@ -66,7 +66,7 @@ def agent(
     Raises `DslError` with every problem at once; nothing is then registered and the class is unchanged.
 
     ```python
-    @agent(client="anthropic:claude-sonnet-4-20250514", instruction="You are terse.")
+    @agent(client="echo:", instruction="You are terse.")
     class Terse:
         ...
 

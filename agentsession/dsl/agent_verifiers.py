@@ -11,7 +11,7 @@ from typing import Any
 import peewee
 
 from agentsession import names, registry
-from agentsession.dsl.declare import UNSET, refuse_second, where
+from agentsession.dsl.declare import UNSET, refuse_second, stands_on, where
 from agentsession.dsl.taken import taken_names
 from agentsession.dsl.type_arguments import type_arguments
 from agentsession.errors import Problem
@@ -67,10 +67,10 @@ class AgentDraft:
 
 def verify_target_is_a_class(draft: AgentDraft) -> Iterator[Problem]:
     if not isinstance(draft.model, type):
-        found = f"a {type(draft.model).__name__} is decorated, not a class"
+        found = stands_on(draft.model)
         why = "an agent is a class with options"
     elif draft.model is peewee.Model:
-        found, why = "peewee.Model itself is decorated", "every model of the program would become an agent"
+        found, why = "it stands on peewee.Model itself", "every model of the program would become an agent"
     else:
         return
     fix = "@agent(client=…, instruction=…) above a class of your own; all options are keywords"

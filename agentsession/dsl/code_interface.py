@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from agentsession import actions, info
-from agentsession.dsl.declare import raise_problems, where
+from agentsession.dsl.declare import UNSET, apply, raise_problems, stands_on, where
 from agentsession.errors import Problem
 
 C = TypeVar("C", bound=type)
@@ -24,7 +24,7 @@ SESSION = ("session", "id")
 """What an argument list may call the session."""
 
 
-def code_interface(**functions: Sequence[str]) -> Callable[[C], C]:
+def code_interface(model: Any = UNSET, /, **functions: Sequence[str]) -> Callable[[C], C]:
     """Define functions in the module of the class: `@code_interface(start_session=["input"])`.
 
     Each keyword is an action, its list the names of the function's positional arguments; every other
@@ -47,74 +47,87 @@ def code_interface(**functions: Sequence[str]) -> Callable[[C], C]:
     ```
     """
 
-    def decorate(model: Any) -> Any:
-        module = sys.modules.get(model.__module__)
-        namespace = vars(module) if module is not None else {}
-        raise_problems(_problems(model, functions, namespace))
+    def decorate(target: Any) -> Any:
+        raise_problems(_problems(target, functions))
+        namespace = vars(sys.modules[target.__module__])
         for name, arguments in functions.items():
-            namespace[name] = _function(model, name, tuple(arguments))
-        return model
+            namespace[name] = _function(target, name, tuple(arguments))
+        return target
 
-    return decorate
+    decorated: Callable[[C], C] = apply(decorate, model)
+    return decorated
 
 
-def _problems(
-    model: Any, functions: dict[str, Sequence[str]], namespace: dict[str, Any]
-) -> Iterator[Problem]:
-    if model.__qualname__ != model.__name__:
-        yield Problem(
-            where(model, "code_interface", "class"),
-            "the class is not at module level",
-            "its functions would have no module to stand in",
-            f"start_session = {model.__name__}.start_session, where you need it",
-        )
+def _problems(model: Any, functions: dict[str, Sequence[str]]) -> Iterator[Problem]:
+    if not functions or not isinstance(model, type):
+        at, why = where(model, "code_interface", "class"), "it defines the functions that it names"
+        found = "no function is named" if not functions else stands_on(model)
+        yield Problem(at, found, why, '@code_interface(start_session=["input"]) above the class')
+        return
+    yield from _place_problems(model)
     for name, arguments in functions.items():
         at = where(model, "code_interface", name)
-        if name not in ACTIONS:
+        if name in ACTIONS:
+            yield from _name_problems(at, model, name)
+            yield from _argument_problems(at, name, arguments)
+        else:
             fix = f"use one of: {', '.join(ACTIONS)}"
             yield Problem(at, f"there is no action {name!r}", "a function needs an action to call", fix)
-            continue
-        if not (info.is_agent(model) if name == "call" else info.is_session(model)):
-            needed = "agent" if name == "call" else "agent_session"
-            found = f"the model has no @{needed} below @code_interface"
-            yield Problem(at, found, "decorators run from the bottom up", f"put @{needed}(…) below it")
-        if name in namespace and not _is_our_own(namespace[name], model, name):
-            found = f"{model.__module__} already has the name {name!r}"
-            yield Problem(at, found, "it would be replaced in silence", f"rename it, or leave {name} out")
-        yield from _argument_problems(at, name, arguments)
 
 
-def _argument_problems(at: str, name: str, arguments: Sequence[str]) -> Iterator[Problem]:
-    known = tuple(inspect.signature(ACTIONS[name]).parameters)[1:]
-    positional = ["session" if each in SESSION and "session" in known else each for each in arguments]
+def _place_problems(model: type) -> Iterator[Problem]:
+    at, why = where(model, "code_interface", "class"), "its functions would have no module to stand in"
+    fix = f"start_session = {model.__name__}.start_session, where you need it"
+    if model.__qualname__ != model.__name__:
+        yield Problem(at, "the class is not at module level", why, fix)
+    elif model.__module__ not in sys.modules:
+        yield Problem(at, f"no module {model.__module__!r} is imported", why, fix)
+
+
+def _name_problems(at: str, model: type, name: str) -> Iterator[Problem]:
+    if not (info.is_agent(model) if name == "call" else info.is_session(model)):
+        needed = "agent" if name == "call" else "agent_session"
+        found = f"the model has no @{needed} below @code_interface"
+        yield Problem(at, found, "decorators run from the bottom up", f"put @{needed}(…) below it")
+    namespace = getattr(sys.modules.get(model.__module__), "__dict__", {})
+    if name in namespace and not _is_our_own(namespace[name], model, name):
+        found = f"{model.__module__} already has the name {name!r}"
+        yield Problem(at, found, "it would be replaced in silence", f"rename it, or leave {name} out")
+
+
+def _argument_problems(at: str, name: str, arguments: Any) -> Iterator[Problem]:
+    known = _parameters(name)
+    why, fix = "the list names the function's positional arguments", f"use: {', '.join(known)}"
+    if not isinstance(arguments, (list, tuple)) or not all(isinstance(each, str) for each in arguments):
+        yield Problem(at, f"{arguments!r} is no list of names", why, fix)
+        return
+    positional = [_target(each, known) for each in arguments]
     unknown = [each for each in positional if each not in known]
-    wanted = ", ".join(known)
-    if isinstance(arguments, str) or unknown:
-        found = f"{name} has no argument {unknown[0]!r}" if unknown else f"{arguments!r} is no list"
-        yield Problem(at, found, "the list names the function's positional arguments", f"use: {wanted}")
+    if unknown:
+        yield Problem(at, f"{name} has no argument {unknown[0]!r}", why, fix)
     elif len(set(positional)) != len(positional):
-        yield Problem(at, "an argument is named twice", "each can be passed once", f"use: {wanted}")
+        yield Problem(at, "an argument is named twice", "each can be passed once", fix)
 
 
 def _function(model: Any, name: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
-    action = ACTIONS[name]
-    known = list(inspect.signature(action).parameters.values())[1:]
-    by_name = {parameter.name: parameter for parameter in known}
-    targets = ["session" if each in SESSION and "session" in by_name else each for each in arguments]
-    shown = list(arguments)
-    if "session" in by_name and "session" not in targets:
-        targets, shown = ["session", *targets], ["session", *shown]
+    action, known = ACTIONS[name], _parameters(name)
+    targets = {shown: _target(shown, known) for shown in arguments}
+    if "session" in known and "session" not in targets.values():
+        targets = {"session": "session", **targets}
     positional = [
-        by_name[target].replace(name=alias, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for target, alias in zip(targets, shown, strict=True)
+        known[target].replace(name=shown, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for shown, target in targets.items()
     ]
-    rest = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in known if each.name not in targets]
+    rest = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in known.values()
+        if parameter.name not in targets.values()
+    ]
     signature = inspect.Signature(_defaults_last(positional) + rest)
 
     def function(*args: Any, **keywords: Any) -> Any:
         bound = signature.bind(*args, **keywords).arguments
-        named = dict(zip(shown, targets, strict=True))
-        return action(model, **{named.get(key, key): value for key, value in bound.items()})
+        return action(model, **{targets.get(shown, shown): value for shown, value in bound.items()})
 
     function.__name__ = function.__qualname__ = name
     function.__module__ = model.__module__
@@ -122,6 +135,17 @@ def _function(model: Any, name: str, arguments: tuple[str, ...]) -> Callable[...
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__agentsession_model__ = model.__qualname__  # type: ignore[attr-defined]
     return function
+
+
+def _parameters(name: str) -> dict[str, inspect.Parameter]:
+    """The action's parameters but the model."""
+    parameters = dict(inspect.signature(ACTIONS[name]).parameters)
+    del parameters["model"]
+    return parameters
+
+
+def _target(shown: str, known: dict[str, inspect.Parameter]) -> str:
+    return "session" if shown in SESSION and "session" in known else shown
 
 
 def _defaults_last(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:

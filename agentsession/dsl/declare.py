@@ -42,8 +42,13 @@ def apply(decorate: Callable[[Any], Any], model: Any) -> Any:
 
 def where(model: Any, decorator: str, option: str) -> str:
     """The path of a problem. What is no class is named by its type alone: it may be a client with its key."""
-    place = info.place(model) if isinstance(model, type) else f"a {type(model).__name__}"
+    place = info.place(model) if isinstance(model, type) else f"<{type(model).__name__}>"
     return f"[{place}] {decorator} -> {option}"
+
+
+def stands_on(value: Any) -> str:
+    """What was found where a class should be; the value itself may be a secret."""
+    return f"it stands on a value of type {type(value).__name__}, not on a class"
 
 
 def raise_problems(problems: Iterable[Problem]) -> None:

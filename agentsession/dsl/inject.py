@@ -31,7 +31,7 @@ def given(model: Any, mixin: type, decorator: str) -> Iterator[None]:
 
 
 def _with(model: Any, mixin: type) -> tuple[type, ...]:
-    """The bases with the mixin in front of the model that it guards, else last, where it changes no layout."""
+    """The bases with the mixin in front of the model that it guards, else last, where layouts never clash."""
     kept = [base for base in model.__bases__ if base is not GivenActions]
     served = AgentActions if mixin is GivenActions else mixin
     if any(issubclass(base, served) for base in kept):

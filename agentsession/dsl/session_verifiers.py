@@ -9,14 +9,24 @@ from typing import Any
 
 import peewee
 
-from agentsession import info, names
+from agentsession import info, names, registry
+from agentsession.actions.mixins import GuardedSave, SessionActions
 from agentsession.dsl.agent_verifiers import is_positive
-from agentsession.dsl.declare import where
+from agentsession.dsl.declare import refuse_second, stands_on, where
 from agentsession.dsl.taken import taken_names
 from agentsession.errors import Problem
 
 STATUS_LENGTH = 17
 """`awaiting_approval`, the longest status."""
+
+JSON_FIELDS = {
+    ("peewee", "JSONField"): "",
+    ("playhouse.sqlite_ext", "JSONField"): "",
+    ("playhouse.sqlite_ext", "JSONBField"): "whose binary form cannot be read with SELECT",
+    ("playhouse.postgres_ext", "BinaryJSONField"): "",
+    ("playhouse.postgres_ext", "JSONField"): "which is plain json there and cannot be changed in place",
+}
+"""The fields that hold JSON, which share no base, and what is wrong with some."""
 
 
 @dataclass
@@ -36,21 +46,30 @@ class SessionDraft:
 
     @property
     def is_model(self) -> bool:
-        return isinstance(self.model, type) and issubclass(self.model, peewee.Model)
+        """Of the user's own: `peewee.Model` itself has no table."""
+        is_class = isinstance(self.model, type)
+        return is_class and issubclass(self.model, peewee.Model) and self.model is not peewee.Model
 
     @property
     def fields(self) -> dict[str, Any]:
-        return self.model._meta.fields if self.is_model and hasattr(self.model, "_meta") else {}
+        return self.model._meta.fields if self.is_model else {}
 
 
 def verify_class_is_a_model(draft: SessionDraft) -> Iterator[Problem]:
-    if not draft.is_model or draft.model is peewee.Model:
-        yield Problem(
-            draft.where("model"),
-            f"{getattr(draft.model, '__name__', draft.model)!r} is no Peewee model",
-            "a conversation is a row of the model's table",
-            f"class {getattr(draft.model, '__name__', 'ChatAgent')}(peewee.Model): …",
-        )
+    if draft.is_model:
+        return
+    if draft.model is peewee.Model:
+        found, name = "it stands on peewee.Model itself", "ChatAgent"
+    elif isinstance(draft.model, type):
+        found, name = f"{draft.model.__name__} is no Peewee model", draft.model.__name__
+    else:
+        found, name = stands_on(draft.model), "ChatAgent"
+    why = "a conversation is a row of the model's table"
+    yield Problem(draft.where("class"), found, why, f"class {name}(peewee.Model): …")
+
+
+def verify_session_is_declared_once(draft: SessionDraft) -> Iterator[Problem]:
+    yield from refuse_second(draft.model, "agent_session", registry.session_of)
 
 
 def verify_agent_is_declared(draft: SessionDraft) -> Iterator[Problem]:
@@ -97,21 +116,10 @@ def verify_context_is_a_map(draft: SessionDraft) -> Iterator[Problem]:
     if field is None:
         yield Problem(at, _no_field(draft, name), why, _add(name, "context", "peewee.JSONField(null=True)"))
         return
-    kind = type(field).__name__
-    if isinstance(field, peewee.JSONField) and _is_core(field):
-        return
-    if _is_a(field, "playhouse.sqlite_ext", "JSONField") and not _is_a(
-        field, "playhouse.sqlite_ext", "JSONBField"
-    ):
-        return
-    if _is_a(field, "playhouse.postgres_ext", "BinaryJSONField"):
-        return
-    found = f"{name!r} is a {kind}, which is not map-typed"
-    if _is_a(field, "playhouse.postgres_ext", "JSONField"):
-        found = f"{name!r} is the plain json {kind} of postgres_ext, which cannot be changed in place"
-    elif _is_a(field, "playhouse.sqlite_ext", "JSONBField"):
-        found = f"{name!r} is a {kind}, whose binary form cannot be read with SELECT"
-    yield Problem(at, found, why, f"{name} = peewee.JSONField(null=True)")
+    flaw = _flaw_as_map(field)
+    if flaw != "":
+        found = f"{name!r} is a {type(field).__name__}, {flaw or 'which is not map-typed'}"
+        yield Problem(at, found, why, f"{name} = peewee.JSONField(null=True)")
 
 
 def verify_status_is_a_text(draft: SessionDraft) -> Iterator[Problem]:
@@ -123,10 +131,10 @@ def verify_status_is_a_text(draft: SessionDraft) -> Iterator[Problem]:
     field = draft.fields.get(name) if isinstance(name, str) else None
     if field is None:
         yield Problem(at, _no_field(draft, name), why, _add(name, "status", line))
-    elif not isinstance(field, (peewee.CharField, peewee.TextField)) or _is_map(field):
+    elif not isinstance(field, (peewee.CharField, peewee.TextField)) or _flaw_as_map(field) is not None:
         found = f"{name!r} is a {type(field).__name__}, not a text field"
         yield Problem(at, found, why, f"{name} = {line}")
-    elif isinstance(field, peewee.CharField) and field.max_length < STATUS_LENGTH:
+    elif isinstance(field, peewee.CharField) and (field.max_length or STATUS_LENGTH) < STATUS_LENGTH:
         found = f"{name!r} holds {field.max_length} characters, the longest status has {STATUS_LENGTH}"
         yield Problem(at, found, why, f"{name} = {line}")
 
@@ -176,6 +184,30 @@ def verify_values_fit(draft: SessionDraft) -> Iterator[Problem]:
             yield Problem(draft.where(option), found, "it is a switch", f"{option}={default}")
 
 
+def verify_save_is_guarded(draft: SessionDraft) -> Iterator[Problem]:
+    """The decorator adds the guard in the right place; a mixin that the user inherits may stand elsewhere."""
+    if not draft.is_model:
+        return
+    mro = draft.model.__mro__
+    if GuardedSave in mro and mro.index(GuardedSave) > mro.index(peewee.Model):
+        found = "the mixin stands behind the model among the bases"
+        why = "peewee's save() would never reach the one that leaves the managed attributes alone"
+        fix = f"class {draft.model.__name__}(SessionActions, peewee.Model): …"
+        yield Problem(draft.where("save"), found, why, fix)
+    if not callable(draft.model.save):
+        found = f"{draft.model.__name__}.save is a {type(draft.model.save).__name__}, not a method"
+        yield Problem(draft.where("save"), found, "a session is stored by save()", "rename it")
+
+
+def verify_mixin_agrees_with_inject(draft: SessionDraft) -> Iterator[Problem]:
+    if draft.inject is False and draft.is_model and issubclass(draft.model, SessionActions):
+        found = "inject=False, but the class inherits SessionActions"
+        why = "inject=False promises that nothing but save lands on the model"
+        yield Problem(
+            draft.where("inject"), found, why, "remove the mixin from the bases, or leave inject out"
+        )
+
+
 def verify_names_are_free(draft: SessionDraft) -> Iterator[Problem]:
     if draft.inject is not False:
         yield from taken_names(draft.model, "agent_session", names.SESSION_NAMES)
@@ -192,21 +224,15 @@ def _add(name: Any, default: str, field: str) -> str:
     return f"{name if isinstance(name, str) else default} = {field}"
 
 
-def _is_map(field: Any) -> bool:
-    return _is_a(field, "playhouse.sqlite_ext", "JSONField")
-
-
-def _is_core(field: Any) -> bool:
-    return not _is_a(field, "playhouse.postgres_ext", "JSONField")
-
-
-def _is_a(field: Any, module: str, name: str) -> bool:
-    """By name, so that optional modules are not imported."""
-    return any(base.__module__ == module and base.__name__ == name for base in type(field).__mro__)
+def _flaw_as_map(field: Any) -> str | None:
+    """None where it holds no JSON. By name, so that optional modules are not imported."""
+    kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
+    return next((JSON_FIELDS[kind] for kind in kinds if kind in JSON_FIELDS), None)
 
 
 SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
     verify_class_is_a_model,
+    verify_session_is_declared_once,
     verify_agent_is_declared,
     verify_database_is_configured,
     verify_primary_key_is_one_field,
@@ -215,5 +241,7 @@ SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
     verify_updated_is_a_time,
     verify_attributes_differ,
     verify_values_fit,
+    verify_save_is_guarded,
+    verify_mixin_agrees_with_inject,
     verify_names_are_free,
 )

@@ -19,12 +19,18 @@ def _along_bases(base: Any) -> tuple[Any, Any]:
     if origin in (AgentActions, SessionActions):
         first, second, *_ = (*given, None, None)
         return first, second
-    filled = dict(zip(getattr(origin, "__parameters__", ()), given, strict=False))
+    if not isinstance(origin, type):
+        return None, None
+    filled = list(zip(getattr(origin, "__parameters__", ()), given, strict=False))
     for above in vars(origin).get("__orig_bases__", origin.__bases__):
-        first, second = (filled.get(each, each) for each in _along_bases(above))
-        if first is not None or second is not None:
-            return first, second
+        found = _along_bases(above)
+        if found != (None, None):
+            return _filled(found[0], filled), _filled(found[1], filled)
     return None, None
+
+
+def _filled(argument: Any, filled: list[tuple[Any, Any]]) -> Any:
+    return next((given for variable, given in filled if variable is argument), argument)
 
 
 def _named(argument: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 from agentsession.context import Usage
@@ -10,13 +12,16 @@ from agentsession.provider.protocol import Request
 from agentsession.turn.effects import Reply
 
 FORMATS = {
+    "base64": "ZWNobw==",
     "date": "2026-01-01",
     "date-time": "2026-01-01T00:00:00Z",
-    "time": "00:00:00",
     "duration": "PT1S",
     "email": "echo@example.com",
-    "uuid": "00000000-0000-4000-8000-000000000000",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "time": "00:00:00",
     "uri": "https://example.com/",
+    **{f"uuid{version or ''}": f"00000000-0000-{version or 4}000-8000-000000000000" for version in range(9)},
 }
 
 
@@ -34,54 +39,105 @@ class Echo:
 
 
 def shaped(schema: JsonMap, words: str) -> Json:
-    """A value that fits a JSON schema, with the words wherever free text fits."""
-    return _shaped(schema, schema, words, 0)
+    """A value that fits a JSON schema, with the words wherever free text fits.
+
+    A text with a pattern is the field's own example or default: no other is known to fit.
+    """
+    return _Shaper(schema.get("$defs", {}), words).value(schema, 0, ())
 
 
-def _shaped(node: Any, root: JsonMap, words: str, depth: int) -> Json:
-    while isinstance(node, dict) and "$ref" in node:
-        node = root.get("$defs", {}).get(str(node["$ref"]).rsplit("/", 1)[-1], {})
-    if not isinstance(node, dict) or depth > 8:
-        return None
-    choices: list[Json] = [node["const"]] if "const" in node else node.get("enum", [])
-    if choices:
-        return choices[0]
-    for union in ("anyOf", "oneOf", "allOf"):
-        if node.get(union):
-            branches = node[union]
-            deep = depth > 4 and {"type": "null"} in branches
-            return None if deep else _shaped(branches[0], root, words, depth + 1)
-    return _of_type(node, root, words, depth)
+class _Shaper:
+    """`nth` is the position in a list, which makes its items differ; `path` are the definitions above."""
 
+    def __init__(self, definitions: JsonMap, words: str) -> None:
+        self.definitions = definitions
+        self.words = words
 
-def _of_type(node: JsonMap, root: JsonMap, words: str, depth: int) -> Json:
-    match node.get("type"):
-        case "object":
-            wanted = node.get("properties", {})
-            return {name: _shaped(part, root, words, depth + 1) for name, part in wanted.items()}
-        case "array":
-            fixed = [_shaped(part, root, words, depth + 1) for part in node.get("prefixItems", ())]
-            few = max(node.get("minItems", 1 if depth < 4 else 0) - len(fixed), 0)
-            items = node.get("items", {"type": "string"})
-            return fixed + [_shaped(items, root, words, depth + 1) for _ in range(few if items else 0)]
-        case "integer" | "number" as kind:
-            return _number(node, kind == "integer")
-        case "boolean":
-            return True
-        case "null":
+    def value(self, node: JsonMap, nth: int, path: tuple[str, ...]) -> Json:
+        while "$ref" in node:
+            name = str(node["$ref"]).rsplit("/", 1)[-1]
+            node, path = self.definitions[name], (*path, name)
+        if path.count(path[-1] if path else "") > 8:
             return None
-        case _:
-            text = FORMATS.get(node.get("format", ""), words)
-            return text[: node.get("maxLength", len(text))].ljust(node.get("minLength", 0), ".")
+        choices: list[Json] = [node["const"]] if "const" in node else node.get("enum", [])
+        if choices:
+            return choices[nth % len(choices)]
+        branches = node.get("anyOf") or node.get("oneOf")
+        if branches:
+            return self.value(_simplest(branches) if _is_deep(path) else branches[0], nth, path)
+        return self.of_type(node, nth, path)
+
+    def of_type(self, node: JsonMap, nth: int, path: tuple[str, ...]) -> Json:
+        match node.get("type"):
+            case "object":
+                return self.object(node, path)
+            case "array":
+                return self.array(node, path)
+            case "integer" | "number" as kind:
+                return _number(node, nth, kind == "integer")
+            case "boolean":
+                return nth % 2 == 0
+            case "null":
+                return None
+            case _:
+                return self.text(node, nth)
+
+    def object(self, node: JsonMap, path: tuple[str, ...]) -> JsonMap:
+        found = {name: self.value(part, 0, path) for name, part in node.get("properties", {}).items()}
+        free = node.get("additionalProperties")
+        for nth in range(node.get("minProperties", 0) - len(found)):
+            name = self.value(node["propertyNames"], nth, path) if "propertyNames" in node else nth + 1
+            found[str(name)] = self.value(free if isinstance(free, dict) else {}, nth, path)
+        return found
+
+    def array(self, node: JsonMap, path: tuple[str, ...]) -> list[Json]:
+        first = [self.value(part, 0, path) for part in node.get("prefixItems", ())]
+        wanted = max(node.get("minItems", 0), 0 if first or _is_deep(path) else 1)
+        count = min(wanted, node.get("maxItems", wanted))
+        items = node.get("items") or {}
+        return first + [self.value(items, nth, path) for nth in range(len(first), count)]
+
+    def text(self, node: JsonMap, nth: int) -> str:
+        text = FORMATS.get(node.get("format", ""), f"{nth + 1}. {self.words}" if nth else self.words)
+        if "contentSchema" in node:
+            text = compact(self.value(node["contentSchema"], nth, ()))
+        if "pattern" in node:
+            text = [*node.get("examples", ()), node.get("default") or text][0]
+        return text[: node.get("maxLength", len(text))].ljust(node.get("minLength", 0), ".")
 
 
-def _number(node: JsonMap, whole: bool) -> int | float:
-    step = node.get("multipleOf", 1)
+def _is_deep(path: tuple[str, ...]) -> bool:
+    """Are we inside a definition that is inside itself?"""
+    return len(path) > len(set(path))
+
+
+def _simplest(branches: list[JsonMap]) -> JsonMap:
+    """The branch that ends a recursion, if there is one."""
+    return min(branches, key=lambda branch: ("$ref" in branch, branch.get("type") in ("object", "array")))
+
+
+def _number(node: JsonMap, nth: int, whole: bool) -> int | float:
     low = node.get("minimum", node.get("exclusiveMinimum"))
     high = node.get("maximum", node.get("exclusiveMaximum"))
-    value = low if low is not None else min(0, high) if high is not None else 0
-    if "exclusiveMinimum" in node and value == node["exclusiveMinimum"]:
-        value += step if whole or high is None else (high - value) / 2
-    if "exclusiveMaximum" in node and value == node["exclusiveMaximum"]:
-        value -= step
-    return int(value) if whole else value
+    step = node.get("multipleOf", 1 if whole else None)
+    if step is not None:
+        value = _steps(node, low, high, step, nth) * Fraction(step)
+        return int(value) if whole else float(value)
+    if low is not None and high is not None:
+        return float(low + (high - low) * (nth + 1) / (nth + 2))
+    if high is not None:
+        return float(min(0, high - 1) - nth)
+    return float(nth if low is None else low + nth + ("exclusiveMinimum" in node))
+
+
+def _steps(node: JsonMap, low: Any, high: Any, step: Any, nth: int) -> int:
+    """How many steps from zero: the nth count within the bounds, and round again where they are narrow."""
+    first, last = 0, None
+    if high is not None:
+        exact = Fraction(high) / Fraction(step)
+        last = math.ceil(exact) - 1 if "exclusiveMaximum" in node else math.floor(exact)
+        first = min(0, last - nth)
+    if low is not None:
+        exact = Fraction(low) / Fraction(step)
+        first = math.floor(exact) + 1 if "exclusiveMinimum" in node else math.ceil(exact)
+    return first + nth if last is None else first + nth % max(last - first + 1, 1)

@@ -43,18 +43,19 @@ class LiteLLM:
     def ask(self, request: Request) -> Reply:
         litellm = _litellm()
         deadline = time.monotonic() + request.timeout
+        limit = request.timeout
         for attempt in range(request.retries + 1):
-            left = max(deadline - time.monotonic(), 0.001)
             try:
-                response = litellm.completion(**_arguments(litellm, request, left))
+                response = litellm.completion(**_arguments(litellm, request, limit))
             except Exception as error:
                 pause = _pause(error, attempt)
-                left = deadline - time.monotonic()
-                if not _is_passing(error) or attempt == request.retries or left <= pause:
+                left = deadline - time.monotonic() - pause
+                if not _is_passing(error) or attempt == request.retries or left <= 0:
                     raise _provider_error(error, request) from scrub(error, request.client.options)
             else:
                 return _reply(litellm, request, response)
             time.sleep(pause)
+            limit = _in_steps(left)
         raise AssertionError("the loop above returns or raises")
 
 
@@ -69,17 +70,22 @@ def _litellm() -> Any:
     return litellm
 
 
-def _arguments(litellm: Any, request: Request, left: float) -> dict[str, Any]:
+def _in_steps(seconds: float) -> float:
+    """litellm keeps one HTTP client with its open connections for each timeout that it was given."""
+    return float(int(seconds)) if seconds >= 1 else max(round(seconds, 1), 0.1)
+
+
+def _arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
     """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
     options = _copied(dict(request.client.options))
-    limit = options.get("timeout")
+    own = options.get("timeout")
     messages = [{"role": message.role, "content": message.content} for message in request.view]
     arguments: dict[str, Any] = {
         **options,
         "model": f"{request.client.provider}/{request.client.model}",
         "messages": messages,
         "stream": False,
-        "timeout": min(limit, left) if isinstance(limit, (int, float)) else left,
+        "timeout": min(own, limit) if isinstance(own, (int, float)) else limit,
         "num_retries": 0,
         "max_retries": 0,
     }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import msgspec
+
+from agentsession.context import ReplyFacts
+from agentsession.errors import ProviderError
 from agentsession.options import Client, OutputMode
 from agentsession.schema import OutputSchema
 from agentsession.turn.effects import Reply, View
@@ -34,3 +39,19 @@ class Provider(Protocol):
     def ask(self, request: Request) -> Reply:
         """The reply; an exception fails the turn."""
         ...
+
+
+def checked(reply: Any) -> Reply:
+    """The reply, if it can be stored and read again; raises `ProviderError` and names what cannot."""
+    if not isinstance(reply, Reply):
+        raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
+    try:
+        if not isinstance(reply.text, str) or not isinstance(reply.thinking, str):
+            raise msgspec.ValidationError("its text or thinking is no str")
+        facts = {name: getattr(reply, name) for name in ReplyFacts.__struct_fields__}
+        msgspec.convert({**facts, "usage": msgspec.to_builtins(reply.usage)}, ReplyFacts)
+        if reply.cost is not None and not math.isfinite(reply.cost):
+            raise msgspec.ValidationError(f"its cost is {reply.cost}")
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ProviderError(f"the provider returned a Reply that cannot be stored: {error}") from error
+    return reply

@@ -17,10 +17,11 @@ from agentsession.store import sqlite
 def database_of(model: type[peewee.Model]) -> Any:
     """The database behind the model now; raises `DslError` where a proxy was never initialised."""
     database = model._meta.database
-    if isinstance(database, peewee.Proxy):
+    while isinstance(database, peewee.Proxy):
         database = database.obj
-    if database is None:
-        raise _unusable(model, "the model's database is not there yet", "initialize the DatabaseProxy first")
+    if database is None or getattr(database, "deferred", False):
+        found = "the model's database is not there yet"
+        raise _unusable(model, found, "initialize the DatabaseProxy, or call database.init(…), first")
     return database
 
 

@@ -37,6 +37,7 @@ class DocumentSession:
         self.column: peewee.Field = self.meta.fields[options.context_attribute]
         self.record: Any = session if isinstance(session, peewee.Model) else None
         self.key = primary_key_of(model, session)
+        self.text: str | None = None
         self.map: JsonMap = {}
         self.turn: Turn | None = None
 
@@ -49,9 +50,9 @@ class DocumentSession:
 
     def load(self) -> Loaded:
         with connected(self.model):
-            text, now = self._read_into_record() if self.record is None else self._read()
+            self.text, now = self._read_into_record() if self.record is None else self._read()
         where = f"{info.place(self.model)} {self.key} {self.column.name}"
-        self.map = format.decode(text, where)
+        self.map = format.decode(self.text, where)
         return Loaded(format.convert(self.map, Context, where), now)
 
     def insert(self, change: Change) -> None:
@@ -63,8 +64,9 @@ class DocumentSession:
 
     def claim(self, seen: int | None, change: Change) -> bool:
         if not format.is_current(self.map):
-            unclaimed = self.dialect.number(self.column, "v").is_null()
-            return self._update(self._whole(change), unclaimed, change)
+            raw, text = self.dialect.raw(self.column), self.text
+            untouched = raw.is_null() if text is None else raw == self.dialect.plain(text)
+            return self._update(self._whole(change), untouched, change)
         unchanged = self.dialect.number(self.column, "revision") == self.dialect.plain(seen)
         return self._update(self._patch(change), unchanged, change)
 
@@ -133,14 +135,21 @@ class DocumentSession:
 
     def _one(self, query: Any) -> Any:
         try:
+            self.meta.primary_key.db_value(self.key)
+        except (ValueError, TypeError, AttributeError):
+            raise self._not_found() from None
+        try:
             return query.where(self.meta.primary_key == self.key).get()
-        except (peewee.DoesNotExist, ValueError, TypeError, OverflowError):
-            raise SessionNotFound(
-                f"no row has the id {self.key!r}",
-                where=info.place(self.model),
-                why="the id is unknown, or the row was deleted",
-                fix="check the id, or begin a session with start_session",
-            ) from None
+        except (peewee.DoesNotExist, OverflowError):
+            raise self._not_found() from None
+
+    def _not_found(self) -> SessionNotFound:
+        return SessionNotFound(
+            f"no row has the id {self.key!r}",
+            where=info.place(self.model),
+            why="the id is unknown, or the row was deleted",
+            fix="check the id, or begin a session with start_session",
+        )
 
 
 def _now() -> datetime:

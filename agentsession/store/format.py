@@ -20,9 +20,12 @@ OURS = {"revision", "layout", "instruction_args", "turn"}
 def decode(text: str | bytes | None, where: str) -> JsonMap:
     """The stored JSON text as a map; raises `ContextUnreadable`."""
     try:
-        return as_map(msgspec.json.decode(text) if text is not None else None, where)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(where, f"the stored context is no JSON: {error}") from error
+        value = msgspec.json.decode(text) if text is not None else None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise _unreadable(
+            where, f"the stored context is no JSON, or holds a lone surrogate: {error}"
+        ) from error
+    return as_map(value, where)
 
 
 def as_map(value: Json, where: str) -> JsonMap:
@@ -39,6 +42,13 @@ def as_map(value: Json, where: str) -> JsonMap:
         raise _unreadable(where, found, "install the version of agentsession that wrote it")
     if value.get("layout", LAYOUT) != LAYOUT:
         raise _unreadable(where, f"the stored context has the layout {value['layout']!r}, not {LAYOUT!r}")
+    revision = value.get("revision")
+    if (
+        not isinstance(revision, int)
+        or not 0 <= revision < 2**62
+        or not isinstance(value.get("messages"), list)
+    ):
+        raise _unreadable(where, "the stored context has no revision number or no list of messages")
     return value
 
 
@@ -100,11 +110,15 @@ def _upgraded(map_: JsonMap, where: str) -> JsonMap:
                 "id": f"{key}:{number}",
                 "turn": key,
                 "content": "" if content is None else content,
-                "metadata": message.get("metadata") or {},
+                "metadata": {**(message.get("metadata") or {}), **_renamed(message)},
             }
         )
         number += 1
     return {**map_, "messages": upgraded, "metadata": map_.get("metadata") or {}}
+
+
+def _renamed(message: JsonMap) -> JsonMap:
+    return {f"old_{name}": message[name] for name in ("id", "turn") if name in message}
 
 
 def _kind(value: Json) -> str:

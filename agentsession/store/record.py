@@ -17,9 +17,17 @@ from agentsession.options import SessionOptions
 
 def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     """The id of a session given as an id or a record; raises `InputInvalid` for another model's record."""
-    if not isinstance(session, peewee.Model):
+    is_record = isinstance(session, peewee.Model)
+    if not is_record and isinstance(session, (bool, float, bytes, list, tuple, dict, set, peewee.Node)):
+        raise InputInvalid(
+            f"a {type(session).__name__} is no id",
+            where=info.place(model),
+            why="a session is found by the value of its primary key",
+            fix=f"pass a {model.__name__} record or its id",
+        )
+    if not is_record:
         return session
-    if not isinstance(session, model):
+    if not isinstance(session, model) or _table(type(session)) != _table(model):
         raise InputInvalid(
             f"a {type(session).__name__} is no session of {model.__name__}",
             where=info.place(model),
@@ -30,9 +38,22 @@ def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     return key._pk
 
 
+def _table(model: type[peewee.Model]) -> tuple[Any, ...]:
+    meta: Any = model._meta
+    return meta.database, meta.schema, meta.table_name
+
+
 def new_record(model: type[peewee.Model], options: SessionOptions, attributes: Mapping[str, Any]) -> Any:
     """A record with the user's own columns; raises `InputInvalid` for a name that is none of them."""
-    known: Any = model._meta.combined
+    meta: Any = model._meta
+    known = [*meta.fields, *(field.object_id_name for field in meta.refs)]
+    if not isinstance(attributes, Mapping):
+        raise InputInvalid(
+            f"attributes is a {type(attributes).__name__}",
+            where=f"{info.place(model)} attributes",
+            why="it maps the row's other columns to their values",
+            fix='pass attributes={"title": "…"}',
+        )
     for name in attributes:
         if name in options.managed:
             raise InputInvalid(
@@ -41,8 +62,8 @@ def new_record(model: type[peewee.Model], options: SessionOptions, attributes: M
                 why="it holds what the turn stores",
                 fix="leave it out of attributes=",
             )
-        if name not in known and not hasattr(model, name):
-            near = get_close_matches(name, known, 1)
+        if name not in known:
+            near = get_close_matches(str(name), known, 1)
             raise InputInvalid(
                 f"the model has no attribute {name!r}",
                 where=f"{info.place(model)} attributes",
@@ -96,7 +117,8 @@ def _is_untouched_default(record: Any, name: str) -> bool:
     if meta.primary_key.name not in record._dirty:
         return False
     default = meta.fields[name].default
-    return callable(default) or record.__data__.get(name) == default
+    fresh = default() if callable(default) else default
+    return record.__data__.get(name) == fresh or isinstance(fresh, datetime)
 
 
 def _managed(record: Any, name: str, how: str) -> ManagedField:

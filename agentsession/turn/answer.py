@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,7 @@ from agentsession.errors import (
     ProviderFailed,
     SessionNotFound,
     TurnFailed,
+    words,
 )
 from agentsession.json_values import JsonMap, without_lone_surrogates
 from agentsession.schema import SchemaMismatch
@@ -38,79 +39,109 @@ MAX_ERROR = 2_000
 """Characters of an error's message that are stored."""
 
 
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reply that did not fit, as the user message's metadata keeps it."""
+
+    text: str
+    error: str
+    usage: Usage = Usage()
+    cost: float | None = None
+    duration: float = 0.0
+
+
+Attempts: TypeAlias = tuple[Attempt, ...]
+
+
 @dataclass(frozen=True)
 class Held:
-    """A turn under its claim: the plan, the context as stored, the turn, the system message."""
+    """A turn under its claim: the plan, the context as stored, the turn, what the model is shown."""
 
     plan: Plan
     context: Context
     turn: Turn
-    system: str
+    shown: View
+
+    @classmethod
+    def of(cls, plan: Plan, context: Context, turn: Turn, system: str) -> Held:
+        return cls(plan, context, turn, view(context, system, plan.agent.input))
 
     @property
     def claim(self) -> str:
         return self.plan.claim_id
 
+    @property
+    def opening(self) -> Message:
+        return self.context.messages[self.context.opening(self.turn.id)]
+
+    def metadata(self, attempts: Attempts) -> dict[int, JsonMap]:
+        """The user message's metadata with the replies that did not fit."""
+        values = dict(self.opening.metadata)
+        if attempts:
+            values["attempts"] = msgspec.to_builtins(attempts)
+        return {self.context.opening(self.turn.id): values}
+
 
 def answer(held: Held) -> Machine:
     """Ask, let an output that does not fit go back with its error, and store the end of the turn."""
-    agent = held.plan.agent
-    shown = view(held.context, held.system, agent.input)
-    attempts: tuple[JsonMap, ...] = ()
-    spent = Usage()
+    output = held.plan.agent.output
+    attempts = _earlier(held)
+    shown = held.shown
+    left = held.plan.agent.output_retries
     while True:
-        reply = yield from _ask(held, shown, attempts, spent)
-        spent += reply.usage
-        mismatch = _mismatch(held, reply)
-        if mismatch is None:
-            return (yield from _complete(held, reply, attempts, spent))
-        attempts += (_attempt(reply, mismatch),)
-        if len(attempts) > agent.output_retries:
-            failure = output_invalid(reply.text, agent.output.type, mismatch)
-            yield _ended(held, "failed", attempts, spent, failure)
-            raise failure from mismatch
-        yield Save(Change(held.turn, metadata=_metadata(held, attempts)), held.claim, held.plan.lease)
-        shown = (*shown, *_repair(reply, mismatch))
+        reply = yield from _ask(held, shown, attempts)
+        try:
+            output.parse(reply.text)
+        except SchemaMismatch as mismatch:
+            attempts = (*attempts, _attempt(reply, mismatch))
+            if left == 0:
+                failure = output_invalid(reply.text, output.type, mismatch)
+                yield _ended(held, "failed", attempts, failure)
+                raise failure from mismatch
+            yield Save(Change(held.turn, metadata=held.metadata(attempts)), held.claim, held.plan.lease)
+            shown = (*shown, *_repair(reply, mismatch))
+            left -= 1
+        else:
+            return (yield from _complete(held, reply, attempts))
 
 
-def _ask(
-    held: Held, shown: View, attempts: tuple[JsonMap, ...], spent: Usage
-) -> Generator[Effect, Any, Reply]:
+def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, Reply]:
     try:
         reply: Reply = yield Ask(shown, held.plan.client)
     except Stopped:
-        stopped = TurnError("Stopped", "the caller stopped the turn")
-        yield _ended(held, "interrupted", attempts, spent, stopped)
+        yield _ended(held, "interrupted", attempts, TurnError("Stopped", "the caller stopped the turn"))
         raise
     except Exception as error:
         failure = _provider_failed(error)
-        yield _ended(held, "failed", attempts, spent, failure)
+        yield _ended(held, "failed", attempts, failure)
         raise failure from (error.__cause__ if isinstance(error, ProviderError) else None) or error
     return replace(
         reply,
         text=without_lone_surrogates(reply.text),
         thinking=without_lone_surrogates(reply.thinking),
+        model=without_lone_surrogates(reply.model),
+        finish_reason=without_lone_surrogates(reply.finish_reason),
     )
 
 
-def _complete(held: Held, reply: Reply, attempts: tuple[JsonMap, ...], spent: Usage) -> Machine:
+def _complete(held: Held, reply: Reply, attempts: Attempts) -> Machine:
+    costs = [attempt.cost for attempt in attempts]
     result: Result[Any] = Result(
         text=reply.text,
         thinking=reply.thinking,
-        usage=spent,
-        cost=_total_cost(reply, attempts),
+        usage=_spent(attempts) + reply.usage,
+        cost=None if reply.cost is None else reply.cost + sum(cost or 0.0 for cost in costs),
         model=reply.model,
         finish_reason=reply.finish_reason,
-        duration=reply.duration + sum(attempt["duration"] for attempt in attempts),
+        duration=reply.duration + sum(attempt.duration for attempt in attempts),
         raw=reply.raw,
         schema=held.plan.agent.output,
     )
     turn = msgspec.structs.replace(
-        held.turn, status="completed", usage=spent, claim=None, since=None, until=None
+        held.turn, status="completed", usage=result.usage, claim=None, since=None, until=None
     )
-    change = Change(turn, (_message(held, result),), _metadata(held, attempts) if attempts else {})
+    metadata = held.metadata(attempts) if attempts else {}
     try:
-        yield Finish(change, held.claim)
+        yield Finish(Change(turn, (_message(held, result),), metadata), held.claim)
     except (LeaseLost, SessionNotFound) as gone:
         gone.result = result
         raise
@@ -133,49 +164,33 @@ def _message(held: Held, result: Result[Any]) -> Message:
     return Message(f"{held.turn.id}:{number}", held.turn.id, "assistant", content, metadata)
 
 
-def _ended(
-    held: Held, status: str, attempts: tuple[JsonMap, ...], spent: Usage, error: TurnFailed | TurnError
-) -> Finish:
+def _ended(held: Held, status: str, attempts: Attempts, error: TurnFailed | TurnError) -> Finish:
     """The write that ends a turn without a reply; the user's message tells why."""
     if isinstance(error, TurnFailed):
         error = TurnError(type(error).__name__, error.found[:MAX_ERROR])
-    metadata = _metadata(held, attempts)
+    metadata = held.metadata(attempts)
     for values in metadata.values():
         values |= {"status": status, "error": msgspec.to_builtins(error)}
     turn = msgspec.structs.replace(
-        held.turn, status=status, error=error, usage=spent, claim=None, since=None, until=None
+        held.turn, status=status, error=error, usage=_spent(attempts), claim=None, since=None, until=None
     )
     return Finish(Change(turn, metadata=metadata), held.claim)
 
 
-def _metadata(held: Held, attempts: tuple[JsonMap, ...]) -> dict[int, JsonMap]:
-    """The user message's metadata with the replies that did not fit."""
-    position = held.context.opening(held.turn.id)
-    if position < 0:
-        return {}
-    metadata = dict(held.context.messages[position].metadata)
-    if attempts:
-        metadata["attempts"] = [*metadata.get("attempts", ()), *attempts]
-    return {position: metadata}
-
-
-def _mismatch(held: Held, reply: Reply) -> SchemaMismatch | None:
+def _earlier(held: Held) -> Attempts:
+    """The attempts of a turn that is run again."""
     try:
-        held.plan.agent.output.parse(reply.text)
-    except SchemaMismatch as mismatch:
-        return mismatch
-    return None
+        return msgspec.convert(held.opening.metadata.get("attempts", ()), Attempts)
+    except msgspec.ValidationError:
+        return ()
 
 
-def _attempt(reply: Reply, mismatch: SchemaMismatch) -> JsonMap:
-    attempt: JsonMap = {"text": reply.text, "error": str(mismatch), "duration": round(reply.duration, 6)}
-    return attempt if reply.cost is None else attempt | {"cost": reply.cost}
+def _attempt(reply: Reply, mismatch: SchemaMismatch) -> Attempt:
+    return Attempt(reply.text, str(mismatch), reply.usage, reply.cost, round(reply.duration, 6))
 
 
-def _total_cost(reply: Reply, attempts: tuple[JsonMap, ...]) -> float | None:
-    if reply.cost is None:
-        return None
-    return reply.cost + sum(float(attempt.get("cost", 0.0)) for attempt in attempts)
+def _spent(attempts: Attempts) -> Usage:
+    return sum((attempt.usage for attempt in attempts), start=Usage())
 
 
 def _repair(reply: Reply, mismatch: SchemaMismatch) -> View:
@@ -185,5 +200,5 @@ def _repair(reply: Reply, mismatch: SchemaMismatch) -> View:
 
 
 def _provider_failed(error: Exception) -> ProviderFailed:
-    detail = str(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {error}"
-    return ProviderFailed(detail)
+    said = words(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {words(error)}"
+    return ProviderFailed(without_lone_surrogates(said))

@@ -30,6 +30,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The provider is ready: the host's clock then, in seconds since 1970, and the seconds that it took."""
+
+    now: float
+    took: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What a provider answered. `cost` is in US dollars, None where unknown; `raw` is its own response."""
 
@@ -55,7 +63,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make the provider of this client ready (None: the declared one) → None."""
+    """Make the provider of this client ready (None: the declared one) → `Ready`."""
 
     client: str | None
 

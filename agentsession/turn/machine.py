@@ -6,81 +6,109 @@ There is no `finally` and no `except BaseException` here: dropping the machine i
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from agentsession.context import Context, Message, Turn, TurnError
-from agentsession.errors import NothingToResume, SessionBusy
+from agentsession.errors import ContextUnreadable, NothingToResume, SessionBusy
 from agentsession.json_values import JsonMap
 from agentsession.turn.answer import Held, answer
-from agentsession.turn.effects import Change, Claim, Insert, Load, Loaded, Machine, Outcome, Prepare
-from agentsession.turn.opening import Plan, opening_messages, render, settle_args, system_message
+from agentsession.turn.effects import (
+    Change,
+    Claim,
+    Effect,
+    Insert,
+    Load,
+    Loaded,
+    Machine,
+    Outcome,
+    Prepare,
+    Ready,
+)
+from agentsession.turn.opening import Plan, opening_messages, pinned_instruction, render, settle_args
 
 ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
 
 
-def start(plan: Plan, now: float) -> Machine:
+def start(plan: Plan) -> Machine:
     """A new session and its first turn. The lease counts from the host's clock."""
     args, _ = settle_args(plan, Context())
     system = render(plan.agent, args)
-    pinned = system if plan.pin_instruction else None
-    if plan.run:
-        yield Prepare(plan.client)
-    turn = _begun(plan, now)
-    messages = opening_messages(plan, pinned)
+    ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
+    turn = _begun(plan, ready.now if ready else 0.0)
+    messages = opening_messages(plan, system if plan.pin_instruction else None)
+    held = Held.of(plan, Context(messages=messages), turn, system)
     yield Insert(Change(turn, messages, instruction_args=args))
-    if not plan.run:
-        return Outcome(turn)
-    return (yield from answer(Held(plan, Context(messages=messages), turn, system)))
+    return (yield from answer(held)) if plan.run else Outcome(turn)
 
 
 def continue_(plan: Plan) -> Machine:
     """The next turn of a session. A turn whose holder has gone is closed as interrupted."""
     if plan.run:
         yield Prepare(plan.client)
+    loaded: Loaded = yield Load()
     while True:
-        loaded: Loaded = yield Load()
         context = loaded.context
         if context.turn is not None and context.turn.is_open:
             _refuse_unless_abandoned(context.turn, loaded.now)
-        args, new_args = settle_args(plan, context)
-        system, is_new = system_message(plan, context, args)
+        system, pinned, new_args = _instruction(plan, context)
         turn = _begun(plan, loaded.now)
-        messages = opening_messages(plan, system if is_new and plan.pin_instruction else None)
+        messages = opening_messages(plan, pinned)
         closed = _closed(context)
+        held = Held.of(plan, _with(context, messages, closed), turn, system)
         if (yield Claim(context.revision, Change(turn, messages, closed, new_args))):
             break
-    if not plan.run:
-        return Outcome(turn)
-    return (yield from answer(Held(plan, _with(context, messages, closed), turn, system)))
+        loaded = yield from _reload(context)
+    return (yield from answer(held)) if plan.run else Outcome(turn)
 
 
 def resume(plan: Plan) -> Machine:
     """The latest turn again, if it is open, failed or interrupted: same id, same words, a new claim."""
-    yield Prepare(plan.client)
     loaded: Loaded = yield Load()
-    if plan.client is None and loaded.context.turn is not None and loaded.context.turn.client:
-        yield Prepare(loaded.context.turn.client)
-        loaded = yield Load()
     while True:
         context = loaded.context
         earlier = _resumable(context, loaded.now)
         plan = replace(plan, turn_id=earlier.id, client=plan.client or earlier.client)
-        args, new_args = settle_args(plan, context)
-        system, _ = system_message(plan, context, args)
-        turn = _begun(plan, loaded.now)
+        system, _, new_args = _instruction(plan, context)
+        ready: Ready = yield Prepare(plan.client)
+        turn = _begun(plan, loaded.now + ready.took)
         reopened = _reopened(context, earlier)
+        held = Held.of(plan, _with(context, (), reopened), turn, system)
         if (yield Claim(context.revision, Change(turn, (), reopened, new_args))):
             break
-        loaded = yield Load()
-    return (yield from answer(Held(plan, _with(context, (), reopened), turn, system)))
+        loaded = yield from _reload(context)
+    return (yield from answer(held))
 
 
 def single(plan: Plan, context: Context, system: str) -> Machine:
     """A call without a session: the same questions and answers, whose writes nobody performs."""
     yield Prepare(plan.client)
-    return (yield from answer(Held(plan, context, Turn(plan.turn_id, "running"), system)))
+    return (yield from answer(Held.of(plan, context, Turn(context.messages[-1].turn, "running"), system)))
+
+
+def _instruction(plan: Plan, context: Context) -> tuple[str, str | None, JsonMap | None]:
+    """The system message, its text if this turn pins it, and the arguments to store if they are new."""
+    pinned = pinned_instruction(plan, context)
+    if pinned is not None:
+        return pinned, None, None
+    args, new_args = settle_args(plan, context)
+    system = render(plan.agent, args)
+    return system, system if plan.pin_instruction else None, new_args
+
+
+def _reload(seen: Context) -> Generator[Effect, Any, Loaded]:
+    """What is stored after a lost claim. Where nothing has changed, the claim could never be won."""
+    loaded: Loaded = yield Load()
+    if loaded.context == seen:
+        raise ContextUnreadable(
+            "a write was refused although the stored context is unchanged",
+            why="the database reads the stored JSON in another way (a key that stands twice?)",
+            fix="repair the row; nothing was changed",
+        )
+    return loaded
 
 
 def _begun(plan: Plan, now: float) -> Turn:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from agentsession.context import Context, Message
 from agentsession.errors import InputInvalid
-from agentsession.json_values import JsonMap, compact
+from agentsession.json_values import JsonMap
 from agentsession.options import AgentOptions
 from agentsession.prompt import VariableMissing
 from agentsession.schema import SchemaMismatch
@@ -27,7 +29,7 @@ class Plan:
     lease: float = 0.0
     pin_instruction: bool = False
     content: Content = ""
-    instruction_args: JsonMap | None = None
+    instruction_args: Any = None
     client: str | None = None
     run: bool = True
 
@@ -58,14 +60,16 @@ def accept_args(agent: AgentOptions, given: Any) -> JsonMap:
     schema = agent.instruction_schema
     try:
         args: Any = schema.dump(schema.load(dict(given) if isinstance(given, Mapping) else given))
-        return dict(args)
     except SchemaMismatch as error:
+        fields = dict.fromkeys(schema.given_names.values()) or {"name": None}
+        example = ", ".join(f'"{name}": …' for name in fields)
         raise InputInvalid(
             f"instruction_args do not fit {schema.name}: {error}",
             where=f"{agent.place} instruction_args",
             why="the instruction is rendered from them",
-            fix='pass instruction_args= with a value for each field, such as {"company_name": "Acme"}',
+            fix=f"pass instruction_args={{{example}}}",
         ) from error
+    return dict(args)
 
 
 def render(agent: AgentOptions, args: JsonMap) -> str:
@@ -84,30 +88,41 @@ def render(agent: AgentOptions, args: JsonMap) -> str:
 def settle_args(plan: Plan, context: Context) -> tuple[JsonMap, JsonMap | None]:
     """The arguments of this turn, and those to store if they are new.
 
-    Arguments given on a later turn are laid over the stored ones. Stored ones are read by today's schema,
-    so that a field added since takes its default.
+    A mapping given on a later turn is laid over the stored arguments. Stored values stay as they are; only
+    a field that was added to the schema since takes its default.
     """
-    given = plan.instruction_args is not None or context.instruction_args
-    if not given and not plan.agent.template.has_variables:
+    given, stored = plan.instruction_args, context.instruction_args
+    schema = plan.agent.instruction_schema
+    if given is None and not stored and not plan.agent.template.has_variables:
         return {}, None
-    merged = {**context.instruction_args, **(plan.instruction_args or {})}
-    args = accept_args(plan.agent, merged)
-    return args, args if plan.instruction_args is not None else None
+    if given is not None and not isinstance(given, Mapping):
+        args = accept_args(plan.agent, given)
+        return args, args
+    names = schema.given_names
+    if not names:
+        args = accept_args(plan.agent, {**stored, **(given or {})})
+        return args, None if given is None else args
+    new = {names.get(name, name): value for name, value in (given or {}).items()}
+    kept = {name: stored[name] for name in stored if name in names and name not in new}
+    if not new and kept.keys() >= set(names.values()):
+        return stored, None
+    args = {**accept_args(plan.agent, {**kept, **new}), **kept}
+    return args, None if given is None else args
 
 
-def system_message(plan: Plan, context: Context, args: JsonMap) -> tuple[str, bool]:
-    """The system message, and whether this turn is the one that pins it."""
-    pinned = next((m.text for m in context.messages if m.role == "system"), None)
-    if not plan.pin_instruction or pinned is None:
-        return render(plan.agent, args), plan.pin_instruction
-    if plan.instruction_args is not None:
+def pinned_instruction(plan: Plan, context: Context) -> str | None:
+    """The stored system message, if the instruction is pinned; it takes no new arguments."""
+    if not plan.pin_instruction:
+        return None
+    pinned = next((message.text for message in context.messages if message.role == "system"), None)
+    if pinned is not None and plan.instruction_args is not None:
         raise InputInvalid(
             "instruction_args were given for a pinned instruction",
             where=f"{plan.agent.place} instruction_args",
             why="pin_instruction=True keeps the text of the session's first turn",
             fix="leave instruction_args out, or declare pin_instruction=False",
         )
-    return pinned, False
+    return pinned
 
 
 def opening_messages(plan: Plan, pinned: str | None) -> tuple[Message, ...]:
@@ -122,8 +137,7 @@ def opening_messages(plan: Plan, pinned: str | None) -> tuple[Message, ...]:
 
 def input_hash(content: Content) -> str:
     """Tells whether two inputs are the same, whatever the order of their keys."""
-    ordered = dict(sorted(content.items())) if isinstance(content, dict) else content
-    return hashlib.sha256(compact(ordered).encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
 def _input_fix(agent: AgentOptions) -> str:

@@ -7,6 +7,8 @@ that failed, or were interrupted before a word came, are hidden; nothing stored 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 
 from agentsession.context import Context, Message
 from agentsession.schema import InputSchema
@@ -38,12 +40,10 @@ def hidden_turns(messages: Iterable[Message]) -> set[str]:
 
 def in_turns(messages: Iterable[Shown]) -> View:
     """Roles in order: neighbours of one role are joined, an assistant that speaks first is introduced."""
-    joined: list[Shown] = []
-    for message in messages:
-        if joined and joined[-1].role == message.role:
-            joined[-1] = Shown(message.role, f"{joined[-1].content}\n\n{message.content}")
-        else:
-            joined.append(message)
+    joined = [
+        Shown(role, "\n\n".join(message.content for message in neighbours))
+        for role, neighbours in groupby(messages, attrgetter("role"))
+    ]
     if joined and joined[0].role == "assistant":
         joined.insert(0, Shown("user", BEGINNING))
     return tuple(joined)
@@ -58,3 +58,14 @@ def _shown(messages: Iterable[Message], schema: InputSchema) -> Iterator[Shown]:
         elif message.role == "assistant":
             text = message.text
             yield Shown("assistant", text if text.strip() else SILENT)
+
+
+def latest_reply(context: Context) -> Message | None:
+    """The reply of the latest completed turn, read from the messages."""
+    hidden = hidden_turns(context.messages)
+    running = context.turn.id if context.turn is not None and context.turn.is_open else None
+    for message in reversed(context.messages):
+        is_reply = message.role == "assistant" and message.metadata.get("status") is None
+        if is_reply and message.turn not in hidden and message.turn != running:
+            return message
+    return None

@@ -1,0 +1,255 @@
+"""A model's HTTP service on 127.0.0.1, scripted: OpenAI chat completions and Anthropic messages.
+
+    with LlmServer(Says("Hello!"), Fails(429), Says("Better now.")) as server:
+        litellm.completion("openai/gpt-4o", …, api_base=server.openai)
+    assert server.requests[0].body["messages"][-1]["content"] == "Hi"
+
+Each request takes the next behaviour of the script. A block that ends well must have used them all.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+JsonMap = dict[str, Any]
+
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+"""OpenAI's word for the end of a reply, and Anthropic's."""
+
+
+@dataclass(frozen=True)
+class Says:
+    """A reply, in the form that the request asks for: a text, or the forced tool's arguments."""
+
+    text: str
+    thinking: str = ""
+    input_tokens: int = 12
+    output_tokens: int = 5
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    finish_reason: str = "stop"
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Fails:
+    """An HTTP error. Without a body it is the service's usual one."""
+
+    status: int
+    body: str = ""
+    retry_after: str = ""
+
+
+@dataclass(frozen=True)
+class Sends:
+    """A body as it is, with status 200: another JSON value, or something that is none."""
+
+    body: str
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Another behaviour after some seconds, or at once when the server is stopped."""
+
+    seconds: float
+    then: Behaviour
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A reply whose connection ends in the middle of the body."""
+
+
+Behaviour = Says | Fails | Sends | Slow | Cut
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came, and when on the monotonic clock. Header names are in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: JsonMap
+    at: float
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """Role and text of each message, the system message first: the same for both formats."""
+        messages = [{"role": "system", "content": self.body.get("system", [])}, *self.body["messages"]]
+        return [(each["role"], _joined(each["content"])) for each in messages if each["content"]]
+
+    @property
+    def schema(self) -> JsonMap | None:
+        """The JSON schema that the reply must fit, in whichever form it was asked for."""
+        body = self.body
+        if "response_format" in body:
+            return body["response_format"]["json_schema"]["schema"]  # type: ignore[no-any-return]
+        native = body.get("output_format") or body.get("output_config", {}).get("format") or {}
+        forced = body.get("tool_choice", {}).get("name")
+        tools = {tool.get("name"): tool.get("input_schema") for tool in body.get("tools", ())}
+        return native.get("schema") or tools.get(forced)
+
+
+def _joined(content: str | list[JsonMap]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+class LlmServer:
+    def __init__(self, *script: Behaviour) -> None:
+        self.script = list(script)
+        self.requests: list[Asked] = []
+        self.stopping = threading.Event()
+        self.connections: set[socket.socket] = set()
+        self.connected = 0
+        self._taking = threading.Lock()
+        self._http = _Http(self)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    @property
+    def openai(self) -> str:
+        """The `api_base` of an OpenAI client; an Anthropic client's is `url`."""
+        return f"{self.url}/v1"
+
+    def take(self, asked: Asked) -> Behaviour:
+        with self._taking:
+            self.requests.append(asked)
+            return self.script.pop(0) if self.script else Fails(400, "the script has no more replies")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stopping.set()
+        self._http.shutdown()
+        for connection in tuple(self.connections):
+            with suppress(OSError):  # the client was faster
+                connection.shutdown(socket.SHUT_RDWR)
+        self._http.server_close()
+        if error is None:
+            assert not self.script, f"not asked for: {self.script}"
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def __init__(self, llm: LlmServer) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.llm = llm
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The client hung up before its reply was sent, as clients with a timeout do."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Http
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.llm.connections.add(self.connection)
+        self.server.llm.connected += 1
+
+    def finish(self) -> None:
+        self.server.llm.connections.discard(self.connection)
+        super().finish()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(self.path, headers, body, time.monotonic())
+        self._behave(self.server.llm.take(asked), asked)
+
+    def _behave(self, behaviour: Behaviour, asked: Asked) -> None:
+        match behaviour:
+            case Says():
+                self._send(200, json.dumps(FORMATS[asked.path](behaviour, asked.body)))
+            case Fails(status, text, retry_after):
+                error = {"type": "error", "error": {"type": "scripted", "message": f"scripted {status}"}}
+                self._send(status, text or json.dumps(error), retry_after)
+            case Sends(text):
+                self._send(200, text)
+            case Slow(seconds, then):
+                self.server.llm.stopping.wait(seconds)
+                self._behave(then, asked)
+            case Cut():
+                self._send(200, '{"id": "cut", "choi', missing=100)
+
+    def _send(self, status: int, text: str, retry_after: str = "", missing: int = 0) -> None:
+        content = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content) + missing))
+        if retry_after:
+            self.send_header("Retry-After", retry_after)
+        self.end_headers()
+        self.wfile.write(content)
+        self.close_connection = self.close_connection or missing > 0
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent: a test reads `requests`."""
+
+
+def openai_completion(reply: Says, asked: JsonMap) -> JsonMap:
+    message: JsonMap = {"role": "assistant", "content": reply.text}
+    if reply.thinking:
+        message["reasoning_content"] = reply.thinking
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": reply.model or asked["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        "usage": {
+            "prompt_tokens": reply.input_tokens,
+            "completion_tokens": reply.output_tokens,
+            "total_tokens": reply.input_tokens + reply.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
+        },
+    }
+
+
+def anthropic_message(reply: Says, asked: JsonMap) -> JsonMap:
+    content: list[JsonMap] = []
+    if reply.thinking:
+        content.append({"type": "thinking", "thinking": reply.thinking, "signature": "c2lnbmVk"})
+    forced = asked.get("tool_choice", {}).get("name")
+    if forced:
+        block = {"type": "tool_use", "id": "toolu_1", "name": forced, "input": json.loads(reply.text)}
+    else:
+        block = {"type": "text", "text": reply.text}
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": reply.model or asked["model"],
+        "content": [*content, block],
+        "stop_reason": "tool_use" if forced else STOP_REASONS[reply.finish_reason],
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": reply.input_tokens - reply.cached_tokens,
+            "cache_read_input_tokens": reply.cached_tokens,
+            "cache_creation_input_tokens": 0,
+            "output_tokens": reply.output_tokens,
+        },
+    }
+
+
+FORMATS = {"/v1/chat/completions": openai_completion, "/v1/messages": anthropic_message}

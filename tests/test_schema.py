@@ -1,0 +1,236 @@
+"""What fits a schema, what a reply is read as, and what is never changed in silence."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    computed_field,
+    field_serializer,
+    field_validator,
+)
+from typing_extensions import TypedDict
+
+from agentsession import InputInvalid, OutputInvalid, testing
+from agentsession.context import Message
+from agentsession.schema import InputSchema, OutputSchema, SchemaMismatch
+from tests.models import Answer, Ask, chat_model, stored
+
+
+class Report(BaseModel):
+    title: str = ""
+    items: list[dict[str, Any]] = []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"content":"a"}', "a"),
+        (' \n{"content":"a"}\n', "a"),
+        ('Here:\n```json\n{"content":"a"}\n```\nDone.', "a"),
+        ('```\n{"content":"a"}\n```', "a"),
+        ('Sure! {"content":"a {[}"} Anything else?', "a {[}"),
+        ('As [1] says: {"content":"a"}', "a"),
+        ('{"x": nonsense} but {"content":"a"}', "a"),
+        ('{"content":"a"}{"content":"b"}', "a"),
+    ],
+)
+def test_the_value_of_a_reply_is_found(text: str, value: str) -> None:
+    assert OutputSchema(Answer).parse(text) == Answer(content=value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        '{"content":"a',
+        '{"title": "Report", "items": [{"a": 1}, {"b": 2',
+        'Here: {"title": "Report", "items": [{"a": 1}, {"b"',
+        '```json\n{"title": "R", "items": [{"a": 1}]',
+        "[" * 20_000,
+        "[" * 20_000 + "]" * 20_000,
+        "[" * 2_000 + "]" * 2_000,
+    ],
+    ids=lambda text: text[:30],
+)
+@pytest.mark.parametrize("schema", [Answer, Report, list[int]], ids=str)
+def test_half_a_reply_is_never_taken_for_a_whole_one(text: str, schema: Any) -> None:
+    with pytest.raises(SchemaMismatch):
+        OutputSchema(schema).parse(text)
+
+
+class Typed(TypedDict):
+    city: str
+
+
+@dataclass
+class Data:
+    city: str
+    at: datetime.date
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "given", "content"),
+    [
+        (None, "Hi", "Hi"),
+        (None, {"message": "Hi"}, "Hi"),
+        (Ask, "Hi", {"message": "Hi"}),
+        (Ask, Ask(message="Hi"), {"message": "Hi"}),
+        (str, "Hi", "Hi"),
+        (int, "5", "5"),
+        (list[int], [1, "2"], "[1,2]"),
+        (Typed, {"city": "Rome"}, {"city": "Rome"}),
+        (Data, {"city": "Rome", "at": "2026-01-02"}, {"city": "Rome", "at": "2026-01-02"}),
+        (Data, Data("Rome", datetime.date(2026, 1, 2)), {"city": "Rome", "at": "2026-01-02"}),
+        (Cat | Dog, {"kind": "dog"}, {"kind": "dog"}),
+        (Annotated[Cat | Dog, Field(discriminator="kind")], Dog(kind="dog"), {"kind": "dog"}),
+        (Decimal, "1.10", "1.10"),
+        (datetime.date, "2026-01-02", "2026-01-02"),
+    ],
+)
+def test_every_kind_of_schema_is_stored_as_json_and_read_as_its_type(
+    schema: Any, given: Any, content: Any
+) -> None:
+    accepted = InputSchema(schema).accept(given)
+    assert accepted == content
+    if schema is not None:
+        typed = Message("1:0", "1", "user", accepted).parse(schema)
+        assert InputSchema(schema).accept(typed) == content
+
+
+def test_a_message_that_no_longer_fits_stays_readable() -> None:
+    message = Message("1:0", "1", "user", {"message": {"a": 1}})
+    with pytest.raises(OutputInvalid) as invalid:
+        message.parse(Ask)
+    assert invalid.value.raw == message.text == '{"message":{"a":1}}'
+    assert InputSchema(Ask).show({"message": {"a": 1}}) == '{"message":{"a":1}}'
+    assert InputSchema(Ask).show({"message": None}) == '{"message":null}'
+
+
+def test_errors_name_the_place_and_not_the_value() -> None:
+    with pytest.raises(SchemaMismatch, match="message: Input should be a valid string") as mismatch:
+        InputSchema(Ask).accept({"message": ["SECRET"]})
+    assert "SECRET" not in str(mismatch.value)
+    with pytest.raises(SchemaMismatch, match="none of the expected") as mismatch:
+        InputSchema(Annotated[Cat | Dog, Field(discriminator="kind")]).accept({"kind": "SECRET"})
+    assert "SECRET" not in str(mismatch.value)
+
+
+def test_a_secret_is_refused_and_not_stored_as_asterisks(database: Any) -> None:
+    class Login(BaseModel):
+        message: SecretStr
+
+    with pytest.raises(InputInvalid, match="message is a secret"):
+        chat_model(database, input_schema=Login).start_session({"message": "hunter2"})
+    Chat = chat_model(database, instruction="{{ message }}", instruction_schema=Login)
+    with pytest.raises(InputInvalid, match="message is a secret"):
+        Chat.start_session("Hi", instruction_args={"message": "hunter2"})
+
+
+class Shouting(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+    name: str = Field(alias="theName")
+
+    @field_validator("name")
+    @classmethod
+    def shout(cls, name: str) -> str:
+        return name + "!"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def upper(self) -> str:
+        return self.name.upper()
+
+
+def test_stored_arguments_stay_as_they_are_however_the_schema_computes_them(database: Any) -> None:
+    Chat = chat_model(database, instruction="{{ name }} {{ upper }}", instruction_schema=Shouting)
+    with testing.script(Chat, ["ok"] * 5) as asked:
+        session = Chat.start_session("1", instruction_args={"theName": "Ada"})
+        session.continue_session("2")
+        session.continue_session("3", instruction_args={"theName": "Bob"})
+        session.continue_session("4", instruction_args={"name": "Cy"})
+        session.continue_session("5", instruction_args=Shouting(name="Di"))
+    said = [view[0].content for view in asked]
+    assert said == [
+        "Ada! ADA!",
+        "Ada! ADA!",
+        "Bob! BOB!",
+        "Cy! CY!",
+        "Di! DI!",
+    ]
+    assert stored(session)["instruction_args"]["name"] == "Di!"
+
+
+def test_a_field_whose_stored_form_is_not_its_input_is_rendered_as_stored(database: Any) -> None:
+    class Dated(BaseModel):
+        on: datetime.date
+
+        @field_serializer("on")
+        def in_words(self, on: datetime.date) -> str:
+            return on.strftime("%d %B")
+
+    Chat = chat_model(database, instruction="On {{ on }}.", instruction_schema=Dated)
+    with testing.script(Chat, ["ok", "ok"]) as asked:
+        Chat.start_session("1", instruction_args={"on": "2026-01-02"}).continue_session("2")
+    assert [view[0].content for view in asked] == ["On 02 January."] * 2
+
+
+def test_a_schema_that_grew_or_shrank_reaches_old_sessions(database: Any) -> None:
+    class Before(BaseModel):
+        name: str
+        gone: str = "x"
+
+    class Later(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        name: str
+        tone: str = "kind"
+
+    class Demanding(BaseModel):
+        name: str
+        needed: int
+
+    Chat = chat_model(database, instruction="{{ name }}", instruction_schema=Before)
+    session = Chat.start_session("1", instruction_args={"name": "Ada"})
+    Chat = chat_model(database, instruction="{{ name }} {{ tone }}", instruction_schema=Later)
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.continue_session(session.id, "2")
+    assert asked[0][0].content == "Ada kind"
+    Chat = chat_model(database, instruction="{{ name }} {{ needed }}", instruction_schema=Demanding)
+    with pytest.raises(InputInvalid, match="needed: Field required") as invalid:
+        Chat.continue_session(session.id, "3")
+    assert '"needed": …' in invalid.value.fix
+    with testing.script(Chat, ["ok", "ok"]) as asked:
+        Chat.continue_session(session.id, "3", instruction_args={"needed": 7})
+        Chat.continue_session(session.id, "4")
+    assert [view[0].content for view in asked] == ["Ada 7", "Ada 7"]
+
+
+def test_a_pinned_session_needs_no_arguments_of_a_schema_that_grew(database: Any) -> None:
+    pinned: Any = {"session": {"pin_instruction": True}}
+    session = chat_model(database, instruction="Old.", **pinned).start_session("1")
+
+    class Demanding(BaseModel):
+        needed: int
+
+    Chat = chat_model(database, instruction="{{ needed }}", instruction_schema=Demanding, **pinned)
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.continue_session(session.id, "2")
+    assert asked[0][0].content == "Old."

@@ -1,0 +1,57 @@
+"""A model without the mixin: its methods are invisible to checkers, the functions are typed."""
+
+from typing import Any, assert_type
+from uuid import uuid4
+
+import peewee as pw
+
+from agentsession import Context, Message, Result, Turn, agent, agent_session
+from agentsession.actions import (
+    build_context,
+    call,
+    continue_session,
+    get_context,
+    last_result,
+    last_turn,
+    resume_session,
+    start_session,
+    user_message,
+)
+
+
+@agent_session(status_attribute="status", lease=5, inject=False)
+@agent(client=("openai:gpt-5", {"temperature": 0}), instruction="You help.", timeout=5)
+class Chat(pw.Model):
+    id = pw.UUIDField(primary_key=True, default=uuid4)
+    context = pw.JSONField(null=True)
+    status = pw.CharField()
+
+
+session = start_session(Chat, "Hello", run=False)
+assert_type(session, Chat)
+assert_type(continue_session(Chat, session.id, {"message": "More"}), Chat)
+assert_type(resume_session(Chat, session), Chat)
+assert_type(get_context(Chat, session), Context)
+assert_type(last_result(session), Result[Any])
+assert_type(last_turn(session), Turn)
+assert_type(user_message(Chat, message="Hi"), Message)
+assert_type(call(Chat, build_context(Chat, [user_message(Chat, message="Hi")])), Result[Any])
+
+Chat.start_session("Hello")  # error
+start_session(int, "Hello")  # error
+start_session(Chat)  # error
+continue_session(Chat, "More")  # error
+last_turn(1)  # error
+
+
+@agent_session(context="context")  # error
+@agent(client="echo:", instruction="You help.")
+class Misspelled(pw.Model): ...
+
+
+@agent(client="echo:")  # error
+class NoInstruction: ...
+
+
+@agent(client="echo:", instruction="You help.", output_mode="json")  # error
+class NoSuchMode: ...

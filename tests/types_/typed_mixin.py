@@ -1,0 +1,58 @@
+"""`SessionActions[Ask, Answer]`: what goes in and what comes out is checked."""
+
+from typing import assert_type
+from uuid import uuid4
+
+import peewee as pw
+from pydantic import BaseModel
+
+from agentsession import AgentActions, Context, Result, SessionActions, agent, agent_session
+
+
+class Ask(BaseModel):
+    message: str
+
+
+class Answer(BaseModel):
+    content: str
+
+
+@agent_session(context_attribute="context")
+@agent(client="echo:", instruction="You help.", input_schema=Ask, output_schema=Answer)
+class Chat(SessionActions[Ask, Answer], pw.Model):
+    id = pw.UUIDField(primary_key=True, default=uuid4)
+    context = pw.JSONField(null=True)
+
+
+class Sub(Chat): ...
+
+
+@agent(client="echo:", instruction="You are terse.")
+class Terse(AgentActions[Ask, Answer]): ...
+
+
+@agent(client="echo:", instruction="You are terse.")
+class Text(AgentActions[str, str]): ...
+
+
+session = Chat.start_session(Ask(message="Hello"))
+assert_type(session, Chat)
+assert_type(Chat.start_session("Hello"), Chat)
+assert_type(session.last_result, Result[Answer])
+assert_type(session.last_result.output, Answer)
+assert_type(session.last_result.output.content, str)
+assert_type(session.continue_session(Ask(message="More")).last_result.output, Answer)
+assert_type(Chat.get_context(session), Context)
+assert_type(session.get_context().messages[0].parse(Answer), Answer)
+assert_type(Sub.start_session("Hello"), Sub)
+assert_type(Sub.start_session("Hello").continue_session("More"), Sub)
+assert_type(Sub.resume_session(1).last_result.output, Answer)
+assert_type(Terse.call(Ask(message="Hello")).output, Answer)
+assert_type(Terse.call(session.get_context()).output, Answer)
+assert_type(Text.call("Hello").output, str)
+
+Chat.start_session(Answer(content="Hello"))  # error
+session.last_result.output.message  # error
+Terse.call(3)  # error
+Text.call(Ask(message="Hello"))  # error
+Text.start_session("Hello")  # error
