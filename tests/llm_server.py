@@ -69,7 +69,14 @@ class Cut:
     """A reply whose connection ends in the middle of the body."""
 
 
-Behaviour = Says | Fails | Sends | Slow | Cut
+@dataclass(frozen=True)
+class Trickles:
+    """A body that comes byte by byte, each after some seconds, until the server is stopped."""
+
+    seconds: float
+
+
+Behaviour = Says | Fails | Sends | Slow | Cut | Trickles
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._behave(then, asked)
             case Cut():
                 self._send(200, '{"id": "cut", "choi', missing=100)
+            case Trickles(seconds):
+                self._send(200, "{", missing=10_000)
+                while not self.server.llm.stopping.wait(seconds):
+                    self.wfile.write(b" ")
 
     def _send(self, status: int, text: str, retry_after: str = "", missing: int = 0) -> None:
         content = text.encode()

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from agentsession import OutputInvalid, ProviderFailed, agent, info
 from agentsession.provider.litellm import _litellm, _text
 from agentsession.provider.redact import scrub
-from tests.llm_server import Behaviour, Cut, Fails, LlmServer, Says, Sends, Slow
+from tests.llm_server import Behaviour, Cut, Fails, LlmServer, Says, Sends, Slow, Trickles
 from tests.models import chat_model, stored
 
 KEY = "sk-test-5f0c/not+a=key"
@@ -444,6 +444,14 @@ def test_the_timeout_covers_all_attempts(client: str) -> None:
     error, server = fail([Slow(20, Says("late"))], client, timeout=0.4, retries=5)
     assert type(error.__cause__).__name__ == "Timeout"
     assert len(server.requests) == 1
+    assert time.monotonic() - began < 10
+
+
+@BOTH
+def test_the_timeout_covers_a_reply_that_trickles_in(client: str) -> None:
+    began = time.monotonic()
+    error, _ = fail([Trickles(0.05)], client, timeout=0.4)
+    assert "no whole answer within 0.4 s" in str(error)
     assert time.monotonic() - began < 10
 
 

@@ -19,6 +19,7 @@ from agentsession.context import Usage
 from agentsession.errors import ProviderError
 from agentsession.json_values import JsonMap, compact
 from agentsession.options import Client
+from agentsession.provider.deadline import within
 from agentsession.provider.protocol import Request
 from agentsession.provider.redact import redacted, scrub
 from agentsession.provider.strict import rooted, strict
@@ -32,6 +33,9 @@ FIRST_PAUSE = 0.5
 LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
 """Set, they make litellm use the lists that it brings, where it would fetch them and wait."""
 
+GRACE = 0.5
+"""Seconds by which the HTTP client's own time-out, which says more, comes first."""
+
 _importing = threading.Lock()
 
 
@@ -41,6 +45,13 @@ class LiteLLM:
         _litellm()
 
     def ask(self, request: Request) -> Reply:
+        try:
+            return within(request.timeout + GRACE, lambda: self._ask(request))
+        except TimeoutError as error:
+            said = f"{request.client.id}: no whole answer within {request.timeout:g} s"
+            raise ProviderError(said, status=408) from error
+
+    def _ask(self, request: Request) -> Reply:
         litellm = _litellm()
         deadline = time.monotonic() + request.timeout
         limit = request.timeout

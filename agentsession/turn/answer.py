@@ -91,12 +91,13 @@ def answer(held: Held) -> Machine:
         reply = yield from _ask(held, shown, attempts)
         try:
             output.parse(reply.text)
-        except SchemaMismatch as mismatch:
+        except SchemaMismatch as error:
+            mismatch = _with_reason(error, reply)
             attempts = (*attempts, _attempt(reply, mismatch))
             if left == 0:
                 failure = output_invalid(reply.text, output.type, mismatch)
                 yield _ended(held, "failed", attempts, failure)
-                raise failure from mismatch
+                raise failure from error
             yield Save(Change(held.turn, metadata=held.metadata(attempts)), held.claim, held.plan.lease)
             shown = (*shown, *_repair(reply, mismatch))
             left -= 1
@@ -191,6 +192,13 @@ def _attempt(reply: Reply, mismatch: SchemaMismatch) -> Attempt:
 
 def _spent(attempts: Attempts) -> Usage:
     return sum((attempt.usage for attempt in attempts), start=Usage())
+
+
+def _with_reason(mismatch: SchemaMismatch, reply: Reply) -> SchemaMismatch:
+    """The mismatch, and why the model stopped where that may be its cause (length, content_filter, …)."""
+    if reply.finish_reason in ("", "stop"):
+        return mismatch
+    return SchemaMismatch(f"{mismatch} (finish reason: {reply.finish_reason})")
 
 
 def _repair(reply: Reply, mismatch: SchemaMismatch) -> View:

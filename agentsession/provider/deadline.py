@@ -1,0 +1,36 @@
+"""A limit in seconds for a call that cannot be interrupted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def within(seconds: float, function: Callable[[], T]) -> T:
+    """What the function returns or raises, or `TimeoutError` once the time is over.
+
+    HTTP clients limit each read and not the answer as a whole, so that a server which trickles bytes could
+    hold the caller for ever. The function runs in a daemon thread, which is left to its end if it is late.
+    """
+    outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            outcome.put((context.run(function), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=run, name="agentsession-ask", daemon=True).start()
+    try:
+        value, error = outcome.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
