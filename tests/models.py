@@ -77,3 +77,10 @@ def stored(record: Any) -> dict[str, Any]:
     """The map as it is in the table."""
     found: dict[str, Any] = type(record).get_by_id(record._pk).context
     return found
+
+
+def let_the_lease_run_out(model: Any, key: Any) -> None:
+    """As if time had passed."""
+    expired = pw.fn.json_set(model.context, "$.turn.until", 1.0)
+    with model._meta.database.connection_context():
+        assert model.update(context=expired).where(model.id == key).execute() == 1

@@ -14,10 +14,7 @@ import pytest
 from agentsession import InputInvalid, SessionBusy, testing
 from agentsession.provider import Reply
 from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load, Save
-from tests.models import Answer, chat_model, open_database, roles, stored, texts
-
-SHORT = 0.05
-"""A lease in seconds that a test can wait for."""
+from tests.models import Answer, chat_model, let_the_lease_run_out, open_database, roles, stored, texts
 
 
 def test_the_message_is_committed_when_the_model_is_asked(database: Any) -> None:
@@ -90,8 +87,8 @@ def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
     if effects[step - 1] in (Insert, Claim, Ask, Save):
         with pytest.raises(SessionBusy, match="lease ends in"):
             Chat.continue_session(key, "Too early")
-        time.sleep(SHORT * 1.2)
         assert Chat.get_context(key) == before
+        let_the_lease_run_out(Chat, key)
 
     finished = effects[step - 1] is Finish
     began = finished or effects[step - 1] is not Load
@@ -117,7 +114,7 @@ def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
 
 def a_session_before(database: Any, action: str) -> tuple[Any, Any]:
     """A model with a short lease, and a session on which the action can be called."""
-    Chat = chat_model(database, output_schema=Answer, provider=WrongAtFirst(), session={"lease": SHORT})
+    Chat = chat_model(database, output_schema=Answer, provider=WrongAtFirst())
     session = None
     if action != "start":
         session = Chat.start_session("First")
@@ -134,11 +131,11 @@ def valid(view: Any) -> bool:
 
 
 def test_an_abandoned_turn_is_closed_as_interrupted_and_hidden(database: Any) -> None:
-    Chat = chat_model(database, session={"lease": SHORT})
+    Chat = chat_model(database)
     session = Chat.start_session("One")
     with testing.crash_after(2):
         session.continue_session("Lost?")
-    time.sleep(SHORT * 1.2)
+    let_the_lease_run_out(Chat, session.id)
     with testing.script(Chat, ["ok"]) as asked:
         Chat.continue_session(session.id, "Two")
     assert "Lost?" not in [shown.content for shown in asked[0]]
@@ -151,11 +148,11 @@ def test_an_abandoned_turn_is_closed_as_interrupted_and_hidden(database: Any) ->
 
 
 def test_input_that_does_not_fit_leaves_an_abandoned_turn_as_it_is(database: Any) -> None:
-    Chat = chat_model(database, session={"lease": SHORT})
+    Chat = chat_model(database)
     with testing.crash_after(1):
         Chat.start_session("One")
-    time.sleep(SHORT * 1.2)
     (row,) = Chat.select()
+    let_the_lease_run_out(Chat, row.id)
     before = stored(row)
     with pytest.raises(InputInvalid):
         Chat.continue_session(row.id, {"wrong": 1})

@@ -13,7 +13,7 @@ import pytest
 
 from agentsession import LeaseLost, SessionBusy, SessionNotFound, testing
 from agentsession.provider import Reply
-from tests.models import chat_model, roles, stored, texts
+from tests.models import chat_model, let_the_lease_run_out, roles, stored, texts
 
 
 def attempt(Chat: Any, session: Any, words: str) -> str | None:
@@ -41,7 +41,7 @@ def test_threads_on_one_session_are_done_once_or_refused(database: Any) -> None:
 RACER = """
 import sys
 from agentsession import SessionBusy
-from tests.models import chat_model, open_database
+from tests.models import chat_model, let_the_lease_run_out, open_database
 Chat = chat_model(open_database(sys.argv[1]), create=False)
 sys.stdin.readline()
 for number in range(25):
@@ -107,12 +107,12 @@ def test_while_a_turn_runs_another_is_refused_and_nothing_is_stored(database: An
 
 def test_a_holder_whose_lease_was_taken_over_cannot_write(database: Any) -> None:
     model = Waits()
-    Chat = chat_model(database, provider=model, session={"lease": 0.05})
+    Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(Chat.continue_session, session.id, "slow")
         assert model.asked.wait(10)
-        time.sleep(0.06)
+        let_the_lease_run_out(Chat, session.id)
         Chat.continue_session(session.id, "fast")
         before = stored(session)
         model.answer.set()
@@ -125,12 +125,12 @@ def test_a_holder_whose_lease_was_taken_over_cannot_write(database: Any) -> None
 
 def test_a_resumed_turn_is_taken_from_its_late_holder(database: Any) -> None:
     model = Waits()
-    Chat = chat_model(database, provider=model, session={"lease": 0.05})
+    Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(Chat.continue_session, session.id, "slow")
         assert model.asked.wait(10)
-        time.sleep(0.06)
+        let_the_lease_run_out(Chat, session.id)
         with testing.script(Chat, ["by another"]):
             Chat.resume_session(session.id)
         model.answer.set()
@@ -176,3 +176,14 @@ def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: An
     assert Claim.__name__ in seen
     assert texts(Chat, session)[2:] == ["first", "one", "second", "two"]
     assert asked[1][-2].content == "one"
+
+
+def test_a_lease_runs_out_by_the_clock_of_the_database(database: Any) -> None:
+    Chat = chat_model(database, session={"lease": 0.2})
+    session = Chat.start_session("Hello")
+    with testing.crash_after(2):
+        session.continue_session("left")
+    with pytest.raises(SessionBusy):
+        session.resume_session()
+    time.sleep(0.25)
+    assert session.resume_session().last_result.text.startswith("You said: left")
