@@ -52,15 +52,13 @@ class Schema:
         Both forms are searched for what JSON cannot carry: pydantic's turns NaN into null in silence.
         """
         try:
-            plain = self.adapter.dump_python(value, by_alias=by_alias)
-            unfit = next(unstorable(plain), None)
-            if unfit is None:
-                dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
-                unfit = next(unstorable(dumped), None)
+            _refuse_unstorable(self.adapter.dump_python(value, by_alias=by_alias))
+            dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
+            _refuse_unstorable(dumped)
+        except SchemaMismatch:
+            raise
         except Exception as error:
             raise SchemaMismatch(f"it has no JSON form ({type(error).__name__})") from error
-        if unfit is not None:
-            raise SchemaMismatch(unfit)
         return dumped
 
     @cached_property
@@ -94,8 +92,12 @@ class InputSchema(Schema):
     """What a user's message looks like. `None` stands for `message: str`, stored as a plain string."""
 
     def __init__(self, type_: Any = None) -> None:
-        super().__init__(DefaultInput if type_ is None else type_)
+        super().__init__(Input if type_ is None else type_)
         self.is_default = type_ is None
+
+    @property
+    def name(self) -> str:
+        return "`message: str`" if self.is_default else super().name
 
     @cached_property
     def text_field(self) -> str | None:
@@ -189,7 +191,7 @@ class OutputSchema(Schema):
         return text
 
 
-class DefaultInput(BaseModel):
+class Input(BaseModel):
     """The input of an agent that declares no `input_schema`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -223,6 +225,12 @@ def _message(error: Any) -> str:
     return (
         "the tag is none of the expected ones" if error["type"] == "union_tag_invalid" else str(error["msg"])
     )
+
+
+def _refuse_unstorable(value: Any) -> None:
+    unfit = next(unstorable(value), None)
+    if unfit is not None:
+        raise SchemaMismatch(unfit)
 
 
 def _resolve(node: Any, root: JsonMap) -> JsonMap:

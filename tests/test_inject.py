@@ -212,7 +212,19 @@ def test_a_save_of_the_users_own_runs_once_and_reaches_the_guard(
     assert stale.save(by="Ada") == 1
     again = model.get_by_id(session.id)
     assert (again.title, again.editor, len(again.get_context().messages)) == ("New", "Ada", 4)
-    assert saved == ["nobody", "Ada"]
+    model(title="Other").save(force_insert=True, by="Eve")
+    assert saved == ["nobody", "Ada", "Eve"]
+
+
+def test_a_record_built_with_an_id_writes_no_default_over_the_status(database: Any) -> None:
+    meta = {"database": database, "only_save_dirty": True}
+    body = {"meta": meta, "title": pw.CharField(default="")}
+    model = agent_session(status_attribute="status")(chat(**body))
+    database.create_tables([model])
+    session = model.start_session("One")
+    assert model(id=session.id, title="New").save() == 1
+    again = model.get_by_id(session.id)
+    assert (again.title, again.status, len(again.get_context().messages)) == ("New", "completed", 2)
 
 
 def test_the_signals_of_playhouse_are_sent(database: Any) -> None:
@@ -256,6 +268,13 @@ def test_a_many_to_many_field_that_lands_on_an_action_later_is_found(database: A
 def test_a_field_of_a_subclass_on_an_action_is_found() -> None:
     model = table(agent_session(chat()), last_turn=pw.TextField(null=True))
     with pytest.raises(DslError, match="Chat has a field 'last_turn'"):
+        model.start_session("Hi")
+
+
+def test_a_backref_on_save_is_found(database: Any) -> None:
+    model = agent_session(chat(meta={"database": database}))
+    table(session=pw.ForeignKeyField(model, backref="save"), meta={"database": database})
+    with pytest.raises(DslError, match=r"Chat\.session has the backref 'save'"):
         model.start_session("Hi")
 
 

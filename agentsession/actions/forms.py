@@ -1,0 +1,141 @@
+"""One function of a model and a session, as a method of two forms, and what a type checker sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, overload
+
+from agentsession.actions.plan import ClientChoice, Options
+from agentsession.context import Context
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+T_co = TypeVar("T_co", covariant=True)
+
+
+class AskOptions(TypedDict, total=False):
+    """The keywords of every action that asks a model."""
+
+    instruction_args: Any
+    client: ClientChoice
+    client_options: Options
+
+
+class TurnOptions(AskOptions, total=False):
+    """The keywords of an action that says something."""
+
+    run: bool
+
+
+class StartOptions(TurnOptions, total=False):
+    """The keywords of the action that begins a session."""
+
+    attributes: Mapping[str, Any] | None
+
+
+class ContinueById(Protocol[T_co]):
+    """`ChatAgent.continue_session(id_or_record, input, …)`."""
+
+    def __call__(self, session: Any, input: Any, **options: Unpack[TurnOptions]) -> T_co: ...
+
+
+class ContinueOnRecord(Protocol[T_co]):
+    """`session.continue_session(input, …)`."""
+
+    def __call__(self, input: Any, **options: Unpack[TurnOptions]) -> T_co: ...
+
+
+class ResumeById(Protocol[T_co]):
+    """`ChatAgent.resume_session(id_or_record, …)`."""
+
+    def __call__(self, session: Any, **options: Unpack[AskOptions]) -> T_co: ...
+
+
+class ResumeOnRecord(Protocol[T_co]):
+    """`session.resume_session(…)`."""
+
+    def __call__(self, **options: Unpack[AskOptions]) -> T_co: ...
+
+
+class ContextById(Protocol):
+    """`ChatAgent.get_context(id_or_record)`."""
+
+    def __call__(self, session: Any) -> Context: ...
+
+
+class TwoForms:
+    """A function of the model and a session, as a method of both: of the class with the session as its first
+    argument, of a record with none."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+        @wraps(function)
+        def on_record(record: Any, *args: Any, **keywords: Any) -> Any:
+            return function(type(record), record, *args, **keywords)
+
+        on_record.__signature__ = _without_model(function)  # type: ignore[attr-defined]
+        self.on_record = on_record
+
+    def __get__(self, record: Any, model: type[Any]) -> Any:
+        return MethodType(self.function, model) if record is None else MethodType(self.on_record, record)
+
+
+class Continue(TwoForms):
+    """`continue_session` in both forms."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ContinueById[T]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ContinueOnRecord[T]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class Resume(TwoForms):
+    """`resume_session` in both forms."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ResumeById[T]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ResumeOnRecord[T]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class GetContext(TwoForms):
+    """`get_context` in both forms."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[Any]) -> ContextById: ...
+        @overload
+        def __get__(self, record: object, model: type[Any]) -> Callable[[], Context]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+def same_as(function: Callable[..., Any]) -> Callable[[F], F]:
+    """The docstring and the keywords of the function that a method calls."""
+
+    def decorate(method: F) -> F:
+        method.__doc__ = function.__doc__
+        parameters = [Parameter("cls", Parameter.POSITIONAL_OR_KEYWORD), *_rest(function)]
+        method.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return method
+
+    return decorate
+
+
+def _without_model(function: Callable[..., Any]) -> Signature:
+    return signature(function).replace(parameters=_rest(function))
+
+
+def _rest(function: Callable[..., Any]) -> list[Parameter]:
+    return list(signature(function).parameters.values())[1:]
