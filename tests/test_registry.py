@@ -180,7 +180,7 @@ def test_many_threads_may_declare_at_once() -> None:
 def test_a_database_may_be_there_later(database: Any) -> None:
     proxy = pw.DatabaseProxy()
     model = agent_session(chat(meta={"database": proxy}))
-    with pytest.raises(DslError, match="the model.s database is not there yet"):
+    with pytest.raises(DslError, match=r"the model.s database is not there yet"):
         model.start_session("Hi")
     proxy.initialize(database)
     database.create_tables([model])
