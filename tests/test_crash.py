@@ -173,6 +173,23 @@ def test_leaving_while_the_model_is_asked_interrupts_the_turn(database: Any, lea
     assert asked[0][-1].content == "Two"
 
 
+def test_leaving_at_any_other_moment_is_like_a_crash_that_the_next_call_recovers_from(database: Any) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("One")
+
+    class Leaves:
+        def prepare(self) -> None:
+            raise KeyboardInterrupt
+
+        def ask(self, request: Any) -> Reply:
+            return Reply("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        chat_model(database, provider=Leaves()).continue_session(session.id, "Two")
+    assert texts(Chat, session)[2:] == []
+    assert session.continue_session("Three").last_turn.status == "completed"
+
+
 KILLED = """
 import sys, time
 from agentsession.provider import Reply

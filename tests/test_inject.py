@@ -288,6 +288,19 @@ def test_without_injection_only_save_is_kept_free_of_backrefs(database: Any) -> 
         actions.start_session(model, "Hi")
 
 
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        (pw.TextField(null=True), "'context' is a JSONField of Chat, and a TextField of Sub"),
+        (None, "'context' is a JSONField of Chat, and no field of Sub"),
+    ],
+)
+def test_a_subclass_that_changes_a_managed_field_is_found(field: Any, found: str) -> None:
+    Sub = type("Sub", (agent_session(chat()),), {"__module__": __name__, "context": field})
+    with pytest.raises(DslError, match=found):
+        Sub.start_session("Hi")
+
+
 def test_a_subclass_may_override_an_action(database: Any) -> None:
     class Loud(agent_session(chat(meta={"database": database}))):  # type: ignore[misc]
         def continue_session(self, input: str, **options: Any) -> Any:

@@ -172,7 +172,7 @@ def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: An
     with testing.script(Chat, ["one", "two"]) as asked:
         session.continue_session("second")
     after_effect.reset(token)
-    assert seen[:4] == ["Prepare", "Load", "Claim", "Load"]
+    assert seen[:5] == ["Load", "Prepare", "Claim", "Load", "Prepare"]
     assert Claim.__name__ in seen
     assert texts(Chat, session)[2:] == ["first", "one", "second", "two"]
     assert asked[1][-2].content == "one"

@@ -1,4 +1,4 @@
-"""What only later imports can show: a backref or a field that landed on a generated name."""
+"""What only later imports can show: a backref on a generated name, a subclass that changed its fields."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import peewee
 
-from agentsession import info
+from agentsession import info, registry
 from agentsession.errors import DslError, Problem
 from agentsession.names import SESSION_NAMES
+from agentsession.options import SessionOptions
 
 GUARD = frozenset({"save"})
 PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAccessor)
@@ -17,9 +18,11 @@ PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAc
 
 def refuse_backrefs(model: type[Any]) -> None:
     """Raise `DslError` where Peewee has put something over an action of this model: another model's
-    `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass."""
-    names = SESSION_NAMES | GUARD if info.session_options(model).inject else GUARD
-    problems = tuple(_covered(model, names))
+    `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass; and where a
+    subclass has put something else in the place of a managed field."""
+    options = info.session_options(model)
+    names = SESSION_NAMES | GUARD if options.inject else GUARD
+    problems = (*_covered(model, names), *_changed(model, options))
     if problems:
         raise DslError(problems)
 
@@ -29,11 +32,12 @@ def _covered(model: type[Any], names: frozenset[str]) -> Iterator[Problem]:
         for name in sorted(names & vars(base).keys()):
             found = vars(base)[name]
             if isinstance(found, PUT_BY_PEEWEE):
+                free = "" if name in GUARD else f", or declare {model.__name__} with inject=False"
                 yield Problem(
                     where=f"[{info.place(model)}] {name}",
                     found=_origin(base, name, found),
                     why="Peewee put it over the generated action of that name",
-                    fix=f"give it another name, or declare {model.__name__} with inject=False",
+                    fix=f"give it another name{free}",
                 )
 
 
@@ -43,3 +47,19 @@ def _origin(base: type[Any], name: str, found: Any) -> str:
     if isinstance(found, peewee.ManyToManyFieldAccessor):
         return f"a ManyToManyField between it and {found.field.rel_model.__name__} is called {name!r}"
     return f"{base.__name__} has a field {name!r}"
+
+
+def _changed(model: Any, options: SessionOptions) -> Iterator[Problem]:
+    """The verifiers saw the decorated class; a subclass may only specialise its managed fields."""
+    declared = next(base for base in reversed(model.__mro__) if registry.session_of(base) is options)
+    for name in options.managed:
+        field, kind = model._meta.fields.get(name), type(declared._meta.fields[name])
+        if not isinstance(field, kind):
+            was = f"{name!r} is a {kind.__name__} of {declared.__name__}"
+            now = "no field" if field is None else f"a {type(field).__name__}"
+            yield Problem(
+                where=f"[{info.place(model)}] {name}",
+                found=f"{was}, and {now} of {model.__name__}",
+                why=f"{model.__name__} has the options of {declared.__name__}, which store the session in it",
+                fix=f"leave {name!r} as it is, or decorate {model.__name__} with options of its own",
+            )

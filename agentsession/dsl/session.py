@@ -52,7 +52,8 @@ def agent_session(
       choose it longer than the slowest answer of the model.
     - `pin_instruction`: `True` keeps the instruction's text of the first turn. `False` renders it anew from
       the stored arguments, so that an edit reaches old sessions.
-    - `inject`: `False` leaves all names but `save` free; use the functions of `agentsession.actions`.
+    - `inject`: `False` puts nothing but `save` on the model; use the functions of `agentsession.actions`.
+      The names `call` and `stream` stay reserved, since `@agent` cannot know of it.
 
     Raises `DslError` with every problem at once; nothing is then registered and the class is unchanged.
 

@@ -47,15 +47,14 @@ def start(plan: Plan) -> Machine:
 
 def continue_(plan: Plan) -> Machine:
     """The next turn of a session. A turn whose holder has gone is closed as interrupted."""
-    if plan.run:
-        yield Prepare(plan.client)
     loaded: Loaded = yield Load()
     while True:
         context = loaded.context
         if context.turn is not None and context.turn.is_open:
             _refuse_unless_abandoned(context.turn, loaded.now)
         system, pinned, new_args = _instruction(plan, context)
-        turn = _begun(plan, loaded.now)
+        ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
+        turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
         messages = opening_messages(plan, pinned)
         closed = _closed(context)
         held = Held.of(plan, _with(context, messages, closed), turn, system)
