@@ -16,7 +16,9 @@ from agentsession.options import AgentOptions, Client, SessionOptions
 
 def place(model: Any) -> str:
     """How errors name a model: `module.Model`."""
-    return f"{getattr(model, '__module__', '?')}.{getattr(model, '__qualname__', repr(model))}"
+    if not isinstance(model, type):
+        return f"a {type(model).__name__}"
+    return f"{model.__module__}.{model.__qualname__}"
 
 
 def is_agent(model: Any) -> bool:

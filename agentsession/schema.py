@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from agentsession.errors import words
 from agentsession.json_values import Json, JsonMap, compact, json_candidates, unstorable
 
 
@@ -207,8 +208,8 @@ def unusable(type_: Any, role: type[Schema]) -> str | None:
         schema.fields  # noqa: B018
     except PydanticUserError as error:
         return str(error).split("\n", 1)[0]
-    except (TypeError, NameError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {words(error)}"
     return None
 
 

@@ -263,6 +263,7 @@ def test_all_problems_of_a_declaration_come_at_once() -> None:
     mistakes: dict[str, Any] = {
         "client": "gpt",
         "instruction": "{{ a",
+        "instruction_schema": About,
         "output_mode": "json",
         "timeout": 0,
         "retries": -1,

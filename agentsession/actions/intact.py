@@ -16,7 +16,7 @@ GUARD = frozenset({"save"})
 PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAccessor)
 
 
-def refuse_backrefs(model: type[Any]) -> None:
+def refuse_altered(model: type[Any]) -> None:
     """Raise `DslError` where Peewee has put something over an action of this model: another model's
     `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass; and where a
     subclass has put something else in the place of a managed field."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from agentsession import info
+from agentsession.actions.intact import refuse_altered
 from agentsession.actions.plan import ClientChoice, Options, plan_turn
 from agentsession.context import Context, Message, Result
 from agentsession.drive.perform import Asking
@@ -38,6 +39,8 @@ def call(
     print(result.text, result.usage.total_tokens)
     ```
     """
+    if info.is_session(model):
+        refuse_altered(model)
     plan, options = plan_turn(model, "", instruction_args, client, client_options, True)
     given = context_or_input
     items = [given] if isinstance(given, Context) else [_user_message(plan.agent, given)]

@@ -9,7 +9,7 @@ import peewee
 
 from agentsession import info
 from agentsession.actions import results
-from agentsession.actions.intact import refuse_backrefs
+from agentsession.actions.intact import refuse_altered
 from agentsession.actions.plan import ClientChoice, Options, plan_turn
 from agentsession.context import Context
 from agentsession.drive.perform import Storing, refuse_transaction
@@ -141,7 +141,7 @@ def get_context(model: type[peewee.Model], session: Any) -> Context:
         print(message.role, message.text)
     ```
     """
-    info.agent_options(model)
+    refuse_altered(model)
     key = primary_key_of(model, session)
     return DocumentSession(model, info.session_options(model), key).load().context
 
@@ -152,7 +152,7 @@ def _accept(model: type[Any], action: str, input: Any, run: bool) -> Any:
 
 
 def _check(model: type[Any], action: str, run: bool) -> None:
-    refuse_backrefs(model)
+    refuse_altered(model)
     if run:
         refuse_transaction(model, action)
 
