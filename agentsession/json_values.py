@@ -16,11 +16,7 @@ JsonMap: TypeAlias = dict[str, Any]
 MAX_DEPTH = 24
 """Levels of nesting in a stored value. MariaDB's JSON functions stop at 32, the map around it takes some."""
 
-MAX_CANDIDATES = 20
-"""Places in a reply at which a JSON value is looked for."""
-
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-_OPENING = re.compile(r"[{\[]")
+_FENCE = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*?)```", re.DOTALL)
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 
 
@@ -74,41 +70,35 @@ def _has_lone_surrogate(text: str) -> bool:
 
 
 def json_candidates(text: str) -> Iterator[str]:
-    """What may be the JSON value of a reply: all of it, a fenced block, or an object or array within prose.
+    """What may be the JSON value of a reply: all of it, a fenced block, or an object or array within prose,
+    the last one first.
 
-    Nothing inside a value that was cut off is a candidate: half a reply must not pass for a whole one.
+    Nothing inside a value that is cut off or malformed is a candidate: half a reply must not pass for a
+    whole one.
     """
-    blocks: list[str] = [text, *_FENCE.findall(text)]
-    for block in blocks:
-        if _end_of_json(block, len(block) - len(block.lstrip())) == len(block.rstrip()):
-            yield block.strip()
-    position = 0
-    for _ in range(MAX_CANDIDATES):
-        start = _OPENING.search(text, position)
-        if start is None:
-            return
-        end = _end_of_json(text, start.start())
-        if end is not None:
-            yield text[start.start() : end]
-            position = end
-        elif _is_cut_off(text, start.start()):
-            return
-        else:
-            position = start.end()
+    if _is_json(text):
+        yield text.strip()
+        return
+    yield from (block.strip() for block in reversed(_FENCE.findall(text)) if _is_json(block))
+    yield from (part for part in reversed(list(_bracketed(text))) if _is_json(part))
 
 
-def _end_of_json(text: str, start: int) -> int | None:
+def _is_json(text: str) -> bool:
     try:
-        return json.JSONDecoder().raw_decode(text, start)[1]
+        json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        return False
+    return True
 
 
-def _is_cut_off(text: str, start: int) -> bool:
-    """Is the bracket at this place never closed?"""
-    depth = 0
-    for token in _STRUCTURE.finditer(text, start):
+def _bracketed(text: str) -> Iterator[str]:
+    """Each outermost pair of brackets with what is in it; nothing from the first one that is never closed."""
+    depth = start = 0
+    for token in _STRUCTURE.finditer(text):
+        if depth == 0 and token[0] not in ("{", "["):
+            continue
+        if depth == 0:
+            start = token.start()
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
         if depth == 0:
-            return False
-    return True
+            yield text[start : token.end()]

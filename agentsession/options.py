@@ -13,7 +13,7 @@ from agentsession.schema import InputSchema, OutputSchema, Schema
 OutputMode = Literal["auto", "schema", "prompt"]
 OUTPUT_MODES: tuple[OutputMode, ...] = ("auto", "schema", "prompt")
 
-_CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>\S*)")
+_CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>[^\s\ud800-\udfff]*)")
 
 
 @dataclass(frozen=True)

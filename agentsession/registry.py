@@ -1,4 +1,4 @@
-"""Which model was declared with which options: the only mutable state of the package.
+"""Which model was declared with which options: the only state of declarations.
 
 Keyed by the class itself, weakly: a class defined again under the same name is another class, and one
 that is gone leaves nothing. Options are found along the bases, so a subclass keeps them.

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 from agentsession.errors import words
 from agentsession.json_values import Json, JsonMap, compact, json_candidates, unstorable
+
+MAX_SHOWN = 10
+"""Errors of one validation that are named."""
+
+MAX_DESCRIPTION = 2_000
+"""Characters of a description of errors."""
 
 
 class SchemaMismatch(ValueError):
@@ -69,11 +83,18 @@ class Schema:
 
     @cached_property
     def given_names(self) -> dict[str, str]:
-        """What a field may be given as (its name or alias) → its name; without computed fields."""
-        by_alias, by_name = (self.adapter.json_schema(by_alias=alias) for alias in (True, False))
-        aliases = _resolve(by_alias, by_alias).get("properties", {})
-        names = _resolve(by_name, by_name).get("properties", {})
-        return {name: name for name in names} | dict(zip(aliases, names, strict=True))
+        """What a field may be given as (its name or an alias) → its name; without computed fields."""
+        schema = self.adapter.json_schema(by_alias=False)
+        names = {name: name for name in _resolve(schema, schema).get("properties", {})}
+        for name, field in getattr(self.type, "model_fields", {}).items():
+            names |= dict.fromkeys(_aliases(field.alias, field.validation_alias), name)
+        return names
+
+    @cached_property
+    def takes_more(self) -> bool:
+        """May there be fields that the schema does not name?"""
+        schema = self.adapter.json_schema(by_alias=False)
+        return bool(_resolve(schema, schema).get("additionalProperties"))
 
     @property
     def fields(self) -> JsonMap | None:
@@ -165,13 +186,13 @@ class OutputSchema(Schema):
             if not text.strip():
                 raise SchemaMismatch("the reply is empty")
             return text
-        mismatch = SchemaMismatch("the reply holds no whole JSON value")
-        for number, candidate in enumerate(json_candidates(text)):
+        mismatch = None
+        for candidate in json_candidates(text):
             try:
                 return self.load_json(self._unwrapped(candidate))
             except SchemaMismatch as error:
-                mismatch = mismatch if number else error
-        raise mismatch
+                mismatch = mismatch or error
+        raise mismatch or SchemaMismatch("the reply holds no whole JSON value")
 
     def encode(self, value: Any) -> str:
         """The text with which a model would say this value; raises `SchemaMismatch`."""
@@ -218,7 +239,9 @@ def describe(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return type(error).__name__
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'value'}: {_message(each)}" for each in found)
+    shown = [f"{'.'.join(map(str, each['loc'])) or 'value'}: {_message(each)}" for each in found[:MAX_SHOWN]]
+    more = [f"and {len(found) - MAX_SHOWN} more"] if len(found) > MAX_SHOWN else []
+    return "; ".join([*shown, *more])[:MAX_DESCRIPTION]
 
 
 def _message(error: Any) -> str:
@@ -226,6 +249,17 @@ def _message(error: Any) -> str:
     return (
         "the tag is none of the expected ones" if error["type"] == "union_tag_invalid" else str(error["msg"])
     )
+
+
+def _aliases(*given: Any) -> Iterator[str]:
+    """The keys under which pydantic looks for a field."""
+    for alias in given:
+        if isinstance(alias, str):
+            yield alias
+        elif isinstance(alias, AliasChoices):
+            yield from _aliases(*alias.choices)
+        elif isinstance(alias, AliasPath):
+            yield str(alias.path[0])
 
 
 def _refuse_unstorable(value: Any) -> None:

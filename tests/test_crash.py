@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_input_that_does_not_fit_leaves_an_abandoned_turn_as_it_is(database: Any
     assert stored(row) == before
 
 
-@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
 def test_leaving_while_the_model_is_asked_interrupts_the_turn(database: Any, leave: type) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("One")

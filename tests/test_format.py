@@ -189,6 +189,8 @@ UNREADABLE = [
     ('{"v": 1, "revision": 1, "messages": [], "metadata": "\\ud800"}', "lone surrogate"),
     ('{"messages": 7}', "is no list of objects"),
     ('{"messages": [7]}', "is no list of objects"),
+    ('{"messages": [{"role": "user", "content": "a", "metadata": [1]}]}', "the metadata of message 0"),
+    ('{"v": null, "messages": []}', "version None"),
     ('{"messages": [{"content": "no role"}]}', "role"),
     ('{"revision": 7}', "no version but the key 'revision'"),
 ]

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import (
+    AliasChoices,
+    AliasPath,
     BaseModel,
     ConfigDict,
     Field,
@@ -40,7 +42,8 @@ class Report(BaseModel):
         ('Sure! {"content":"a {[}"} Anything else?', "a {[}"),
         ('As [1] says: {"content":"a"}', "a"),
         ('{"x": nonsense} but {"content":"a"}', "a"),
-        ('{"content":"a"}{"content":"b"}', "a"),
+        ('{"content":"draft"} and then {"content":"a"}', "a"),
+        ('{"content":"a"} unlike {"text":"b"}', "a"),
     ],
 )
 def test_the_value_of_a_reply_is_found(text: str, value: str) -> None:
@@ -56,6 +59,12 @@ def test_the_value_of_a_reply_is_found(text: str, value: str) -> None:
         '{"title": "Report", "items": [{"a": 1}, {"b": 2',
         'Here: {"title": "Report", "items": [{"a": 1}, {"b"',
         '```json\n{"title": "R", "items": [{"a": 1}]',
+        '{"title": "Q3", "items": [{"a": 1}],}',
+        "{'title': 'Q3', 'items': [{\"a\": 1}]}",
+        '{"title": "Q3", "items":[{"done": True}, {"a": 1}]}',
+        '{"title": "Q3\nx", "items": [{"a": 1}]}',
+        "```json" + "\n" * 200_000 + "{",
+        '{"a": [' * 100_000,
         "[" * 20_000,
         "[" * 20_000 + "]" * 20_000,
         "[" * 2_000 + "]" * 2_000,
@@ -234,3 +243,71 @@ def test_a_pinned_session_needs_no_arguments_of_a_schema_that_grew(database: Any
     with testing.script(Chat, ["ok"]) as asked:
         Chat.continue_session(session.id, "2")
     assert asked[0][0].content == "Old."
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"output": [3,4]}', [3, 4]),
+        ("[3, 4]", [3, 4]),
+        ('As noted [1], the result is {"output": [3,4]}', [3, 4]),
+        ("Steps [] follow: [3,4]", [3, 4]),
+    ],
+)
+def test_a_root_that_is_no_object_is_found_wrapped_or_bare(text: str, value: list[int]) -> None:
+    assert OutputSchema(list[int]).parse(text) == value
+
+
+def test_a_mismatch_has_a_bounded_text() -> None:
+    with pytest.raises(SchemaMismatch, match="and 4990 more") as mismatch:
+        OutputSchema(list[int]).parse('{"output": [' + ",".join(['"s"'] * 5_000) + "]}")
+    assert len(str(mismatch.value)) < 2_100
+
+
+def test_an_argument_is_known_by_each_of_its_aliases(database: Any) -> None:
+    class Company(BaseModel):
+        company: str = Field(validation_alias=AliasChoices("companyName", "co"))
+        year: int = Field(1, validation_alias=AliasPath("deep", "year"))
+
+    Chat = chat_model(database, instruction="{{ company }} {{ year }}", instruction_schema=Company)
+    with testing.script(Chat, ["ok"] * 4) as asked:
+        session = Chat.start_session("1", instruction_args={"co": "A", "deep": {"year": 3}})
+        session.continue_session("2", instruction_args={"companyName": "B"})
+        session.continue_session("3", instruction_args={"deep": {"year": 9}})
+        session.continue_session("4", instruction_args={"company": "C"})
+    assert [view[0].content for view in asked] == ["A 3", "B 3", "B 9", "C 9"]
+
+
+def test_extra_arguments_stay_where_the_schema_takes_them_and_derived_ones_follow(database: Any) -> None:
+    class Open(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        who: str
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def loud(self) -> str:
+            return self.who.upper()
+
+    Chat = chat_model(
+        database, instruction="{{ who }} {{ loud }} {{#more}}{{ more }}{{/more}}", instruction_schema=Open
+    )
+    with testing.script(Chat, ["ok"] * 2) as asked:
+        session = Chat.start_session("1", instruction_args={"who": "a", "more": 1})
+        session.continue_session("2", instruction_args={"who": "b"})
+    assert [view[0].content for view in asked] == ["a A 1", "b B 1"]
+
+
+def test_a_computed_field_that_was_added_since_is_computed(database: Any) -> None:
+    class Now(BaseModel):
+        who: str
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def loud(self) -> str:
+            return self.who.upper()
+
+    session = chat_model(database, instruction="{{ who }}").start_session("1", instruction_args={"who": "a"})
+    Chat = chat_model(database, instruction="{{ loud }}", instruction_schema=Now)
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.continue_session(session.id, "2")
+    assert asked[0][0].content == "A"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -461,6 +462,7 @@ ODD_REPLIES: list[Any] = [
     Reply(None),  # type: ignore[arg-type]
     Reply("ok", thinking=None),  # type: ignore[arg-type]
     Reply("ok", usage=None),  # type: ignore[arg-type]
+    Reply("ok", usage={"input_tokens": "many"}),  # type: ignore[arg-type]
     Reply("ok", usage=Usage(input_tokens=None)),  # type: ignore[arg-type]
     Reply("ok", usage=Usage(input_tokens=1.5)),  # type: ignore[arg-type]
     Reply("ok", model=None),  # type: ignore[arg-type]
@@ -649,3 +651,75 @@ def test_a_database_that_is_not_initialised_is_named() -> None:
             chat_model(database, create=False).start_session("Hi")
     with pytest.raises(DslError, match="MySQLDatabase is not supported"):
         chat_model(pw.MySQLDatabase("x"), create=False).start_session("Hi")
+
+
+def test_a_reply_of_look_alikes_is_stored_in_plain_types(Chat: Any) -> None:
+    class Text(str):
+        pass
+
+    odd = Reply(Text("hi"), model=Text("m"), usage={"input_tokens": 3})  # type: ignore[arg-type]
+    with testing.script(Chat, [odd]):
+        session = Chat.start_session("Hi")
+    assert session.last_result.usage == Usage(input_tokens=3)
+    assert Chat.get_by_id(session.id).last_result == session.last_result
+
+
+def test_no_key_is_in_what_a_provider_of_the_users_own_raises(database: Any) -> None:
+    class Tells:
+        def __init__(self, kind: type[Exception]) -> None:
+            self.kind = kind
+
+        def ask(self, request: Any) -> Reply:
+            raise self.kind("bad key " + request.client.options["api_key"])
+
+    for kind in (ValueError, ProviderError):
+        Chat = chat_model(database, provider=Tells(kind), client=("x:y", {"api_key": "hunter2hunter2"}))
+        with pytest.raises(ProviderFailed, match="bad key") as failed:
+            Chat.start_session("Hi")
+        assert "hunter2" not in "".join(traceback.format_exception(failed.value))
+        assert "hunter2" not in str(stored(failed.value.session))
+
+
+def test_a_provider_that_does_not_get_ready_fails_before_anything_is_stored(database: Any) -> None:
+    class Broken:
+        def prepare(self) -> None:
+            raise ImportError("no such library")
+
+        def ask(self, request: Any) -> Reply:
+            return Reply("never")
+
+    Chat = chat_model(database, provider=Broken())
+    for action in (Chat.start_session, Chat.call):
+        with pytest.raises(ProviderFailed, match="ImportError: no such library") as failed:
+            action("Hi")
+        assert failed.value.why == "nothing was stored"
+    assert Chat.select().count() == 0
+
+
+def test_the_cost_is_unknown_where_that_of_one_attempt_is(database: Any) -> None:
+    Chat = chat_model(database, output_schema=Answer)
+    with testing.script(Chat, [Reply("bad"), Reply('{"content":"ok"}', cost=0.5)]):
+        assert Chat.start_session("Hi").last_result.cost is None
+
+
+def test_a_resume_that_loses_its_claim_takes_the_client_of_the_turn_that_it_then_runs(Chat: Any) -> None:
+    from agentsession.drive.sync import after_effect
+    from agentsession.turn.effects import Ask, Load
+
+    session = Chat.start_session("One", run=False, client="echo:old")
+    asked: list[Any] = []
+
+    def overtake(effect: Any) -> None:
+        if isinstance(effect, Load) and not asked:
+            asked.append(None)
+            token = after_effect.set(None)
+            Chat.resume_session(session.id)
+            Chat.continue_session(session.id, "Two", run=False, client="echo:new")
+            after_effect.reset(token)
+        if isinstance(effect, Ask):
+            asked.append(effect.client)
+
+    token = after_effect.set(overtake)
+    session.resume_session()
+    after_effect.reset(token)
+    assert asked == [None, "echo:new"]

@@ -174,6 +174,6 @@ def _say_where(error: AgentSessionError, session: DocumentSession) -> None:
     error.where = error.where or f"{info.place(session.model)} {session.key}"
     if isinstance(error, (TurnFailed, LeaseLost, SessionNotFound)):
         error.session = session.record
-    if isinstance(error, TurnFailed):
+    if isinstance(error, TurnFailed) and session.turn is not None:
         error.why = "the turn is stored as failed, and the user's words are kept"
         error.fix = "call resume_session to ask again, or continue_session with another message"

@@ -11,11 +11,11 @@ from typing import Any
 import peewee
 
 from agentsession import info
-from agentsession.errors import ProviderError, TransactionOpen, words
-from agentsession.options import AgentOptions
+from agentsession.errors import ProviderError, ProviderFailed, TransactionOpen, words
+from agentsession.options import AgentOptions, Client
 from agentsession.provider.choose import provider_for
 from agentsession.provider.protocol import Request, checked
-from agentsession.provider.redact import redacted
+from agentsession.provider.redact import redacted, scrub
 from agentsession.store.connection import in_transaction
 from agentsession.store.document import DocumentSession
 from agentsession.turn.effects import Ask, Claim, Effect, Finish, Insert, Load, Prepare, Ready, Reply, Save
@@ -43,7 +43,11 @@ class Asking:
         client = self.agent.client_for(client_id, self.client_options)
         prepare = getattr(provider_for(self.agent, client), "prepare", None)
         if prepare is not None:
-            prepare()
+            try:
+                prepare()
+            except Exception as error:
+                failed = ProviderFailed(str(_clean(error, client)), why="nothing was stored")
+                raise failed from scrub(error, client.options)
         return Ready(time.time(), time.perf_counter() - began)
 
     def ask(self, effect: Ask) -> Reply:
@@ -52,13 +56,19 @@ class Asking:
         request = Request(effect.view, client, agent.output, agent.output_mode, agent.timeout, agent.retries)
         began = time.perf_counter()
         try:
-            reply = provider_for(agent, client).ask(request)
-        except ProviderError:
-            raise
+            reply = checked(provider_for(agent, client).ask(request))
         except Exception as error:
-            said = redacted(words(error), client.options)
-            raise ProviderError(f"{type(error).__name__}: {said}") from error
-        return replace(checked(reply), duration=time.perf_counter() - began)
+            cause = error.__cause__ if isinstance(error, ProviderError) else error
+            raise _clean(error, client) from (scrub(cause, client.options) if cause else None)
+        return replace(reply, duration=time.perf_counter() - began)
+
+
+def _clean(error: Exception, client: Client) -> ProviderError:
+    """What a provider raised, without keys."""
+    said = redacted(words(error), client.options)
+    if isinstance(error, ProviderError):
+        return ProviderError(said, status=error.status)
+    return ProviderError(f"{type(error).__name__}: {said}")
 
 
 class Storing(Asking):

@@ -15,8 +15,8 @@ after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_ef
 def drive(machine: Machine, perform: Callable[[Effect], Any]) -> Outcome:
     """Run the machine to its end. An effect's error is thrown into the machine at its `yield`.
 
-    Ctrl-C and exit while the model is asked stop the turn, which is stored as interrupted, and go on to
-    the caller; at any other moment they are like a crash, which the next call recovers from.
+    Ctrl-C, exit and the like while the model is asked stop the turn, which is stored as interrupted, and go
+    on to the caller; at any other moment they are like a crash, which the next call recovers from.
     """
     step: Callable[[Any], Effect] = machine.send
     value: Any = None
@@ -36,7 +36,7 @@ def drive(machine: Machine, perform: Callable[[Effect], Any]) -> Outcome:
             value = perform(effect)
         except Exception as error:
             step, value = machine.throw, error
-        except (KeyboardInterrupt, SystemExit) as stop:
+        except BaseException as stop:
             if not isinstance(effect, Ask):
                 raise
             step, value, leaving = machine.throw, Stopped(), stop

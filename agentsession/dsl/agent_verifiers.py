@@ -159,6 +159,8 @@ def verify_variables_are_fields(draft: AgentDraft) -> Iterator[Problem]:
         return
     schema = Schema(draft.instruction_schema)
     fields = schema.fields
+    if schema.takes_more:
+        return
     if fields is None:
         yield Problem(
             draft.where("instruction_schema"),

@@ -28,9 +28,12 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="agentsession-ask", daemon=True).start()
     try:
-        value, error = outcome.get(timeout=seconds)
+        value, error = outcome.get(timeout=min(seconds, threading.TIMEOUT_MAX))
     except Empty:
         raise TimeoutError from None
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]
+    try:
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+    finally:
+        del error  # its traceback holds this frame

@@ -42,16 +42,25 @@ class Provider(Protocol):
 
 
 def checked(reply: Any) -> Reply:
-    """The reply, if it can be stored and read again; raises `ProviderError` and names what cannot."""
+    """The reply in plain types, as it can be stored; raises `ProviderError` and says what cannot."""
     if not isinstance(reply, Reply):
         raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
     try:
         if not isinstance(reply.text, str) or not isinstance(reply.thinking, str):
             raise msgspec.ValidationError("its text or thinking is no str")
-        facts = {name: getattr(reply, name) for name in ReplyFacts.__struct_fields__}
-        msgspec.convert({**facts, "usage": msgspec.to_builtins(reply.usage)}, ReplyFacts)
-        if reply.cost is not None and not math.isfinite(reply.cost):
-            raise msgspec.ValidationError(f"its cost is {reply.cost}")
+        given = {name: getattr(reply, name) for name in ReplyFacts.__struct_fields__}
+        facts = msgspec.convert({**given, "usage": msgspec.to_builtins(reply.usage)}, ReplyFacts)
+        if facts.cost is not None and not math.isfinite(facts.cost):
+            raise msgspec.ValidationError(f"its cost is {facts.cost}")
     except (msgspec.ValidationError, TypeError) as error:
         raise ProviderError(f"the provider returned a Reply that cannot be stored: {error}") from error
-    return reply
+    return Reply(
+        text=str.__str__(reply.text),
+        thinking=str.__str__(reply.thinking),
+        usage=facts.usage,
+        cost=facts.cost,
+        model=str.__str__(facts.model),
+        finish_reason="".join(facts.finish_reason),
+        duration=facts.duration,
+        raw=reply.raw,
+    )

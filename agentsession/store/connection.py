@@ -52,9 +52,9 @@ def connected(model: type[peewee.Model]) -> Iterator[None]:
 def in_transaction(model: type[peewee.Model]) -> bool:
     """Is a transaction open on this thread's connection, by Peewee or by hand?"""
     database = database_of(model)
-    if database.is_closed():
-        return False
-    return bool(database.in_transaction() or getattr(database.connection(), "in_transaction", False))
+    if database.in_transaction():
+        return True
+    return not database.is_closed() and bool(getattr(database.connection(), "in_transaction", False))
 
 
 def _in_memory(database: Any) -> bool:

@@ -46,7 +46,7 @@ class DocumentSession:
         cls, model: type[peewee.Model], options: SessionOptions, attributes: Mapping[str, Any] | None
     ) -> DocumentSession:
         """A session that is not stored yet; raises `InputInvalid` for attributes that do not fit."""
-        return cls(model, options, new_record(model, options, attributes or {}))
+        return cls(model, options, new_record(model, options, {} if attributes is None else attributes))
 
     def load(self) -> Loaded:
         with connected(self.model):
@@ -81,8 +81,16 @@ class DocumentSession:
         mine = self.dialect.text(self.column, "turn", "claim") == self.dialect.plain(claim)
         if self._update(value, mine, change):
             return
-        with connected(self.model):
-            self._read()
+        try:
+            with connected(self.model):
+                self._read()
+        except SessionNotFound as gone:
+            gone.found = "the row was deleted during its turn"
+            gone.why, gone.fix = (
+                "there is nothing to store the reply in",
+                "`.result` holds the reply, if it came",
+            )
+            raise
         raise LeaseLost(
             "the turn was taken over by another process",
             where=f"{info.place(self.model)} {self.key}",

@@ -34,9 +34,9 @@ def as_map(value: Json, where: str) -> JsonMap:
         return {}
     if not isinstance(value, dict):
         raise _unreadable(where, f"the stored context is a JSON {_kind(value)}, not an object")
-    version = value.get("v")
-    if version is None:
-        return value if not value else _upgraded(value, where)
+    if not is_current(value):
+        return _upgraded(value, where) if value else value
+    version = value["v"]
     if version != VERSION:
         found = f"the stored context has version {version!r}, this package reads version {VERSION}"
         raise _unreadable(where, found, "install the version of agentsession that wrote it")
@@ -103,14 +103,16 @@ def _upgraded(map_: JsonMap, where: str) -> JsonMap:
         if message.get("role") == "user":
             turn, number = turn + 1, 0
         key = f"old-{turn}"
-        content = message.get("content")
+        content, metadata = message.get("content"), message.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise _unreadable(where, f"the metadata of message {len(upgraded)} is no object")
         upgraded.append(
             {
                 **message,
                 "id": f"{key}:{number}",
                 "turn": key,
                 "content": "" if content is None else content,
-                "metadata": {**(message.get("metadata") or {}), **_renamed(message)},
+                "metadata": {**metadata, **_renamed(message)},
             }
         )
         number += 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
+from uuid import UUID
 
 import peewee
 
@@ -18,7 +20,7 @@ from agentsession.options import SessionOptions
 def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     """The id of a session given as an id or a record; raises `InputInvalid` for another model's record."""
     is_record = isinstance(session, peewee.Model)
-    if not is_record and isinstance(session, (bool, float, bytes, list, tuple, dict, set, peewee.Node)):
+    if not is_record and not _may_be_a_key(model, session):
         raise InputInvalid(
             f"a {type(session).__name__} is no id",
             where=info.place(model),
@@ -36,6 +38,18 @@ def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
         )
     key: Any = session
     return key._pk
+
+
+def _may_be_a_key(model: type[peewee.Model], value: Any) -> bool:
+    """Can a database be asked for this value? One that the field cannot convert is an unknown id."""
+    if isinstance(value, (bool, float, bytes, list, tuple, dict, set, peewee.Node)):
+        return False
+    meta: Any = model._meta
+    try:
+        converted = meta.primary_key.db_value(value)
+    except (ValueError, TypeError, AttributeError):
+        return True
+    return converted is None or isinstance(converted, (str, int, float, bytes, UUID, Decimal, date))
 
 
 def _table(model: type[peewee.Model]) -> tuple[Any, ...]:

@@ -125,15 +125,16 @@ def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, 
 
 
 def _complete(held: Held, reply: Reply, attempts: Attempts) -> Machine:
-    costs = [attempt.cost for attempt in attempts]
+    costs = [reply.cost, *(attempt.cost for attempt in attempts)]
+    known = [cost for cost in costs if cost is not None]
     result: Result[Any] = Result(
         text=reply.text,
         thinking=reply.thinking,
         usage=_spent(attempts) + reply.usage,
-        cost=None if reply.cost is None else reply.cost + sum(cost or 0.0 for cost in costs),
+        cost=sum(known) if len(known) == len(costs) else None,
         model=reply.model,
         finish_reason=reply.finish_reason,
-        duration=reply.duration + sum(attempt.duration for attempt in attempts),
+        duration=round(reply.duration + sum(attempt.duration for attempt in attempts), 6),
         raw=reply.raw,
         schema=held.plan.agent.output,
     )
@@ -159,7 +160,7 @@ def _message(held: Held, result: Result[Any]) -> Message:
         usage=result.usage,
         cost=result.cost,
         finish_reason=result.finish_reason,
-        duration=round(result.duration, 6),
+        duration=result.duration,
     )
     metadata: JsonMap = msgspec.to_builtins(facts)
     return Message(f"{held.turn.id}:{number}", held.turn.id, "assistant", content, metadata)

@@ -66,11 +66,12 @@ def continue_(plan: Plan) -> Machine:
 
 def resume(plan: Plan) -> Machine:
     """The latest turn again, if it is open, failed or interrupted: same id, same words, a new claim."""
+    given = plan.client
     loaded: Loaded = yield Load()
     while True:
         context = loaded.context
         earlier = _resumable(context, loaded.now)
-        plan = replace(plan, turn_id=earlier.id, client=plan.client or earlier.client)
+        plan = replace(plan, turn_id=earlier.id, client=given or earlier.client)
         system, _, new_args = _instruction(plan, context)
         ready: Ready = yield Prepare(plan.client)
         turn = _begun(plan, loaded.now + ready.took)

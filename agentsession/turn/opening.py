@@ -66,7 +66,7 @@ def accept_args(agent: AgentOptions, given: Any) -> JsonMap:
         raise InputInvalid(
             f"instruction_args do not fit {schema.name}: {error}",
             where=f"{agent.place} instruction_args",
-            why="the instruction is rendered from them",
+            why="the instruction is rendered from them; new ones are validated together with the stored ones",
             fix=f"pass instruction_args={{{example}}}",
         ) from error
     return dict(args)
@@ -88,26 +88,34 @@ def render(agent: AgentOptions, args: JsonMap) -> str:
 def settle_args(plan: Plan, context: Context) -> tuple[JsonMap, JsonMap | None]:
     """The arguments of this turn, and those to store if they are new.
 
-    A mapping given on a later turn is laid over the stored arguments. Stored values stay as they are; only
-    a field that was added to the schema since takes its default.
+    Without new ones the stored stay as they are. A mapping is laid over the stored ones, and they are
+    validated together; a value of the schema replaces them.
     """
     given, stored = plan.instruction_args, context.instruction_args
-    schema = plan.agent.instruction_schema
-    if given is None and not stored and not plan.agent.template.has_variables:
-        return {}, None
-    if given is not None and not isinstance(given, Mapping):
-        args = accept_args(plan.agent, given)
-        return args, args
+    if given is None:
+        return _as_stored(plan.agent, stored), None
+    if isinstance(given, Mapping):
+        given = {**_untouched(plan.agent, stored, given), **given}
+    args = accept_args(plan.agent, given)
+    return args, args
+
+
+def _as_stored(agent: AgentOptions, stored: JsonMap) -> JsonMap:
+    """Stored arguments, with the defaults of fields that were added to the schema since."""
+    fields = agent.instruction_schema.fields
+    if fields is None or fields.keys() <= stored.keys() or not (stored or agent.template.has_variables):
+        return stored
+    return {**accept_args(agent, _untouched(agent, stored, {})), **stored}
+
+
+def _untouched(agent: AgentOptions, stored: JsonMap, given: Mapping[Any, Any]) -> JsonMap:
+    """Stored arguments that are still fields, or extra ones, and for which nothing new is given."""
+    schema = agent.instruction_schema
     names = schema.given_names
-    if not names:
-        args = accept_args(plan.agent, {**stored, **(given or {})})
-        return args, None if given is None else args
-    new = {names.get(name, name): value for name, value in (given or {}).items()}
-    kept = {name: stored[name] for name in stored if name in names and name not in new}
-    if not new and kept.keys() >= set(names.values()):
-        return stored, None
-    args = {**accept_args(plan.agent, {**kept, **new}), **kept}
-    return args, None if given is None else args
+    inputs = set(names.values())
+    extra = set(stored) - set(schema.fields or ()) if schema.takes_more else set()
+    touched = {names.get(name, name) for name in given}
+    return {name: value for name, value in stored.items() if name in (inputs | extra) - touched}
 
 
 def pinned_instruction(plan: Plan, context: Context) -> str | None:
