@@ -187,3 +187,40 @@ def test_a_lease_runs_out_by_the_clock_of_the_database(database: Any) -> None:
         session.resume_session()
     time.sleep(0.25)
     assert session.resume_session().last_result.text.startswith("You said: left")
+
+
+OVERTAKEN = """
+import sys
+from agentsession import LeaseLost
+from agentsession.provider import Reply
+from tests.models import chat_model, open_database
+
+class WaitsForALine:
+    def ask(self, request):
+        print("asked", flush=True)
+        sys.stdin.readline()
+        return Reply("too late")
+
+Chat = chat_model(open_database(sys.argv[1]), provider=WaitsForALine(), create=False)
+try:
+    Chat.continue_session(sys.argv[2], "slow")
+except LeaseLost as lost:
+    print("lost", lost.result.text)
+"""
+
+
+def test_a_process_whose_turn_was_taken_over_cannot_write(Chat: Any) -> None:
+    session = Chat.start_session("Hello")
+    command = [sys.executable, "-c", OVERTAKEN, Chat._meta.database.database, str(session.id)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "asked\n"
+        let_the_lease_run_out(Chat, session.id)
+        Chat.continue_session(session.id, "fast")
+        before = stored(session)
+        child.stdin.write("go on\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "lost too late\n"
+    assert stored(session) == before
+    assert texts(Chat, session)[2:4] == ["slow", "fast"]
