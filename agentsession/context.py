@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import msgspec
 
 from agentsession.errors import OutputInvalid
-from agentsession.json_values import JsonMap
+from agentsession.json_values import JsonMap, compact
 from agentsession.schema import OutputSchema, Schema, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Message(msgspec.Struct, frozen=True):
             return self.content
         if isinstance(self.content, list):
             return _joined(self.content, "text")
-        return msgspec.json.encode(self.content).decode()
+        return compact(self.content)
 
     @property
     def thinking(self) -> str:
@@ -94,6 +94,19 @@ class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: float | None = None
     finish_reason: str = ""
     duration: float = 0.0
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reply that did not fit, as the user message's metadata keeps it in `attempts`."""
+
+    text: str
+    error: str
+    usage: Usage = Usage()
+    cost: float | None = None
+    duration: float = 0.0
+
+
+Attempts: TypeAlias = tuple[Attempt, ...]
 
 
 def _joined(parts: list[JsonMap], kind: str) -> str:
@@ -195,5 +208,6 @@ def output_invalid(text: str, schema: Any, mismatch: SchemaMismatch) -> OutputIn
 
 
 # msgspec 0.22 resolves a type at its first use, and two threads that do so at once crash the interpreter.
-for _type in (Context, ReplyFacts):
-    msgspec.convert({}, _type)
+msgspec.convert({}, Context)
+msgspec.convert({}, ReplyFacts)
+msgspec.convert((), Attempts)

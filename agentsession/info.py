@@ -15,9 +15,9 @@ from agentsession.options import AgentOptions, Client, SessionOptions
 
 
 def place(model: Any) -> str:
-    """How errors name a model: `module.Model`."""
+    """How errors name a model: `module.Model`. What is no class is named by its type: it may be a secret."""
     if not isinstance(model, type):
-        return f"a {type(model).__name__}"
+        return f"<{type(model).__name__}>"
     return f"{model.__module__}.{model.__qualname__}"
 
 

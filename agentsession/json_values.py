@@ -27,11 +27,9 @@ def compact(value: Any) -> str:
 
 def without_lone_surrogates(text: str) -> str:
     """The text with each half of a surrogate pair replaced, so that it is valid Unicode."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    if not _has_lone_surrogate(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def unstorable(value: Any, place: str = "") -> Iterator[str]:

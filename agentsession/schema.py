@@ -84,8 +84,7 @@ class Schema:
     @cached_property
     def given_names(self) -> dict[str, str]:
         """What a field may be given as (its name or an alias) → its name; without computed fields."""
-        schema = self.adapter.json_schema(by_alias=False)
-        names = {name: name for name in _resolve(schema, schema).get("properties", {})}
+        names = {name: name for name in self._given.get("properties", {})}
         for name, field in getattr(self.type, "model_fields", {}).items():
             names |= dict.fromkeys(_aliases(field.alias, field.validation_alias), name)
         return names
@@ -93,8 +92,13 @@ class Schema:
     @cached_property
     def takes_more(self) -> bool:
         """May there be fields that the schema does not name?"""
+        return bool(self._given.get("additionalProperties"))
+
+    @cached_property
+    def _given(self) -> JsonMap:
+        """JSON schema of what may be given, under field names."""
         schema = self.adapter.json_schema(by_alias=False)
-        return bool(_resolve(schema, schema).get("additionalProperties"))
+        return _resolve(schema, schema)
 
     @property
     def fields(self) -> JsonMap | None:
@@ -204,10 +208,7 @@ class OutputSchema(Schema):
     def _unwrapped(self, text: str) -> str:
         if not self.is_wrapped:
             return text
-        try:
-            value = json.loads(text)
-        except RecursionError as error:
-            raise SchemaMismatch("the reply is nested too deep") from error
+        value = json.loads(text)
         if isinstance(value, dict) and list(value) == ["output"]:
             return json.dumps(value["output"])
         return text

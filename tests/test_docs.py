@@ -141,3 +141,20 @@ def test_the_example_of_testing_passes() -> None:
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stdout
     assert "3 passed" in run.stdout
+
+
+def test_the_readme_shows_the_error_that_a_wrong_declaration_raises() -> None:
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+
+    @agentsession.agent(client="echo:", instruction="You help.")
+    class ChatAgent(peewee.Model):
+        context = peewee.TextField()
+        status = peewee.CharField()
+
+        class Meta:
+            database = peewee.SqliteDatabase(":memory:")
+
+    ChatAgent.__module__, ChatAgent.__qualname__ = "shop", "ChatAgent"
+    with pytest.raises(agentsession.DslError) as raised:
+        agentsession.agent_session(status_attribute="state")(ChatAgent)
+    assert shown.strip() == f"agentsession.errors.DslError: {raised.value}"

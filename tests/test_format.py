@@ -331,12 +331,13 @@ def test_ids_of_old_messages_are_kept_in_their_metadata(Chat: Any) -> None:
 COLD = """
 import sys, threading
 import msgspec
-from agentsession.context import Context
+from agentsession.context import Attempts, Context
 sys.setswitchinterval(1e-6)
 barrier = threading.Barrier(8)
 def convert():
     barrier.wait()
     msgspec.convert({"messages": [{"id": "1", "turn": "1", "role": "user", "content": "a"}]}, Context)
+    msgspec.convert([{"text": "a", "error": "b"}], Attempts)
 threads = [threading.Thread(target=convert) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

@@ -41,9 +41,8 @@ def apply(decorate: Callable[[Any], Any], model: Any) -> Any:
 
 
 def where(model: Any, decorator: str, option: str) -> str:
-    """The path of a problem. What is no class is named by its type alone: it may be a client with its key."""
-    place = info.place(model) if isinstance(model, type) else f"<{type(model).__name__}>"
-    return f"[{place}] {decorator} -> {option}"
+    """The path of a problem."""
+    return f"[{info.place(model)}] {decorator} -> {option}"
 
 
 def stands_on(value: Any) -> str:

@@ -15,7 +15,7 @@ import peewee
 from agentsession import info
 from agentsession.context import Context, Turn
 from agentsession.errors import LeaseLost, SessionNotFound
-from agentsession.json_values import JsonMap
+from agentsession.json_values import JsonMap, compact
 from agentsession.options import SessionOptions
 from agentsession.store import format
 from agentsession.store.connection import connected, dialect_of
@@ -71,7 +71,7 @@ class DocumentSession:
         return self._update(self._patch(change), unchanged, change)
 
     def save(self, change: Change, claim: str, lease: float) -> None:
-        turn = self.dialect.lasting(format.encode(change.turn), lease)
+        turn = self.dialect.lasting(compact(change.turn), lease)
         self._write_as_holder(self._patch(change, turn), claim, change)
 
     def finish(self, change: Change, claim: str) -> None:
@@ -113,16 +113,16 @@ class DocumentSession:
 
     def _patch(self, change: Change, turn: Any = None) -> Any:
         document = self.dialect.document
-        sets: dict[Any, Any] = {("turn",): turn or document(format.encode(change.turn))}
+        sets: dict[Any, Any] = {("turn",): turn or document(compact(change.turn))}
         for position, metadata in change.metadata.items():
-            sets["messages", position, "metadata"] = document(format.encode(metadata))
+            sets["messages", position, "metadata"] = document(compact(metadata))
         if change.instruction_args is not None:
-            sets["instruction_args",] = document(format.encode(change.instruction_args))
-        appends = [format.encode(message) for message in change.append]
+            sets["instruction_args",] = document(compact(change.instruction_args))
+        appends = [compact(message) for message in change.append]
         return self.dialect.patch(self.column, sets, appends)
 
     def _whole(self, change: Change) -> Any:
-        return self.dialect.document(format.encode(format.whole(self.map, change)))
+        return self.dialect.document(compact(format.whole(self.map, change)))
 
     def _applied(self, change: Change, now: datetime | None = None) -> None:
         self.map = format.whole(self.map, change)

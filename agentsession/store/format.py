@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -58,11 +58,6 @@ def convert(value: Json, type_: type[T], where: str) -> T:
         return msgspec.convert(value, type_)
     except (msgspec.ValidationError, RecursionError) as error:
         raise _unreadable(where, f"what is stored does not fit: {error}") from error
-
-
-def encode(value: Any) -> str:
-    """JSON text, UTF-8, keys that have no value left out."""
-    return msgspec.json.encode(value).decode()
 
 
 def is_current(map_: JsonMap) -> bool:

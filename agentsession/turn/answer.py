@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
-from agentsession.context import Context, Message, ReplyFacts, Result, Turn, TurnError, Usage, output_invalid
+from agentsession.context import (
+    Attempt,
+    Attempts,
+    Context,
+    Message,
+    ReplyFacts,
+    Result,
+    Turn,
+    TurnError,
+    Usage,
+    output_invalid,
+)
 from agentsession.errors import (
     LeaseLost,
-    ProviderError,
     ProviderFailed,
     SessionNotFound,
     TurnFailed,
@@ -37,19 +47,6 @@ from agentsession.turn.view import SILENT, view
 
 MAX_ERROR = 2_000
 """Characters of an error's message that are stored."""
-
-
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reply that did not fit, as the user message's metadata keeps it."""
-
-    text: str
-    error: str
-    usage: Usage = Usage()
-    cost: float | None = None
-    duration: float = 0.0
-
-
-Attempts: TypeAlias = tuple[Attempt, ...]
 
 
 @dataclass(frozen=True)
@@ -112,9 +109,9 @@ def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, 
         yield _ended(held, "interrupted", attempts, TurnError("Stopped", "the caller stopped the turn"))
         raise
     except Exception as error:
-        failure = _provider_failed(error)
+        failure = ProviderFailed(without_lone_surrogates(words(error)))
         yield _ended(held, "failed", attempts, failure)
-        raise failure from (error.__cause__ if isinstance(error, ProviderError) else None) or error
+        raise failure from error.__cause__ or error
     return replace(
         reply,
         text=without_lone_surrogates(reply.text),
@@ -206,8 +203,3 @@ def _repair(reply: Reply, mismatch: SchemaMismatch) -> View:
     said = reply.text if reply.text.strip() else SILENT
     ask = f"That reply does not fit the required format: {mismatch}. Answer again, in that format only."
     return Shown("assistant", said), Shown("user", ask)
-
-
-def _provider_failed(error: Exception) -> ProviderFailed:
-    said = words(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {words(error)}"
-    return ProviderFailed(without_lone_surrogates(said))
