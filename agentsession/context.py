@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
@@ -126,8 +127,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `status` is one of `pending`, `running`, `completed`, `failed`, `interrupted`. `since` and `until`
     are seconds since 1970 on the database's clock (the host's, for the first turn of a session): when the
-    claim was taken, and when its lease ends. `claim` is there while the turn is held. `partial` is the
-    text received so far of a running reply.
+    claim was taken, and when its lease of `lease` seconds ends. `claim` is there while the turn is held.
+    `partial` is the text received so far of a running reply.
     """
 
     id: str
@@ -139,14 +140,27 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     claim: str | None = None
     since: float | None = None
     until: float | None = None
+    lease: float | None = None
 
     @property
     def is_open(self) -> bool:
         return self.status not in ("completed", "failed", "interrupted")
 
     def is_held(self, now: float) -> bool:
-        """Does a holder live? The lease decides, not the status: a killed holder leaves `running`."""
-        return self.status == "running" and self.until is not None and self.until > now
+        """Does a holder live? The lease decides, not the status: a killed holder leaves `running`.
+
+        A lease with much more than its length left says that a clock was wrong, and counts for nothing: a
+        takeover is the lesser harm than a session that is busy for hours.
+        """
+        if self.status != "running" or self.until is None:
+            return False
+        return now < self.until <= now + 2 * (math.inf if self.lease is None else self.lease)
+
+    def ended(self, status: str, **facts: Any) -> Turn:
+        """The turn once its claim has ended."""
+        return msgspec.structs.replace(
+            self, status=status, claim=None, since=None, until=None, lease=None, **facts
+        )
 
 
 class Context(msgspec.Struct, frozen=True):

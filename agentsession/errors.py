@@ -84,6 +84,10 @@ class SessionBusy(AgentSessionError):
     until: float | None = None
 
 
+class IdempotencyMismatch(AgentSessionError):
+    """The idempotency key was used before, for another input. Nothing was stored."""
+
+
 class TransactionOpen(AgentSessionError):
     """The action would ask a model inside an open transaction, where the message is not yet durable."""
 
@@ -124,6 +128,17 @@ class OutputInvalid(TurnFailed):
     raw: str = ""
 
 
+class StorageFailed(AgentSessionError):
+    """The database went away in the middle of a turn and did not come back: how it ended is not stored.
+
+    `result` holds the reply where there is one, `session` the record as it was last stored, and the
+    database's error is the `__cause__`.
+    """
+
+    result: Any = None
+    session: Any = None
+
+
 class LeaseLost(AgentSessionError):
     """The turn was taken over while the model answered: nothing more was stored. `result` holds the
     reply where there is one, `session` the record."""
@@ -141,6 +156,10 @@ class ProviderError(Exception):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class UnsafeDatabase(UserWarning):
+    """The database's settings let concurrent turns block each other. Shown once per database."""
 
 
 def words(error: BaseException) -> str:

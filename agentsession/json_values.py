@@ -25,11 +25,23 @@ def compact(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def without_lone_surrogates(text: str) -> str:
-    """The text with each half of a surrogate pair replaced, so that it is valid Unicode."""
-    if not _has_lone_surrogate(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def storable_text(text: str) -> str:
+    """The text with U+FFFD for what no database keeps in JSON: halves of surrogate pairs, and NUL."""
+    if _has_lone_surrogate(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "\ufffd")
+
+
+def settled(value: Json) -> Json:
+    """The value with the numbers that every database gives back in the same form: PostgreSQL makes
+    10000000000000000 of 1e16, and 0.0 of -0.0."""
+    if isinstance(value, float):
+        return int(value) if abs(value) >= 2**53 else value + 0.0
+    if isinstance(value, list):
+        return [settled(item) for item in value]
+    if isinstance(value, dict):
+        return {key: settled(item) for key, item in value.items()}
+    return value
 
 
 def unstorable(value: Any, place: str = "") -> Iterator[str]:
@@ -44,6 +56,8 @@ def _unstorable(value: Any, place: str, depth: int) -> Iterator[str]:
     elif isinstance(value, str):
         if _has_lone_surrogate(value):
             yield f"{name} holds a lone surrogate, which is not valid Unicode"
+        if "\0" in value:
+            yield f"{name} holds a NUL character, which databases refuse in JSON"
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield f"{name} is {value}, which JSON cannot carry"

@@ -13,7 +13,10 @@ from agentsession.schema import InputSchema, OutputSchema, Schema
 OutputMode = Literal["auto", "schema", "prompt"]
 OUTPUT_MODES: tuple[OutputMode, ...] = ("auto", "schema", "prompt")
 
-_CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>[^\s\ud800-\udfff]*)")
+OnBusy = Literal["raise", "wait"]
+ON_BUSY: tuple[OnBusy, ...] = ("raise", "wait")
+
+_CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>[^\s\0\ud800-\udfff]*)")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,13 @@ class SessionOptions:
     context_attribute: str
     status_attribute: str | None
     updated_attribute: str | None
+    owner_attribute: str | None
+    idempotency_attribute: str | None
+    max_input_bytes: int
+    max_context_bytes: int
     lease: float
+    on_busy: OnBusy
+    busy_timeout: float
     pin_instruction: bool
     inject: bool
 
@@ -82,3 +91,9 @@ class SessionOptions:
         """The attributes that belong to the library once the record exists."""
         names = (self.context_attribute, self.status_attribute, self.updated_attribute)
         return tuple(name for name in names if name is not None)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """All attributes that the library writes or looks for."""
+        names = (self.owner_attribute, self.idempotency_attribute)
+        return (*self.managed, *(name for name in names if name is not None))

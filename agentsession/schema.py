@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from agentsession.errors import words
-from agentsession.json_values import Json, JsonMap, compact, json_candidates, unstorable
+from agentsession.json_values import Json, JsonMap, compact, json_candidates, settled, unstorable
 
 MAX_SHOWN = 10
 """Errors of one validation that are named."""
@@ -70,6 +70,7 @@ class Schema:
             _refuse_unstorable(self.adapter.dump_python(value, by_alias=by_alias))
             dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
             _refuse_unstorable(dumped)
+            dumped = settled(dumped)
         except SchemaMismatch:
             raise
         except Exception as error:

@@ -10,6 +10,21 @@ import peewee as pw
 from pydantic import BaseModel
 
 from agentsession import SessionActions, agent, agent_session
+from tests.servers import open_database
+
+__all__ = [
+    "About",
+    "Answer",
+    "Ask",
+    "chat_model",
+    "let_the_lease_run_out",
+    "open_database",
+    "put_raw",
+    "raw_text",
+    "roles",
+    "stored",
+    "texts",
+]
 
 
 class About(BaseModel):
@@ -22,22 +37,6 @@ class Ask(BaseModel):
 
 class Answer(BaseModel):
     content: str
-
-
-class RecordingDatabase(pw.SqliteDatabase):
-    """Keeps each statement that is executed."""
-
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        self.statements: list[str] = []
-        super().__init__(*args, **keywords)
-
-    def execute_sql(self, sql: str, *args: Any, **keywords: Any) -> Any:
-        self.statements.append(sql)
-        return super().execute_sql(sql, *args, **keywords)
-
-
-def open_database(path: Any) -> RecordingDatabase:
-    return RecordingDatabase(str(path), pragmas={"journal_mode": "wal", "busy_timeout": 5000})
 
 
 def chat_model(database: Any, *, create: bool = True, session: Any = None, **options: Any) -> Any:
@@ -79,8 +78,22 @@ def stored(record: Any) -> dict[str, Any]:
     return found
 
 
+def raw_text(model: Any) -> str | None:
+    """The context of the only row, as the database writes it."""
+    kind = "char" if isinstance(model._meta.database, pw.MySQLDatabase) else "text"
+    (text,) = model._meta.database.execute_sql(f"select cast(context as {kind}) from chat").fetchone()
+    return text  # type: ignore[no-any-return]
+
+
+def put_raw(model: Any, text: str | None) -> None:
+    """Give every row this JSON text as its context."""
+    database = model._meta.database
+    database.execute_sql(f"update chat set context = {database.param}", (text,))
+
+
 def let_the_lease_run_out(model: Any, key: Any) -> None:
     """As if time had passed."""
-    expired = pw.fn.json_set(model.context, "$.turn.until", 1.0)
     with model._meta.database.connection_context():
-        assert model.update(context=expired).where(model.id == key).execute() == 1
+        context = model.get_by_id(key).context
+        context["turn"]["until"] = 1.0
+        assert model.update(context=context).where(model.id == key).execute() == 1

@@ -30,7 +30,7 @@ class Chat(peewee.Model):
     context = peewee.JSONField(null=True)
 
     class Meta:
-        database = peewee.SqliteDatabase({path!r})
+        database = peewee.SqliteDatabase({path!r}, pragmas={{"journal_mode": "wal"}})
 {after}
 """
 DOCUMENTED = 'start_session=["input"], continue_session=["session", "input"], get_context=["id"]'
@@ -83,7 +83,7 @@ def test_the_signature_is_the_list_and_all_else_by_keyword(load: Loader) -> None
     assert set(start.parameters) == set(known.parameters) - {"model"}
     assert start.parameters["run"].default is True
     assert list(inspect.signature(module.continue_session).parameters)[:2] == ["session", "input"]
-    assert list(inspect.signature(module.get_context).parameters) == ["id"]
+    assert list(inspect.signature(module.get_context).parameters) == ["id", "actor"]
 
 
 def test_every_keyword_of_the_action_stays_available(load: Loader) -> None:

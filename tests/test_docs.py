@@ -158,3 +158,15 @@ def test_the_readme_shows_the_error_that_a_wrong_declaration_raises() -> None:
     with pytest.raises(agentsession.DslError) as raised:
         agentsession.agent_session(status_attribute="state")(ChatAgent)
     assert shown.strip() == f"agentsession.errors.DslError: {raised.value}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "agentsession/README.md"])
+def test_the_tests_that_a_page_names_exist(page: str) -> None:
+    named = set(re.findall(r"`(?:test_\w+\.py: )?(test_\w+)`", (ROOT / page).read_text()))
+    defined = {
+        name
+        for file in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert named
+    assert named <= defined

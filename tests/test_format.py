@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import peewee as pw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,18 +16,17 @@ from pydantic import BaseModel
 
 from agentsession import AgentSessionError, ContextUnreadable, InputInvalid, testing
 from agentsession.context import Context, Message, Turn, Usage
-from agentsession.json_values import MAX_DEPTH
+from agentsession.json_values import MAX_DEPTH, settled
 from agentsession.store import format
 from agentsession.store.document import DocumentSession
+from agentsession.store.opened import new_session
 from agentsession.turn.effects import Change
-from tests.models import chat_model, stored, texts
+from tests.models import chat_model, put_raw, raw_text, stored, texts
 
 slow_fixture = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-WORDS = st.text().filter(
-    lambda text: (text.strip() and max(text) < "\ud800") or max(text, default="") > "\udfff"
-)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0")).filter(str.strip)
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -35,7 +35,7 @@ JSON = st.recursive(
     | WORDS,
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text("ab.$\"'[]# \\é\x00", max_size=4), inner, max_size=3)
+        | st.dictionaries(st.text("ab.$\"'[]# \\é", max_size=4), inner, max_size=3)
     ),
     max_leaves=8,
 )
@@ -63,13 +63,12 @@ def test_every_input_and_reply_is_read_back_as_the_same_value(database: Any, val
 @pytest.mark.parametrize(
     "text",
     [
-        "nul \x00 inside",
         "quote ' \" \\ ; -- drop table chat",
         "{{ x }} {{{y}}}",
         "\u2028\ufeff\U0001f600",
         "x" * 10_000_000,
     ],
-    ids=["nul", "quotes", "template", "odd", "10MB"],
+    ids=["quotes", "template", "odd", "10MB"],
 )
 def test_odd_text_is_kept(Chat: Any, text: str) -> None:
     with testing.script(Chat, [text, "ok"]) as asked:
@@ -83,6 +82,8 @@ def test_odd_text_is_kept(Chat: Any, text: str) -> None:
     ("value", "place"),
     [
         ("half \ud800 pair", "Free: data holds a lone surrogate"),
+        (["NUL \0 inside"], r"Free: data\[0\] holds a NUL character"),
+        ({"k\0": 1}, "data: the key 'k.*x00' holds a NUL character"),
         ([1, math.nan], r"data\[1\] is nan"),
         ({"a.b": math.inf}, "data.a.b is inf"),
         ({"k\udfff": 1}, "data: the key .* holds a lone surrogate"),
@@ -103,6 +104,16 @@ def test_what_cannot_be_stored_is_refused_and_named_before_anything_is_stored(
     assert Chat.select().count() == 1
 
 
+def test_huge_numbers_are_read_back_as_the_same_values(database: Any) -> None:
+    """PostgreSQL gives 1e16 back without an exponent."""
+    Chat = chat_model(database, input_schema=Free)
+    numbers = [10**40, -(2**64), 2**53 + 1, 1e16, 1e23, 1.7976931348623157e308, -1e17, 5e-324, 0.1, 1.0]
+    session = Chat.start_session({"data": numbers})
+    message = Chat.get_context(session).messages[0]
+    assert message.content == {"data": numbers}
+    assert message.parse(Free).data == numbers
+
+
 def test_nesting_beyond_what_every_database_takes_is_refused(database: Any) -> None:
     Chat = chat_model(database, input_schema=Free)
     deep: Any = 1
@@ -117,10 +128,10 @@ def test_nesting_beyond_what_every_database_takes_is_refused(database: Any) -> N
         Chat.start_session({"data": bottomless})
 
 
-def test_a_reply_with_half_a_surrogate_pair_is_mended(Chat: Any) -> None:
-    with testing.script(Chat, ["a\ud800b\ud83d\ude00"]):
+def test_a_reply_with_half_a_surrogate_pair_or_nul_is_mended(Chat: Any) -> None:
+    with testing.script(Chat, ["a\ud800b\ud83d\ude00\0c"]):
         session = Chat.start_session("Hi")
-    assert session.last_result.text == texts(Chat, session)[1] == "a\ufffdb\U0001f600"
+    assert session.last_result.text == texts(Chat, session)[1] == "a\ufffdb\U0001f600\ufffdc"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +152,7 @@ def test_a_reply_with_half_a_surrogate_pair_is_mended(Chat: Any) -> None:
 def test_maps_of_before_load_and_are_upgraded_at_the_next_turn(Chat: Any, old: Any, kept: list[str]) -> None:
     with Chat._meta.database.connection_context():
         record = Chat.create()
-        Chat._meta.database.execute_sql("update chat set context = ?", (old,))
+        put_raw(Chat, old)
     assert texts(Chat, record.id) == kept
     before = Chat.get_context(record.id)
     with testing.script(Chat, ["ok"]) as asked:
@@ -160,8 +171,9 @@ def test_maps_of_before_load_and_are_upgraded_at_the_next_turn(Chat: Any, old: A
 def test_unknown_keys_survive_a_turn(Chat: Any) -> None:
     session = Chat.start_session("Hi")
     with Chat._meta.database.connection_context():
-        mine = "json_set(context, '$.mine', json('{\"a\":[1]}'), '$.messages[0].mine', 7)"
-        Chat._meta.database.execute_sql(f"update chat set context = {mine}")
+        context = stored(session)
+        context["mine"], context["messages"][0]["mine"] = {"a": [1]}, 7
+        Chat.update(context=context).execute()
     session.continue_session("More")
     assert stored(session)["mine"] == {"a": [1]}
     assert stored(session)["messages"][0]["mine"] == 7
@@ -174,7 +186,7 @@ UNREADABLE = [
     ('"text"', "a JSON string, not an object"),
     ("true", "a JSON boolean, not an object"),
     ("{broken", "is no JSON"),
-    ('{"v": 2, "messages": []}', "version 2, this package reads version 1"),
+    ('{"v": 2, "messages": []}', "version 2, this package reads versions up to 1"),
     ('{"v": "1"}', "version '1'"),
     ('{"v": 1, "layout": "rows", "revision": 1}', "layout 'rows'"),
     ('{"v": 1, "revision": "many", "messages": []}', "revision"),
@@ -195,13 +207,18 @@ UNREADABLE = [
     ('{"revision": 7}', "no version but the key 'revision'"),
 ]
 
+SERVERS_REFUSE = ("is no JSON", "lone surrogate")
+
 
 @pytest.mark.parametrize(("text", "said"), UNREADABLE)
 def test_what_cannot_be_read_is_refused_and_left_as_it_is(Chat: Any, text: str, said: str) -> None:
+    if said in SERVERS_REFUSE and not isinstance(Chat._meta.database, pw.SqliteDatabase):
+        pytest.skip("the server does not store it")
     database = Chat._meta.database
     with database.connection_context():
         record = Chat.create()
-        database.execute_sql("update chat set context = ?", (text,))
+        put_raw(Chat, text)
+        as_stored = raw_text(Chat)
     for action in (
         lambda: Chat.get_context(record.id),
         lambda: Chat.continue_session(record.id, "Hi"),
@@ -209,7 +226,7 @@ def test_what_cannot_be_read_is_refused_and_left_as_it_is(Chat: Any, text: str, 
     ):
         with pytest.raises(ContextUnreadable, match=said):
             action()
-    assert database.execute_sql("select cast(context as text) from chat").fetchone() == (text,)
+    assert raw_text(Chat) == as_stored
 
 
 @settings(deadline=None)
@@ -235,8 +252,8 @@ MESSAGES = st.builds(
     id=WORDS,
     turn=WORDS,
     role=st.sampled_from(["user", "assistant"]),
-    content=WORDS | st.dictionaries(WORDS, JSON, max_size=2),
-    metadata=st.dictionaries(WORDS, JSON, max_size=2),
+    content=WORDS | st.dictionaries(WORDS, JSON.map(settled), max_size=2),
+    metadata=st.dictionaries(WORDS, JSON.map(settled), max_size=2),
 )
 TURNS = st.builds(
     Turn,
@@ -251,7 +268,7 @@ TURNS = st.builds(
 @slow_fixture
 @given(
     st.lists(MESSAGES, min_size=1, max_size=3),
-    st.lists(st.tuples(TURNS, st.lists(MESSAGES, max_size=2), JSON), max_size=3),
+    st.lists(st.tuples(TURNS, st.lists(MESSAGES, max_size=2), JSON.map(settled)), max_size=3),
 )
 def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
     database: Any, first: list[Message], changes: Any
@@ -259,7 +276,7 @@ def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
     from agentsession import info
 
     Chat = chat_model(database)
-    session = DocumentSession.new(Chat, info.session_options(Chat), {})
+    session = new_session(Chat, info.session_options(Chat), {}, None, None)
     session.insert(Change(Turn("t", "running"), tuple(first), instruction_args={"a": 1}))
     for turn, more, args in changes:
         change = Change(turn, tuple(more), {0: {"set": args}}, None if args is None else {"args": args})
@@ -273,7 +290,7 @@ def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: 
         database, client=("echo:", {"api_key": "SECRET"}), instruction="The hidden instruction."
     )
     session = Chat.start_session("Hi")
-    (text,) = database.execute_sql("select cast(context as text) from chat").fetchone()
+    text = raw_text(Chat)
     assert "null" not in text
     assert "SECRET" not in text
     assert "hidden instruction" not in text
@@ -290,15 +307,15 @@ def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: 
     assert "claim" not in stored(session)["turn"]
 
 
+@pytest.mark.backends("sqlite")
 def test_a_context_that_the_database_reads_in_another_way_never_loops(Chat: Any) -> None:
     """msgspec takes the last of two equal keys, SQLite the first."""
     twice = '{"v":1,"revision":1,"revision":2,"layout":"document","messages":[]}'
-    database = Chat._meta.database
     record = Chat.create()
-    database.execute_sql("update chat set context = ?", (twice,))
+    put_raw(Chat, twice)
     with pytest.raises(ContextUnreadable, match="a write was refused"):
         Chat.continue_session(record.id, "Hi")
-    assert database.execute_sql("select cast(context as text) from chat").fetchone() == (twice,)
+    assert raw_text(Chat) == twice
 
 
 def test_an_upgrade_does_not_overwrite_what_was_written_meanwhile(Chat: Any) -> None:
@@ -310,10 +327,10 @@ def test_an_upgrade_does_not_overwrite_what_was_written_meanwhile(Chat: Any) -> 
 
     def meanwhile(effect: Any) -> None:
         if isinstance(effect, Load):
-            Chat._meta.database.execute_sql("update chat set context = ?", (old("one", "two"),))
+            put_raw(Chat, old("one", "two"))
 
     record = Chat.create()
-    Chat._meta.database.execute_sql("update chat set context = ?", (old("one"),))
+    put_raw(Chat, old("one"))
     token = after_effect.set(meanwhile)
     Chat.continue_session(record.id, "three")
     after_effect.reset(token)
@@ -323,7 +340,7 @@ def test_an_upgrade_does_not_overwrite_what_was_written_meanwhile(Chat: Any) -> 
 def test_ids_of_old_messages_are_kept_in_their_metadata(Chat: Any) -> None:
     record = Chat.create()
     old = '{"messages": [{"id": "mine", "turn": 7, "role": "user", "content": "a"}]}'
-    Chat._meta.database.execute_sql("update chat set context = ?", (old,))
+    put_raw(Chat, old)
     (message,) = Chat.get_context(record).messages
     assert (message.id, message.metadata) == ("old-1:0", {"old_id": "mine", "old_turn": 7})
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,64 +13,7 @@ import pytest
 
 from agentsession import LeaseLost, SessionBusy, SessionNotFound, testing
 from agentsession.provider import Reply
-from tests.models import chat_model, let_the_lease_run_out, roles, stored, texts
-
-
-def attempt(Chat: Any, session: Any, words: str) -> str | None:
-    """The words, if the turn was done; None if the session was busy."""
-    try:
-        Chat.continue_session(session.id, words)
-    except SessionBusy:
-        return None
-    return words
-
-
-def test_threads_on_one_session_are_done_once_or_refused(database: Any) -> None:
-    Chat = chat_model(database)
-    session = Chat.start_session("Hello")
-    words = [f"thread {number}" for number in range(8 * 12)]
-    with ThreadPoolExecutor(8) as pool:
-        done = [each for each in pool.map(lambda each: attempt(Chat, session, each), words) if each]
-    said = texts(Chat, session)[2:]
-    assert done
-    assert sorted(said[::2]) == sorted(done)
-    assert roles(Chat, session) == ["user", "assistant"] * (len(done) + 1)
-    assert all(f"You said: {asked} (" in answer for asked, answer in zip(said[::2], said[1::2], strict=True))
-
-
-RACER = """
-import sys
-from agentsession import SessionBusy
-from tests.models import chat_model, let_the_lease_run_out, open_database
-Chat = chat_model(open_database(sys.argv[1]), create=False)
-sys.stdin.readline()
-for number in range(25):
-    try:
-        Chat.continue_session(sys.argv[2], f"{sys.argv[3]} {number}")
-        print(f"{sys.argv[3]} {number}")
-    except SessionBusy:
-        pass
-"""
-
-
-def test_processes_on_one_session_are_done_once_or_refused(database: Any) -> None:
-    Chat = chat_model(database)
-    session = Chat.start_session("Hello")
-    command = [sys.executable, "-c", RACER, database.database, str(session.id)]
-    children = [
-        subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for n in range(4)
-    ]
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    outputs = [child.communicate(timeout=50)[0] for child in children]
-    assert [child.returncode for child in children] == [0] * 4
-    done = [line for output in outputs for line in output.splitlines()]
-    assert done
-    assert sorted(texts(Chat, session)[2::2]) == sorted(done)
-    assert roles(Chat, session) == ["user", "assistant"] * (len(done) + 1)
+from tests.models import chat_model, let_the_lease_run_out, stored, texts
 
 
 class Waits:
@@ -190,40 +131,3 @@ def test_a_lease_runs_out_by_the_clock_of_the_database(database: Any) -> None:
         session.resume_session()
     time.sleep(0.25)
     assert session.resume_session().last_result.text.startswith("You said: left")
-
-
-OVERTAKEN = """
-import sys
-from agentsession import LeaseLost
-from agentsession.provider import Reply
-from tests.models import chat_model, open_database
-
-class WaitsForALine:
-    def ask(self, request):
-        print("asked", flush=True)
-        sys.stdin.readline()
-        return Reply("too late")
-
-Chat = chat_model(open_database(sys.argv[1]), provider=WaitsForALine(), create=False)
-try:
-    Chat.continue_session(sys.argv[2], "slow")
-except LeaseLost as lost:
-    print("lost", lost.result.text)
-"""
-
-
-def test_a_process_whose_turn_was_taken_over_cannot_write(Chat: Any) -> None:
-    session = Chat.start_session("Hello")
-    command = [sys.executable, "-c", OVERTAKEN, Chat._meta.database.database, str(session.id)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stdout.readline() == "asked\n"
-        let_the_lease_run_out(Chat, session.id)
-        Chat.continue_session(session.id, "fast")
-        before = stored(session)
-        child.stdin.write("go on\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == "lost too late\n"
-    assert stored(session) == before
-    assert texts(Chat, session)[2:4] == ["slow", "fast"]

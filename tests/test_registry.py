@@ -30,7 +30,7 @@ class Chat(peewee.Model):
     context = peewee.JSONField(null=True)
 
     class Meta:
-        database = peewee.SqliteDatabase({path!r})
+        database = peewee.SqliteDatabase({path!r}, pragmas={{"journal_mode": "wal"}})
 """
 
 
@@ -87,7 +87,7 @@ def test_an_action_on_a_model_without_session_is_a_dsl_error(model: Any) -> None
 
 def test_a_subclass_keeps_the_options_and_acts_for_itself(database: Any) -> None:
     Base = agent_session(chat(meta={"database": database}))
-    Sub = table(Base, meta={"table_name": "sub"}, title=pw.CharField(default=""))
+    Sub = table(Base, meta={"table_name": "sub", "database": database}, title=pw.CharField(default=""))
     assert info.agent_options(Sub) is info.agent_options(Base)
     assert info.session_options(Sub) is info.session_options(Base)
     database.create_tables([Base, Sub])
@@ -106,7 +106,7 @@ def test_a_subclass_may_be_declared_anew(database: Any) -> None:
 
 def test_a_decorated_abstract_base_serves_its_models(database: Any) -> None:
     Base = agent_session(chat(meta={"database": database}))
-    models = [table(Base, meta={"table_name": name}) for name in ("one", "two")]
+    models = [table(Base, meta={"table_name": name, "database": database}) for name in ("one", "two")]
     database.create_tables(models)
     assert [type(model.start_session("Hi")) for model in models] == models
 

@@ -147,7 +147,7 @@ def test_status_and_updated_follow_the_turn(Chat: Any) -> None:
     session.resume_session()
     again = Chat.get_by_id(session.id)
     assert (session.status, again.status) == ("completed", "completed")
-    assert again.updated == session.updated > before
+    assert again.updated == session.updated >= before
     with testing.script(Chat, [ProviderError("down")]), pytest.raises(ProviderFailed):
         session.continue_session("More")
     assert session.status == Chat.get_by_id(session.id).status == "failed"
@@ -581,10 +581,11 @@ def test_the_time_that_a_provider_takes_to_get_ready_is_not_taken_from_the_lease
     class SlowToLoad:
         def prepare(self) -> None:
             time.sleep(0.3)
+            self.ready = time.time()
 
         def ask(self, request: Any) -> Reply:
             (row,) = Chat.select()
-            left.append(row.context["turn"]["until"] - time.time())
+            left.append(row.context["turn"]["until"] - self.ready)
             return Reply("ok")
 
     left: list[float] = []
@@ -593,8 +594,8 @@ def test_the_time_that_a_provider_takes_to_get_ready_is_not_taken_from_the_lease
     session.continue_session("Two")
     session.continue_session("Three", run=False)
     session.resume_session()
-    assert all(seconds > 0 for seconds in left)
     assert len(left) == 3
+    assert min(left) > 0.19
 
 
 @pytest.mark.parametrize("odd", [{}, (1, 2), [1], True, 1.5, b"x", {"id": 1}], ids=repr)
@@ -649,8 +650,11 @@ def test_a_database_that_is_not_initialised_is_named() -> None:
     for database in (pw.SqliteDatabase(None), pw.DatabaseProxy()):
         with pytest.raises(DslError, match="initialize the DatabaseProxy, or call"):
             chat_model(database, create=False).start_session("Hi")
-    with pytest.raises(DslError, match="MySQLDatabase is not supported"):
-        chat_model(pw.MySQLDatabase("x"), create=False).start_session("Hi")
+
+    Chat = chat_model(pw.SqliteDatabase(":memory:"), create=False)
+    Chat._meta.database = pw.Database("x")
+    with pytest.raises(DslError, match="Database is not supported"):
+        Chat.start_session("Hi")
 
 
 def test_a_reply_of_look_alikes_is_stored_in_plain_types(Chat: Any) -> None:

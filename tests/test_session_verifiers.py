@@ -12,7 +12,8 @@ import pytest
 
 from agentsession import SessionActions, agent, agent_session, info, testing
 from agentsession.dsl import session_verifiers as verifiers
-from agentsession.dsl.session_verifiers import SESSION_VERIFIERS, SessionDraft
+from agentsession.dsl.session_draft import SessionDraft
+from agentsession.dsl.session_verifiers import SESSION_VERIFIERS
 from tests.test_agent_verifiers import Case, named
 
 DEFAULTS = {
@@ -60,10 +61,19 @@ class User(pw.Model):
         database = DATABASE
 
 
+class Measured(pw.Model):
+    size = pw.FloatField(primary_key=True)
+
+    class Meta:
+        database = DATABASE
+
+
 MAP = "context = peewee.JSONField(null=True)"
 TEXT = "status = peewee.CharField(max_length=20, default='pending')"
 TIME = "updated = peewee.DateTimeField(null=True)"
 KEY = "id = peewee.UUIDField(primary_key=True, default=uuid.uuid4)"
+OWNER = "user = peewee.ForeignKeyField(User)"
+START = "key = peewee.CharField(max_length=36, null=True, unique=True)"
 OWN = "{}=… with a field of its own"
 NO_MAP = "'context' is a {}, which is not map-typed"
 BELOW = "put @agent(client=…, instruction=…) below @agent_session, next to the class"
@@ -166,7 +176,113 @@ CASES: dict[Any, list[Case]] = {
         ),
         good(updated_attribute="updated"),
     ],
+    verifiers.verify_owner_is_a_value: [
+        bad("owner_attribute", "the model has no field 'user'", OWNER, owner_attribute="user"),
+        bad(
+            "owner_attribute",
+            "the model has no field 'usr'; did you mean 'user'?",
+            OWNER.replace("user", "usr"),
+            with_(user=pw.ForeignKeyField(User, backref="+")),
+            owner_attribute="usr",
+        ),
+        bad("owner_attribute", "the name of the attribute is 7, not a str", OWNER, owner_attribute=7),
+        *(
+            bad(
+                "owner_attribute",
+                f"'user' is a {type(field).__name__}, whose values cannot be told apart for sure",
+                f"{OWNER}, or an integer, UUID or text field",
+                with_(user=field),
+                owner_attribute="user",
+            )
+            for field in (
+                pw.JSONField(),
+                pw.FloatField(),
+                pw.DoubleField(),
+                pw.BlobField(),
+                pw.BooleanField(),
+                pw.DecimalField(),
+                pw.DateField(),
+                pw.DateTimeField(),
+                pw.FixedCharField(),
+                pw.ForeignKeyField(Measured, backref="+"),
+            )
+        ),
+        *(
+            good(with_(user=field), owner_attribute="user")
+            for field in (
+                pw.ForeignKeyField(User, backref="+"),
+                pw.IntegerField(),
+                pw.BigIntegerField(null=True),
+                pw.UUIDField(),
+                pw.CharField(),
+                pw.TextField(),
+            )
+        ),
+    ],
+    verifiers.verify_idempotency_is_unique: [
+        bad("idempotency_attribute", "the model has no field 'key'", START, idempotency_attribute="key"),
+        bad(
+            "idempotency_attribute",
+            "the name of the attribute is True, not a str",
+            START.replace("key", "start_key"),
+            idempotency_attribute=True,
+        ),
+        *(
+            bad(
+                "idempotency_attribute",
+                f"'key' is a {type(field).__name__}, not a text field for 36 characters",
+                START,
+                with_(key=field),
+                idempotency_attribute="key",
+            )
+            for field in (
+                pw.IntegerField(null=True, unique=True),
+                pw.UUIDField(null=True, unique=True),
+                pw.CharField(max_length=35, null=True, unique=True),
+            )
+        ),
+        *(
+            bad(
+                "idempotency_attribute",
+                "'key' is not unique, or has a value where no key was given",
+                START,
+                with_(key=field),
+                idempotency_attribute="key",
+            )
+            for field in (
+                pw.CharField(max_length=36, null=True),
+                pw.CharField(max_length=36, unique=True),
+                pw.CharField(max_length=36, null=True, unique=True, default=""),
+                pw.CharField(max_length=36, null=True, unique=True, default=lambda: "x"),
+            )
+        ),
+        good(with_(key=pw.CharField(max_length=36, null=True, unique=True)), idempotency_attribute="key"),
+        good(with_(key=pw.CharField(null=True, unique=True)), idempotency_attribute="key"),
+        good(with_(key=pw.TextField(null=True, unique=True)), idempotency_attribute="key"),
+    ],
     verifiers.verify_attributes_differ: [
+        bad(
+            "owner_attribute",
+            "owner_attribute and status_attribute are both 'status'",
+            OWN.format("owner_attribute"),
+            status_attribute="status",
+            owner_attribute="status",
+        ),
+        bad(
+            "idempotency_attribute",
+            "idempotency_attribute and owner_attribute are both 'key'",
+            OWN.format("idempotency_attribute"),
+            with_(key=pw.CharField(null=True, unique=True)),
+            owner_attribute="key",
+            idempotency_attribute="key",
+        ),
+        bad(
+            "owner_attribute",
+            "owner_attribute is the primary key 'user'",
+            OWN.format("owner_attribute"),
+            with_(user=pw.CharField(primary_key=True)),
+            owner_attribute="user",
+        ),
         bad(
             "status_attribute",
             "status_attribute is the primary key 'status'",
@@ -188,7 +304,31 @@ CASES: dict[Any, list[Case]] = {
             pin_instruction=1,
         ),
         bad("inject", "inject is 'no', not True or False", "inject=True", inject="no"),
+        *(
+            bad(
+                "busy_timeout",
+                f"busy_timeout is {value!r}, not a positive number of seconds",
+                "busy_timeout=30.0",
+                busy_timeout=value,
+            )
+            for value in (0, -0.5, float("nan"), float("inf"), "30", None, True)
+        ),
+        *(
+            bad(
+                option,
+                f"{option} is {value!r}, not a whole number of bytes",
+                f"{option}={default} * 1024 * 1024",
+                **{option: value},
+            )
+            for option, default in (("max_input_bytes", 16), ("max_context_bytes", 64))
+            for value in (0, -1, 1.5, "16", None, True)
+        ),
+        *(
+            bad("on_busy", f"on_busy is {value!r}", "on_busy= one of 'raise', 'wait'", on_busy=value)
+            for value in ("queue", "Wait", None, True, ["wait"])
+        ),
         good(lease=1, pin_instruction=True, inject=False),
+        good(on_busy="wait", busy_timeout=0.5, max_input_bytes=1, max_context_bytes=2**40),
     ],
     verifiers.verify_save_is_guarded: [
         bad(

@@ -1,17 +1,30 @@
-"""What users test with is itself strict."""
+"""What users test with is itself strict: no test passes because nothing was tested."""
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from agentsession import DslError, ProviderFailed, agent, testing
+from agentsession import (
+    DslError,
+    NothingToResume,
+    ProviderError,
+    ProviderFailed,
+    SessionBusy,
+    agent,
+    clock,
+    testing,
+)
+from agentsession.drive.sync import drive
 from agentsession.provider import Reply
-from agentsession.turn.effects import Claim, Load
-from tests.models import Answer, chat_model
+from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load
+from tests.models import Answer, chat_model, roles, texts
 
 
 def test_replies_left_over_are_an_assertion_error(Chat: Any) -> None:
@@ -102,3 +115,187 @@ def test_dsl_errors_gives_the_problems_and_demands_some() -> None:
     with pytest.raises(AssertionError, match="no DslError"), testing.dsl_errors():
         pass
     assert issubclass(DslError, Exception)
+
+
+def test_a_function_answers_as_many_questions_as_there_are(database: Any) -> None:
+    Chat = chat_model(database, output_schema=Answer)
+    with testing.script(Chat, lambda view: Answer(content=view[-1].content.upper())) as asked:
+        session = Chat.start_session("one")
+        for words in ("two", "three"):
+            assert session.continue_session(words).last_result.output == Answer(content=words.upper())
+    assert [view[-1].content for view in asked] == ["one", "two", "three"]
+
+
+@pytest.mark.backends("sqlite")
+def test_a_function_fails_the_call_with_what_it_raises_or_returns(Chat: Any) -> None:
+    def down(view: Any) -> Reply:
+        raise ProviderError("down")
+
+    for replies in (down, lambda view: ProviderError("down")):
+        with testing.script(Chat, replies), pytest.raises(ProviderFailed, match="down"):
+            Chat.start_session("Hi")
+
+
+def test_a_lease_runs_out_when_the_clock_is_advanced(Chat: Any) -> None:
+    session = Chat.start_session("Hi")
+    with testing.clock() as fake:
+        with testing.crash_after(2):
+            session.continue_session("More")
+        fake.advance(29)
+        with pytest.raises(SessionBusy, match=r"29\.0 s, its lease ends in 1\.0 s"):
+            session.resume_session()
+        fake.advance(2)
+        assert session.resume_session().last_turn.status == "completed"
+
+
+def test_a_turn_that_waits_advances_the_clock(database: Any) -> None:
+    Chat = chat_model(database, session={"on_busy": "wait", "busy_timeout": 40.0})
+    session = Chat.start_session("Hi")
+    with testing.clock(1_000_000_000) as fake:
+        with testing.crash_after(2):
+            session.continue_session("Lost")
+        session.continue_session("More")
+        assert 30 <= fake.seconds - 1_000_000_000 < 40
+    assert texts(Chat, session)[2:4] == ["Lost", "More"]
+
+
+def test_the_clock_decides_over_the_updated_attribute(Chat: Any) -> None:
+    with testing.clock(1_000_000_000):
+        session = Chat.start_session("Hi")
+    assert Chat.get_by_id(session.id).updated.isoformat() == "2001-09-09T01:46:40"
+    assert session.continue_session("More").updated.year > 2001
+
+
+def test_clocks_nest_and_stand_at_the_time_around_them() -> None:
+    before = time.time()
+    with testing.clock() as outer:
+        assert before <= outer.seconds <= time.time()
+        outer.advance(-1000)
+        with testing.clock() as inner:
+            assert inner.seconds == outer.seconds == clock.seconds()
+            inner.advance(5)
+            assert clock.seconds() == outer.seconds + 5
+        assert clock.seconds() == outer.seconds
+    assert clock.seconds() >= before
+
+
+def test_another_thread_does_not_see_the_clock() -> None:
+    seen: list[float] = []
+    with testing.clock(0):
+        thread = threading.Thread(target=lambda: seen.append(clock.seconds()))
+        thread.start()
+        thread.join()
+        assert clock.seconds() == 0
+    assert seen[0] > 1_000_000_000
+
+
+def test_every_crash_comes_once_and_then_the_run_to_the_end(Chat: Any) -> None:
+    said, steps = [], []
+    for crash in testing.every_crash():
+        with testing.clock() as fake:
+            session = Chat.start_session("Hi")
+            with crash:
+                session.continue_session("More")
+            fake.advance(31)
+            with contextlib.suppress(NothingToResume):
+                session.resume_session()
+        steps.append([type(step) for step in crash.performed])
+        said.append(roles(Chat, session))
+    turn = [Load, Claim, Ask, Finish]
+    assert steps == [turn[:1], turn[:2], turn[:3], turn, turn]
+    assert said == [["user", "assistant"] * turns for turns in (1, 2, 2, 2, 2)]
+
+
+@pytest.mark.backends("sqlite")
+def test_waiting_for_a_busy_session_is_no_step(database: Any) -> None:
+    Chat = chat_model(database, session={"on_busy": "wait", "busy_timeout": 40.0})
+    session = Chat.start_session("Hi", run=False)
+    with testing.clock(), testing.crash_after(1000) as performed, pytest.raises(SessionBusy):
+        session.continue_session("More")
+    assert len(performed) > 1
+    assert {type(step) for step in performed} == {Load}
+
+
+def test_what_a_crash_is_called_names_its_steps(Chat: Any) -> None:
+    names = []
+    for crash in testing.every_crash():
+        with crash:
+            Chat.start_session("Hi")
+        names.append(str(crash))
+    assert names[1:] == [
+        "a crash after step 2 (Insert, Ask)",
+        "a crash after step 3 (Insert, Ask, Finish)",
+        "no crash, 3 steps (Insert, Ask, Finish)",
+    ]
+    assert repr(crash) == f"<{crash}>"
+
+
+@pytest.mark.backends("sqlite")
+def test_code_that_catches_the_crash_is_told_so(Chat: Any) -> None:
+    def stubborn() -> None:
+        try:
+            Chat.start_session("Hi")
+        except BaseException:
+            return
+
+    with pytest.raises(AssertionError, match=r"a crash after step 1 \(Insert\), but the block went on"):
+        with testing.crash_after(1):
+            stubborn()
+    with pytest.raises(AssertionError, match="something in it caught the crash"):
+        for crash in testing.every_crash():
+            with crash:
+                stubborn()
+
+
+@pytest.mark.backends("sqlite")
+def test_who_is_dead_asks_no_model_any_more(Chat: Any) -> None:
+    asked: list[Any] = []
+    with testing.script(Chat, asked.append), testing.crash_after(1) as performed:
+        try:
+            Chat.start_session("Hi")
+        finally:
+            Chat.start_session("Still here")
+    assert asked == []
+    assert [type(step) for step in performed] == [Insert]
+
+
+@pytest.mark.backends("sqlite")
+def test_an_error_in_a_round_names_its_step(Chat: Any) -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        for crash in testing.every_crash():
+            with crash:
+                Chat.start_session("Hi")
+                1 / 0
+    assert raised.value.__notes__ == ["in a block that was to crash after step 4"]
+
+
+def test_a_round_without_its_block_or_with_two_is_an_assertion_error() -> None:
+    with pytest.raises(AssertionError, match="went by without `with crash:`"):
+        for _ in testing.every_crash():
+            pass
+    with pytest.raises(AssertionError, match="one crash is for one block"):
+        for crash in testing.every_crash():
+            with crash:
+                pass
+            with crash:
+                pass
+    with pytest.raises(ValueError, match="there is no step 0"):
+        with testing.crash_after(0):
+            pytest.fail("the block ran")
+
+
+def test_rounds_that_never_come_to_an_end_are_an_assertion_error() -> None:
+    def endless() -> Any:
+        while True:
+            yield Load()
+
+    with pytest.raises(AssertionError, match="there is no end after 1000 steps"):
+        for crash in testing.every_crash():
+            with crash:
+                drive(endless(), lambda effect: None)
+    assert crash.step == len(crash.performed) == 1000
+
+
+def test_the_module_does_not_import_pytest() -> None:
+    code = "import sys, agentsession.testing; sys.exit('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -140,7 +140,7 @@ STEP = st.sampled_from(["reply", "fail", "thinking", "pending"])
     st.lists(st.tuples(STEP, st.text(min_size=1).filter(str.strip), st.text(min_size=1).filter(str.strip)))
 )
 def test_each_view_begins_with_the_view_of_the_completed_turn_before_it(database: Any, steps: Any) -> None:
-    from agentsession.json_values import without_lone_surrogates
+    from agentsession.json_values import storable_text
     from agentsession.provider import Reply
 
     Chat = chat_model(database, instruction="You help {{ name }}.")
@@ -156,7 +156,7 @@ def test_each_view_begins_with_the_view_of_the_completed_turn_before_it(database
         }[step]
         with testing.script(Chat, [reply]) as asked:
             try:
-                Chat.continue_session(session.id, without_lone_surrogates(words), run=step != "pending")
+                Chat.continue_session(session.id, storable_text(words), run=step != "pending")
                 if step == "pending":
                     Chat.resume_session(session.id)
             except ProviderFailed:

@@ -24,10 +24,17 @@ class AskOptions(TypedDict, total=False):
     client_options: Options
 
 
-class TurnOptions(AskOptions, total=False):
+class ResumeOptions(AskOptions, total=False):
+    """The keywords of an action that runs a turn of a session."""
+
+    actor: Any
+
+
+class TurnOptions(ResumeOptions, total=False):
     """The keywords of an action that says something."""
 
     run: bool
+    idempotency_key: str | None
 
 
 class StartOptions(TurnOptions, total=False):
@@ -51,19 +58,25 @@ class ContinueOnRecord(Protocol[T_co]):
 class ResumeById(Protocol[T_co]):
     """`ChatAgent.resume_session(id_or_record, …)`."""
 
-    def __call__(self, session: Any, **options: Unpack[AskOptions]) -> T_co: ...
+    def __call__(self, session: Any, **options: Unpack[ResumeOptions]) -> T_co: ...
 
 
 class ResumeOnRecord(Protocol[T_co]):
     """`session.resume_session(…)`."""
 
-    def __call__(self, **options: Unpack[AskOptions]) -> T_co: ...
+    def __call__(self, **options: Unpack[ResumeOptions]) -> T_co: ...
 
 
 class ContextById(Protocol):
     """`ChatAgent.get_context(id_or_record)`."""
 
-    def __call__(self, session: Any) -> Context: ...
+    def __call__(self, session: Any, *, actor: Any = ...) -> Context: ...
+
+
+class ContextOnRecord(Protocol):
+    """`session.get_context()`."""
+
+    def __call__(self, *, actor: Any = ...) -> Context: ...
 
 
 class TwoForms:
@@ -117,7 +130,7 @@ class GetContext(TwoForms):
         @overload
         def __get__(self, record: None, model: type[Any]) -> ContextById: ...
         @overload
-        def __get__(self, record: object, model: type[Any]) -> Callable[[], Context]: ...
+        def __get__(self, record: object, model: type[Any]) -> ContextOnRecord: ...
         def __get__(self, record: Any, model: Any) -> Any: ...
 
 

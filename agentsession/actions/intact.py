@@ -52,14 +52,18 @@ def _origin(base: type[Any], name: str, found: Any) -> str:
 def _changed(model: Any, options: SessionOptions) -> Iterator[Problem]:
     """The verifiers saw the decorated class; a subclass may only specialise its managed fields."""
     declared = next(base for base in reversed(model.__mro__) if registry.session_of(base) is options)
-    for name in options.managed:
-        field, kind = model._meta.fields.get(name), type(declared._meta.fields[name])
-        if not isinstance(field, kind):
-            was = f"{name!r} is a {kind.__name__} of {declared.__name__}"
-            now = "no field" if field is None else f"a {type(field).__name__}"
+    for name in options.attributes:
+        field, original = model._meta.fields.get(name), declared._meta.fields[name]
+        if not isinstance(field, type(original)) or (original.unique and not field.unique):
+            was = f"{name!r} is a {_described(original)} of {declared.__name__}"
+            now = "no field" if field is None else f"a {_described(field)}"
             yield Problem(
                 where=f"[{info.place(model)}] {name}",
                 found=f"{was}, and {now} of {model.__name__}",
                 why=f"{model.__name__} has the options of {declared.__name__}, which store the session in it",
                 fix=f"leave {name!r} as it is, or decorate {model.__name__} with options of its own",
             )
+
+
+def _described(field: Any) -> str:
+    return ("unique " if field.unique else "") + type(field).__name__

@@ -41,7 +41,7 @@ def call(
     """
     if info.is_session(model):
         refuse_altered(model)
-    plan, options = plan_turn(model, "", instruction_args, client, client_options, True)
+    plan, options = plan_turn(model, "", instruction_args, client, client_options)
     given = context_or_input
     items = [given] if isinstance(given, Context) else [_user_message(plan.agent, given)]
     context = _ending_with_the_user(plan.agent, build_context(model, items))

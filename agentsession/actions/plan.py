@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 from uuid import uuid4
 
 from agentsession import info
 from agentsession.errors import InputInvalid
-from agentsession.options import AgentOptions, Client
+from agentsession.json_values import compact, unstorable
+from agentsession.options import AgentOptions, Client, SessionOptions
+from agentsession.store.connection import in_transaction
 from agentsession.turn.opening import Content, Plan
 
 ClientChoice: TypeAlias = "str | tuple[str, Mapping[str, Any]] | None"
 Options: TypeAlias = "Mapping[str, Any] | None"
+
+MAX_KEY = 255
+"""Characters of an idempotency key."""
 
 
 def plan_turn(
@@ -21,26 +27,64 @@ def plan_turn(
     instruction_args: Any,
     client: ClientChoice,
     client_options: Options,
-    run: bool,
+    run: bool = True,
+    key: str | None = None,
 ) -> tuple[Plan, Options]:
     """The plan, and the client's options, which are kept out of it because they are never stored."""
     agent = info.agent_options(model)
-    session = info.session_options(model) if info.is_session(model) else None
     chosen = _client(agent, client)
     if client_options is not None and not isinstance(client_options, Mapping):
         raise _invalid(agent, f"client_options is a {type(client_options).__name__}")
     plan = Plan(
         agent=agent,
-        turn_id=uuid4().hex,
+        turn_id=uuid4().hex if key is None else _accepted_key(agent, key),
         claim_id=uuid4().hex,
-        lease=session.lease if session else 0.0,
-        pin_instruction=session.pin_instruction if session else False,
+        keyed=key is not None,
         content=content,
         instruction_args=instruction_args,
         client=chosen.id if chosen else None,
         run=run,
     )
+    if info.is_session(model):
+        plan = _of_session(plan, model, info.session_options(model))
     return plan, {**(chosen.options if chosen else {}), **(client_options or {})}
+
+
+def _of_session(plan: Plan, model: type[Any], options: SessionOptions) -> Plan:
+    size = len(compact(plan.content).encode())
+    if size > options.max_input_bytes:
+        raise InputInvalid(
+            f"the input takes {size:,} bytes, the limit is {options.max_input_bytes:,}",
+            where=f"{plan.agent.place} input",
+            why="nothing was stored and the model was not asked",
+            fix="send less, or declare a larger max_input_bytes",
+        )
+    # Inside a transaction it would wait for a turn that waits for the transaction.
+    waits = options.on_busy == "wait" and not in_transaction(model)
+    return replace(
+        plan,
+        lease=options.lease,
+        patience=options.busy_timeout if waits else 0.0,
+        max_bytes=options.max_context_bytes,
+        pin_instruction=options.pin_instruction,
+    )
+
+
+def _accepted_key(agent: AgentOptions, key: Any) -> str:
+    if not isinstance(key, str):
+        found = f"idempotency_key is a {type(key).__name__}, not a str"
+    elif not key.strip() or len(key) > MAX_KEY:
+        found = f"idempotency_key has {len(key.strip())} characters, not 1 to {MAX_KEY}"
+    elif any(unstorable(key)):
+        found = f"idempotency_key {next(unstorable(key)).removeprefix('it ')}"
+    else:
+        return key
+    raise InputInvalid(
+        found,
+        where=f"{agent.place} idempotency_key",
+        why="it becomes the id of the turn, by which a repeated call is known; nothing was stored",
+        fix="pass a text that is new for each message, such as the request's Idempotency-Key header",
+    )
 
 
 def _client(agent: AgentOptions, given: ClientChoice) -> Client | None:

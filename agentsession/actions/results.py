@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import peewee
 
 from agentsession import info
-from agentsession.context import Context, ReplyFacts, Result, Turn
+from agentsession.context import Context, Result, Turn
 from agentsession.errors import NoResult
 from agentsession.store import format
 from agentsession.store.document import DocumentSession
 from agentsession.turn.effects import Outcome
+from agentsession.turn.ended import result_of
 from agentsession.turn.view import latest_reply
 
 OUTCOME = "_agentsession_outcome"
@@ -61,24 +61,9 @@ def context_of(record: Any) -> Context:
 
 
 def latest_result(model: type[peewee.Model], context: Context) -> Result[Any] | None:
-    """The result of the latest completed turn; what its metadata does not tell is unknown."""
+    """The result of the latest completed turn."""
     message = latest_reply(context)
-    if message is None:
-        return None
-    try:
-        facts = msgspec.convert(message.metadata, ReplyFacts)
-    except msgspec.ValidationError:
-        facts = ReplyFacts()
-    return Result(
-        text=message.text,
-        thinking=message.thinking,
-        usage=facts.usage,
-        cost=facts.cost,
-        model=facts.model,
-        finish_reason=facts.finish_reason,
-        duration=facts.duration,
-        schema=info.agent_options(model).output,
-    )
+    return None if message is None else result_of(message, info.agent_options(model).output)
 
 
 def _none(record: peewee.Model, found: str) -> NoResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -10,7 +11,8 @@ from typing import Any
 
 import peewee
 
-from agentsession import info
+from agentsession import clock, info
+from agentsession.drive.heartbeat import kept_alive
 from agentsession.errors import ProviderError, ProviderFailed, TransactionOpen, words
 from agentsession.options import AgentOptions, Client
 from agentsession.provider.choose import provider_for
@@ -18,7 +20,20 @@ from agentsession.provider.protocol import Request, checked
 from agentsession.provider.redact import redacted, scrub
 from agentsession.store.connection import in_transaction
 from agentsession.store.document import DocumentSession
-from agentsession.turn.effects import Ask, Claim, Effect, Finish, Insert, Load, Prepare, Ready, Reply, Save
+from agentsession.store.new_document import NewDocumentSession
+from agentsession.turn.effects import (
+    Ask,
+    Claim,
+    Effect,
+    Finish,
+    Insert,
+    Load,
+    Prepare,
+    Ready,
+    Reply,
+    Save,
+    Wait,
+)
 
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
 
@@ -36,7 +51,7 @@ class Asking:
                 return self.prepare(client)
             case Ask():
                 return self.ask(effect)
-        return None
+        return True
 
     def prepare(self, client_id: str | None) -> Ready:
         began = time.perf_counter()
@@ -48,7 +63,8 @@ class Asking:
             except Exception as error:
                 failed = ProviderFailed(str(_clean(error, client)), why="nothing was stored")
                 raise failed from scrub(error, client.options)
-        return Ready(time.time(), time.perf_counter() - began)
+        took = 0.0 if clock.fake.get() else time.perf_counter() - began
+        return Ready(clock.seconds(), took)
 
     def ask(self, effect: Ask) -> Reply:
         agent = self.agent
@@ -82,9 +98,11 @@ class Storing(Asking):
 
     def __call__(self, effect: Effect) -> Any:
         match effect:
-            case Load():
-                return self.session.load()
-            case Insert(change):
+            case Load(change):
+                return self.session.load(change, locking=True)
+            case Wait():
+                return pause(effect)
+            case Insert(change) if isinstance(self.session, NewDocumentSession):
                 return self.session.insert(change)
             case Claim(seen, change):
                 return self.session.claim(seen, change)
@@ -93,6 +111,18 @@ class Storing(Asking):
             case Finish(change, claim):
                 return self.session.finish(change, claim)
         return super().__call__(effect)
+
+    def ask(self, effect: Ask) -> Reply:
+        with kept_alive(self.session):
+            return super().ask(effect)
+
+
+def pause(wait: Wait) -> float:
+    """Sleep for a random part of a twentieth of the open turn's age, holding no connection of ours."""
+    usual = min(max(wait.age * 0.05, 0.01), 0.5)
+    duration = min(random.uniform(0.5, 1.5) * usual, wait.left)
+    clock.sleep(duration)
+    return duration
 
 
 def refuse_transaction(model: type[peewee.Model], action: str) -> None:

@@ -39,7 +39,7 @@ def drive(machine: Machine, perform: Callable[[Effect], Any]) -> Outcome:
         except BaseException as stop:
             if not isinstance(effect, Ask):
                 raise
-            step, value, leaving = machine.throw, Stopped(), stop
+            step, value, leaving = machine.throw, Stopped(type(stop).__name__), stop
         crash = after_effect.get()
         if crash is not None:
             crash(effect)

@@ -21,16 +21,7 @@ LATER = {
         "token_budget",
         "budget_strategy",
     },
-    "agent_session": {
-        "messages",
-        "owner_attribute",
-        "idempotency_attribute",
-        "max_input_bytes",
-        "max_context_bytes",
-        "on_busy",
-        "busy_timeout",
-        "history",
-    },
+    "agent_session": {"messages", "history"},
 }
 """Options that have a name but no meaning yet."""
 

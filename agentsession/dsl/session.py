@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from agentsession import registry
 from agentsession.actions.mixins import GuardedSave, SessionActions
 from agentsession.dsl.declare import UNSET, apply, raise_problems, refuse_unknown
 from agentsession.dsl.inject import given
-from agentsession.dsl.session_verifiers import SESSION_VERIFIERS, SessionDraft
-from agentsession.options import SessionOptions
+from agentsession.dsl.session_draft import SessionDraft
+from agentsession.dsl.session_verifiers import SESSION_VERIFIERS
+from agentsession.options import OnBusy, SessionOptions
 
 C = TypeVar("C", bound=type)
+
+MEBIBYTE = 1024 * 1024
 
 
 @overload
@@ -21,7 +24,13 @@ def agent_session(
     context_attribute: str = ...,
     status_attribute: str | None = ...,
     updated_attribute: str | None = ...,
+    owner_attribute: str | None = ...,
+    idempotency_attribute: str | None = ...,
+    max_input_bytes: int = ...,
+    max_context_bytes: int = ...,
     lease: float = ...,
+    on_busy: OnBusy = ...,
+    busy_timeout: float = ...,
     pin_instruction: bool = ...,
     inject: bool = ...,
 ) -> Callable[[C], C]: ...
@@ -34,7 +43,13 @@ def agent_session(
     context_attribute: Any = "context",
     status_attribute: Any = None,
     updated_attribute: Any = None,
+    owner_attribute: Any = None,
+    idempotency_attribute: Any = None,
+    max_input_bytes: Any = 16 * MEBIBYTE,
+    max_context_bytes: Any = 64 * MEBIBYTE,
     lease: Any = 30.0,
+    on_busy: Any = "raise",
+    busy_timeout: Any = 30.0,
     pin_instruction: Any = False,
     inject: Any = True,
     **unknown: Any,
@@ -48,8 +63,15 @@ def agent_session(
     - `status_attribute`: a text field (17 characters or more) that follows the latest turn: `pending`,
       `running`, `completed`, `failed`, `interrupted`.
     - `updated_attribute`: a date-time field (UTC) that each stored step of a turn sets.
-    - `lease`: seconds that a turn may go without storing anything before another process may take it over;
-      choose it longer than the slowest answer of the model.
+    - `owner_attribute`: the field that says whose session it is. Every action then takes `actor=` (a value
+      of the field, or a record), and sees the sessions of that actor only.
+    - `idempotency_attribute`: a unique text field (36 characters, `null=True`) for `start_session`'s
+      `idempotency_key`; without it the key decides the primary key, where that is a UUID or text.
+    - `max_input_bytes`, `max_context_bytes`: an input, or a conversation, that takes more is refused.
+    - `lease`: seconds after which another process may take over a turn whose process has died. A living one
+      extends it, however long the model takes.
+    - `on_busy`: what an action does while a turn is open: `"raise"` `SessionBusy`, or `"wait"` for up to
+      `busy_timeout` seconds first, holding no connection.
     - `pin_instruction`: `True` keeps the instruction's text of the first turn. `False` renders it anew from
       the stored arguments, so that an edit reaches old sessions.
     - `inject`: `False` puts nothing but `save` on the model; use the functions of `agentsession.actions`.
@@ -72,7 +94,13 @@ def agent_session(
         "context_attribute": context_attribute,
         "status_attribute": status_attribute,
         "updated_attribute": updated_attribute,
+        "owner_attribute": owner_attribute,
+        "idempotency_attribute": idempotency_attribute,
+        "max_input_bytes": max_input_bytes,
+        "max_context_bytes": max_context_bytes,
         "lease": lease,
+        "on_busy": on_busy,
+        "busy_timeout": busy_timeout,
         "pin_instruction": pin_instruction,
         "inject": inject,
     }
@@ -83,7 +111,12 @@ def agent_session(
         problems += [problem for verifier in SESSION_VERIFIERS for problem in verifier(draft)]
         raise_problems(problems)
         with given(target, SessionActions if inject else GuardedSave, "agent_session"):
-            registry.declare_session(target, SessionOptions(**{**options, "lease": float(lease)}))
+            registry.declare_session(target, _options(options))
         return target
 
     return apply(decorate, model)
+
+
+def _options(verified: Mapping[str, Any]) -> SessionOptions:
+    seconds = {name: float(verified[name]) for name in ("lease", "busy_timeout")}
+    return SessionOptions(**{**verified, **seconds})

@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
 
 import peewee
 
 from agentsession import info, names, registry
 from agentsession.actions.mixins import GuardedSave, SessionActions
 from agentsession.dsl.agent_verifiers import is_positive
-from agentsession.dsl.declare import refuse_second, stands_on, where
+from agentsession.dsl.declare import refuse_second, stands_on
+from agentsession.dsl.field_verifiers import (
+    verify_attributes_differ,
+    verify_context_is_a_map,
+    verify_idempotency_is_unique,
+    verify_owner_is_a_value,
+    verify_status_is_a_text,
+    verify_updated_is_a_time,
+)
+from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.taken import taken_names
 from agentsession.errors import Problem
-
-STATUS_LENGTH = 17
-"""`awaiting_approval`, the longest status."""
-
-JSON_FIELDS = {
-    ("peewee", "JSONField"): "",
-    ("playhouse.sqlite_ext", "JSONField"): "",
-    ("playhouse.sqlite_ext", "JSONBField"): "whose binary form cannot be read with SELECT",
-    ("playhouse.postgres_ext", "BinaryJSONField"): "",
-    ("playhouse.postgres_ext", "JSONField"): "which is plain json there and cannot be changed in place",
-}
-"""The fields that hold JSON, which share no base, and what is wrong with some."""
-
-
-@dataclass
-class SessionDraft:
-    """What `@agent_session` was given, not yet verified."""
-
-    model: Any
-    context_attribute: Any
-    status_attribute: Any
-    updated_attribute: Any
-    lease: Any
-    pin_instruction: Any
-    inject: Any
-
-    def where(self, option: str) -> str:
-        return where(self.model, "agent_session", option)
-
-    @property
-    def is_model(self) -> bool:
-        """Of the user's own: `peewee.Model` itself has no table."""
-        is_class = isinstance(self.model, type)
-        return is_class and issubclass(self.model, peewee.Model) and self.model is not peewee.Model
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return self.model._meta.fields if self.is_model else {}
+from agentsession.options import ON_BUSY
 
 
 def verify_class_is_a_model(draft: SessionDraft) -> Iterator[Problem]:
@@ -106,77 +75,25 @@ def verify_primary_key_is_one_field(draft: SessionDraft) -> Iterator[Problem]:
         )
 
 
-def verify_context_is_a_map(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.context_attribute
-    at = draft.where("context_attribute")
-    why = "the conversation is stored in it as JSON"
-    if not draft.is_model:
-        return
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(at, _no_field(draft, name), why, _add(name, "context", "peewee.JSONField(null=True)"))
-        return
-    flaw = _flaw_as_map(field)
-    if flaw != "":
-        found = f"{name!r} is a {type(field).__name__}, {flaw or 'which is not map-typed'}"
-        yield Problem(at, found, why, f"{name} = peewee.JSONField(null=True)")
-
-
-def verify_status_is_a_text(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.status_attribute
-    if name is None or not draft.is_model:
-        return
-    at, why = draft.where("status_attribute"), "it follows the latest turn"
-    line = f"peewee.CharField(max_length={STATUS_LENGTH + 3}, default='pending')"
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(at, _no_field(draft, name), why, _add(name, "status", line))
-    elif not isinstance(field, (peewee.CharField, peewee.TextField)) or _flaw_as_map(field) is not None:
-        found = f"{name!r} is a {type(field).__name__}, not a text field"
-        yield Problem(at, found, why, f"{name} = {line}")
-    elif isinstance(field, peewee.CharField) and (field.max_length or STATUS_LENGTH) < STATUS_LENGTH:
-        found = f"{name!r} holds {field.max_length} characters, the longest status has {STATUS_LENGTH}"
-        yield Problem(at, found, why, f"{name} = {line}")
-
-
-def verify_updated_is_a_time(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.updated_attribute
-    if name is None or not draft.is_model:
-        return
-    at, why = draft.where("updated_attribute"), "sessions are listed by their last activity"
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(
-            at, _no_field(draft, name), why, _add(name, "updated", "peewee.DateTimeField(null=True)")
-        )
-    elif not isinstance(field, peewee.DateTimeField):
-        found = f"{name!r} is a {type(field).__name__}, not a date-time field"
-        yield Problem(at, found, why, f"{name} = peewee.DateTimeField(null=True)")
-
-
-def verify_attributes_differ(draft: SessionDraft) -> Iterator[Problem]:
-    options = ("context_attribute", "status_attribute", "updated_attribute")
-    seen: dict[Any, str] = {}
-    for option in options:
-        name = getattr(draft, option)
-        if not isinstance(name, str):
-            continue
-        if name in seen:
-            found = f"{option} and {seen[name]} are both {name!r}"
-            why = "each keeps a value of its own"
-            yield Problem(draft.where(option), found, why, f"{option}=… with a field of its own")
-        elif name in draft.fields and draft.fields[name].primary_key:
-            found = f"{option} is the primary key {name!r}"
-            why = "the library writes it on every turn"
-            yield Problem(draft.where(option), found, why, f"{option}=… with a field of its own")
-        seen[name] = option
-
-
 def verify_values_fit(draft: SessionDraft) -> Iterator[Problem]:
-    if not is_positive(draft.lease):
-        why = "it says when a turn whose process has died may be taken over"
-        found = f"lease is {draft.lease!r}, not a positive number of seconds"
-        yield Problem(draft.where("lease"), found, why, "lease=30.0")
+    seconds = {
+        "lease": "it says when a turn whose process has died may be taken over",
+        "busy_timeout": "it says how long an action waits for a busy session",
+    }
+    for option, why in seconds.items():
+        value = getattr(draft, option)
+        if not is_positive(value):
+            found = f"{option} is {value!r}, not a positive number of seconds"
+            yield Problem(draft.where(option), found, why, f"{option}=30.0")
+    for option, default in (("max_input_bytes", 16), ("max_context_bytes", 64)):
+        value = getattr(draft, option)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            found = f"{option} is {value!r}, not a whole number of bytes"
+            yield Problem(draft.where(option), found, "it is a size", f"{option}={default} * 1024 * 1024")
+    if draft.on_busy not in ON_BUSY:
+        found = f"on_busy is {draft.on_busy!r}"
+        why = "it says what an action does while a turn is open"
+        yield Problem(draft.where("on_busy"), found, why, f"on_busy= one of {', '.join(map(repr, ON_BUSY))}")
     for option, default in (("pin_instruction", False), ("inject", True)):
         value = getattr(draft, option)
         if not isinstance(value, bool):
@@ -213,23 +130,6 @@ def verify_names_are_free(draft: SessionDraft) -> Iterator[Problem]:
         yield from taken_names(draft.model, "agent_session", names.SESSION_NAMES)
 
 
-def _no_field(draft: SessionDraft, name: Any) -> str:
-    if not isinstance(name, str):
-        return f"the name of the attribute is {name!r}, not a str"
-    near = get_close_matches(name, draft.fields, 1)
-    return f"the model has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-
-
-def _add(name: Any, default: str, field: str) -> str:
-    return f"{name if isinstance(name, str) else default} = {field}"
-
-
-def _flaw_as_map(field: Any) -> str | None:
-    """None where it holds no JSON. By name, so that optional modules are not imported."""
-    kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
-    return next((JSON_FIELDS[kind] for kind in kinds if kind in JSON_FIELDS), None)
-
-
 SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
     verify_class_is_a_model,
     verify_session_is_declared_once,
@@ -239,6 +139,8 @@ SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
     verify_context_is_a_map,
     verify_status_is_a_text,
     verify_updated_is_a_time,
+    verify_owner_is_a_value,
+    verify_idempotency_is_unique,
     verify_attributes_differ,
     verify_values_fit,
     verify_save_is_guarded,

@@ -1,4 +1,4 @@
-"""The stored map and its typed form. Version 1; older maps are upgraded as they are read."""
+"""The stored map and its typed form. Older maps are brought up to today's version as they are read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from typing import TypeVar
 
 import msgspec
 
-from agentsession.context import LAYOUT, VERSION
+from agentsession.context import LAYOUT, VERSION, Context, Turn
 from agentsession.errors import ContextUnreadable
 from agentsession.json_values import Json, JsonMap
+from agentsession.store.upcasters import UPCASTERS, Misfit
 from agentsession.turn.effects import Change
 
 T = TypeVar("T")
-
-OURS = {"revision", "layout", "instruction_args", "turn"}
-"""Keys that only a map with a version can have."""
 
 
 def decode(text: str | bytes | None, where: str) -> JsonMap:
@@ -29,17 +27,14 @@ def decode(text: str | bytes | None, where: str) -> JsonMap:
 
 
 def as_map(value: Json, where: str) -> JsonMap:
-    """A decoded value as a map of version 1. NULL, `{}` and a map without `v` are upgraded, not stored."""
+    """A decoded value as a map of today's version, in memory only; NULL is an empty one."""
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise _unreadable(where, f"the stored context is a JSON {_kind(value)}, not an object")
+    value = _cast_up(value, where)
     if not is_current(value):
-        return _upgraded(value, where) if value else value
-    version = value["v"]
-    if version != VERSION:
-        found = f"the stored context has version {version!r}, this package reads version {VERSION}"
-        raise _unreadable(where, found, "install the version of agentsession that wrote it")
+        return value
     if value.get("layout", LAYOUT) != LAYOUT:
         raise _unreadable(where, f"the stored context has the layout {value['layout']!r}, not {LAYOUT!r}")
     revision = value.get("revision")
@@ -62,7 +57,21 @@ def convert(value: Json, type_: type[T], where: str) -> T:
 
 def is_current(map_: JsonMap) -> bool:
     """Was it stored by this format, so that it can be changed in place?"""
-    return "v" in map_
+    return map_.get("v") == VERSION
+
+
+def _cast_up(map_: JsonMap, where: str) -> JsonMap:
+    """An older map, one version after the other. Its own `v` stays, since the row is still as it was."""
+    version = map_.get("v", 0)
+    if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version <= VERSION:
+        found = f"the stored context has version {version!r}, this package reads versions up to {VERSION}"
+        raise _unreadable(where, found, "install the version of agentsession that wrote it, or a newer one")
+    try:
+        for older in range(version, VERSION):
+            map_ = UPCASTERS[older](map_)
+    except Misfit as misfit:
+        raise _unreadable(where, str(misfit)) from misfit
+    return map_
 
 
 def whole(map_: JsonMap, change: Change) -> JsonMap:
@@ -83,39 +92,35 @@ def whole(map_: JsonMap, change: Change) -> JsonMap:
     }
 
 
-def _upgraded(map_: JsonMap, where: str) -> JsonMap:
-    """A map of the original package (`messages`, `metadata`, `input`): its messages get ids and turns."""
-    taken = OURS & map_.keys()
-    if taken:
-        raise _unreadable(where, f"the stored context has no version but the key {min(taken)!r}")
-    messages = map_.get("messages") or []
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise _unreadable(where, "the stored context's `messages` is no list of objects")
-    upgraded: list[JsonMap] = []
-    turn = 0
-    number = 0
-    for message in messages:
-        if message.get("role") == "user":
-            turn, number = turn + 1, 0
-        key = f"old-{turn}"
-        content, metadata = message.get("content"), message.get("metadata") or {}
-        if not isinstance(metadata, dict):
-            raise _unreadable(where, f"the metadata of message {len(upgraded)} is no object")
-        upgraded.append(
-            {
-                **message,
-                "id": f"{key}:{number}",
-                "turn": key,
-                "content": "" if content is None else content,
-                "metadata": {**metadata, **_renamed(message)},
-            }
-        )
-        number += 1
-    return {**map_, "messages": upgraded, "metadata": map_.get("metadata") or {}}
+def holds(context: Context, change: Change) -> bool:
+    """Is this change stored? Compared by value: who stored the very same has stored it.
+
+    An ended turn may have been followed by others since; an open one must be the latest.
+    """
+    if change.turn.is_open and not _same_turn(context.turn, change.turn):
+        return False
+    messages = {message.id: message for message in context.messages}
+    return all(_equal(messages.get(message.id), message) for message in change.append) and all(
+        position < len(context.messages) and _equal(context.messages[position].metadata, metadata)
+        for position, metadata in change.metadata.items()
+    )
 
 
-def _renamed(message: JsonMap) -> JsonMap:
-    return {f"old_{name}": message[name] for name in ("id", "turn") if name in message}
+def _same_turn(stored: Turn | None, turn: Turn) -> bool:
+    return stored is not None and (stored.id, stored.status, stored.claim) == (
+        turn.id,
+        turn.status,
+        turn.claim,
+    )
+
+
+def _equal(one: object, other: object) -> bool:
+    """As JSON values, whatever the order of their keys and the form of their numbers."""
+    return bool(_as_json(one) == _as_json(other))
+
+
+def _as_json(value: object) -> Json:
+    return msgspec.json.decode(msgspec.json.encode(value))  # type: ignore[no-any-return]
 
 
 def _kind(value: Json) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
-from uuid import UUID
 
 import peewee
 
@@ -15,12 +13,13 @@ from agentsession import info
 from agentsession.errors import InputInvalid, ManagedField
 from agentsession.json_values import JsonMap
 from agentsession.options import SessionOptions
+from agentsession.store.values import is_scalar
 
 
 def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     """The id of a session given as an id or a record; raises `InputInvalid` for another model's record."""
     is_record = isinstance(session, peewee.Model)
-    if not is_record and not _may_be_a_key(model, session):
+    if not is_record and not is_scalar(session):
         raise InputInvalid(
             f"a {type(session).__name__} is no id",
             where=info.place(model),
@@ -40,51 +39,21 @@ def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     return key._pk
 
 
-def _may_be_a_key(model: type[peewee.Model], value: Any) -> bool:
-    """Can a database be asked for this value? One that the field cannot convert is an unknown id."""
-    if isinstance(value, (bool, float, bytes, list, tuple, dict, set, peewee.Node)):
-        return False
-    meta: Any = model._meta
-    try:
-        converted = meta.primary_key.db_value(value)
-    except (ValueError, TypeError, AttributeError):
-        return True
-    return converted is None or isinstance(converted, (str, int, float, bytes, UUID, Decimal, date))
-
-
 def _table(model: type[peewee.Model]) -> tuple[Any, ...]:
     meta: Any = model._meta
     return meta.database, meta.schema, meta.table_name
 
 
-def new_record(model: type[peewee.Model], options: SessionOptions, attributes: Mapping[str, Any]) -> Any:
-    """A record with the user's own columns; raises `InputInvalid` for a name that is none of them."""
-    meta: Any = model._meta
-    known = [*meta.fields, *(field.object_id_name for field in meta.refs)]
-    if not isinstance(attributes, Mapping):
-        raise InputInvalid(
-            f"attributes is a {type(attributes).__name__}",
-            where=f"{info.place(model)} attributes",
-            why="it maps the row's other columns to their values",
-            fix='pass attributes={"title": "…"}',
-        )
-    for name in attributes:
-        if name in options.managed:
-            raise InputInvalid(
-                f"the attribute {name!r} belongs to the library",
-                where=f"{info.place(model)} attributes",
-                why="it holds what the turn stores",
-                fix="leave it out of attributes=",
-            )
-        if name not in known:
-            near = get_close_matches(str(name), known, 1)
-            raise InputInvalid(
-                f"the model has no attribute {name!r}",
-                where=f"{info.place(model)} attributes",
-                why="Peewee would drop it in silence",
-                fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(sorted(known))}",
-            )
-    record: Any = model(**attributes)
+def new_record(
+    model: type[peewee.Model],
+    options: SessionOptions,
+    attributes: Mapping[str, Any] | None,
+    derived: Mapping[str, Any],
+) -> Any:
+    """A record with the user's own columns and the derived ones; raises `InputInvalid` for other names."""
+    attributes = {} if attributes is None else attributes
+    _refuse_attributes(model, options, attributes, derived)
+    record: Any = model(**attributes, **derived)
     if record._pk is None and not record._meta.auto_increment:
         name = record._meta.primary_key.name
         raise InputInvalid(
@@ -96,8 +65,46 @@ def new_record(model: type[peewee.Model], options: SessionOptions, attributes: M
     return record
 
 
+def _refuse_attributes(
+    model: type[peewee.Model], options: SessionOptions, attributes: Any, derived: Mapping[str, Any]
+) -> None:
+    meta: Any = model._meta
+    where = f"{info.place(model)} attributes"
+    known = [*meta.fields, *(field.object_id_name for field in meta.refs)]
+    if not isinstance(attributes, Mapping):
+        found, why = (
+            f"attributes is a {type(attributes).__name__}",
+            "it maps the row's other columns to values",
+        )
+        raise InputInvalid(found, where=where, why=why, fix='pass attributes={"title": "…"}')
+    for name in attributes:
+        if name not in known:
+            near = get_close_matches(str(name), known, 1)
+            raise InputInvalid(
+                f"the model has no attribute {name!r}",
+                where=where,
+                why="Peewee would drop it in silence",
+                fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(sorted(known))}",
+            )
+        instead = _given_by_other_means(options, meta.combined[name].name, derived)
+        if instead is not None:
+            found, why = f"the attribute {name!r} belongs to the library", "it holds what the turn stores"
+            raise InputInvalid(found, where=where, why=why, fix=instead)
+
+
+def _given_by_other_means(options: SessionOptions, name: str, derived: Mapping[str, Any]) -> str | None:
+    """What to do instead of passing this attribute; None for one of the user's own."""
+    if name in options.managed:
+        return "leave it out of attributes="
+    if name == options.owner_attribute:
+        return "pass actor=, which is stored in it"
+    if name == options.idempotency_attribute:
+        return "pass idempotency_key=, from which it is derived"
+    return "leave it out: the idempotency key decides it" if name in derived else None
+
+
 def refresh(
-    record: Any, options: SessionOptions, map_: JsonMap, status: str, updated: datetime | None
+    record: Any, options: SessionOptions, map_: JsonMap, status: str | None, updated: datetime | None
 ) -> None:
     """Set the managed attributes to what is stored, without marking them as assigned by the user."""
     record.__data__[options.context_attribute] = map_

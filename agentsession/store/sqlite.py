@@ -6,12 +6,15 @@ is missing. Needs SQLite 3.38 or later.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from datetime import datetime
+from typing import Any
 
-from peewee import Cast, Expression, Field, Function, Value, fn
+from peewee import Cast, Expression, Field, Function, fn
 
-Path: TypeAlias = tuple[str | int, ...]
+from agentsession.errors import UnsafeDatabase
+from agentsession.store.expression import Path, plain, pointer
 
 
 def now() -> Expression:
@@ -20,14 +23,14 @@ def now() -> Expression:
     return (julian - plain(2440587.5)) * plain(86400.0)
 
 
+def text(column: Field, *path: str) -> Function:
+    """A text inside the JSON, NULL where it is absent."""
+    return fn.json_extract(column, plain(pointer(path)))
+
+
 def number(column: Field, *path: str) -> Cast:
     """An integer inside the JSON, NULL where it is absent."""
     return Cast(text(column, *path), "INTEGER")
-
-
-def text(column: Field, *path: str) -> Function:
-    """A text inside the JSON, NULL where it is absent."""
-    return fn.json_extract(column, plain(_pointer(path)))
 
 
 def raw(column: Field) -> Cast:
@@ -35,7 +38,12 @@ def raw(column: Field) -> Cast:
     return Cast(column, "TEXT")
 
 
-def patch(column: Field, sets: Mapping[Path, Function], appends: Iterable[str]) -> Function:
+def holds(column: Field, json_text: str) -> Any:
+    """Is this very text stored?"""
+    return raw(column) == plain(json_text)
+
+
+def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Function:
     """The JSON with paths set and messages appended, one revision on.
 
     The edits of one json_set must not depend on each other: SQLite 3.40 silently drops one inside a value
@@ -43,16 +51,21 @@ def patch(column: Field, sets: Mapping[Path, Function], appends: Iterable[str]) 
     """
     arguments: list[Any] = []
     for path, value in sets.items():
-        arguments += [plain(_pointer(path)), value]
+        arguments += [plain(pointer(path)), value]
     for message in appends:
         arguments += [plain("$.messages[#]"), document(message)]
     arguments += [plain("$.revision"), number(column, "revision") + plain(1)]
     return fn.json_set(column, *arguments)
 
 
-def lasting(json_text: str, seconds: float) -> Function:
-    """A turn as a JSON value, its lease extended from the database's clock."""
-    return fn.json_set(document(json_text), plain("$.until"), now() + plain(seconds))
+def with_number(json_text: str, name: str, value: Any) -> Function:
+    """A JSON object with one number set from SQL."""
+    return fn.json_set(document(json_text), plain(pointer((name,))), value)
+
+
+def json_number(value: Any) -> Any:
+    """A number of SQL as a JSON value."""
+    return value
 
 
 def document(json_text: str) -> Function:
@@ -60,10 +73,57 @@ def document(json_text: str) -> Function:
     return fn.json(plain(json_text))
 
 
-def plain(value: Any) -> Value:
-    """A parameter that no field converts."""
-    return Value(value, converter=False)
+def exactly(field: Any, value: Any) -> Any:
+    """Is it this very value?"""
+    return field == value
 
 
-def _pointer(path: Path) -> str:
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+def moment(time: datetime) -> datetime:
+    """A time as a date-time column keeps it."""
+    return time
+
+
+def locked(model: Any, query: Any) -> Any:
+    """The query as a read before a write, inside a transaction: none other may write in between.
+
+    A transaction that began with a read cannot write once another has written, so it has to begin with a
+    write, of no row. Where it has read before, `db.atomic("IMMEDIATE")` is the caller's.
+    """
+    key = model._meta.primary_key
+    model.update({key: key}).where(plain(0)).execute()
+    return query
+
+
+def is_begun(connection: Any) -> bool:
+    """Is a transaction open on the driver's connection, or will the next statement open one?"""
+    commits_itself = getattr(connection, "isolation_level", None) is None
+    return not commits_itself or bool(getattr(connection, "in_transaction", False))
+
+
+def is_dead(_: Any) -> bool:
+    """Has the server ended the connection? A file ends none."""
+    return False
+
+
+def check(database: Any) -> None:
+    """Warn about settings under which concurrent turns would fail or wait for each other."""
+    if is_memory(database):
+        return
+    run = database.connection().cursor().execute
+    (mode,), (busy,) = run("pragma journal_mode").fetchone(), run("pragma busy_timeout").fetchone()
+    if mode.lower() == "wal" and busy > 0:
+        return
+    found = f"journal_mode is {mode}" if mode.lower() != "wal" else "there is no busy timeout"
+    warnings.warn(
+        f"SQLite database {database.database}: {found}, so readers and writers block each other and turns "
+        'may fail with "database is locked". Fix: '
+        'SqliteDatabase(…, pragmas={"journal_mode": "wal", "busy_timeout": 5000})',
+        UnsafeDatabase,
+        stacklevel=2,
+    )
+
+
+def is_memory(database: Any) -> bool:
+    """Does the data live in the connection?"""
+    name = str(database.database)
+    return name in ("", ":memory:") or "mode=memory" in name or name.startswith("file::memory:")

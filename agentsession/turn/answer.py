@@ -24,10 +24,11 @@ from agentsession.errors import (
     LeaseLost,
     ProviderFailed,
     SessionNotFound,
+    StorageFailed,
     TurnFailed,
     words,
 )
-from agentsession.json_values import JsonMap, without_lone_surrogates
+from agentsession.json_values import JsonMap, storable_text
 from agentsession.schema import SchemaMismatch
 from agentsession.turn.effects import (
     Ask,
@@ -44,6 +45,7 @@ from agentsession.turn.effects import (
 )
 from agentsession.turn.opening import Plan
 from agentsession.turn.view import SILENT, view
+from agentsession.turn.written import written_by_the_holder
 
 MAX_ERROR = 2_000
 """Characters of an error's message that are stored."""
@@ -74,7 +76,7 @@ class Held:
         """The user message's metadata with the replies that did not fit."""
         values = dict(self.opening.metadata)
         if attempts:
-            values["attempts"] = msgspec.to_builtins(attempts)
+            values["attempts"] = msgspec.to_builtins(list(attempts))
         return {self.context.opening(self.turn.id): values}
 
 
@@ -93,9 +95,10 @@ def answer(held: Held) -> Machine:
             attempts = (*attempts, _attempt(reply, mismatch))
             if left == 0:
                 failure = output_invalid(reply.text, output.type, mismatch)
-                yield _ended(held, "failed", attempts, failure)
+                yield from written_by_the_holder(_ended(held, "failed", attempts, failure))
                 raise failure from error
-            yield Save(Change(held.turn, metadata=held.metadata(attempts)), held.claim, held.plan.lease)
+            change = Change(held.turn, metadata=held.metadata(attempts))
+            yield from written_by_the_holder(Save(change, held.claim, held.plan.lease))
             shown = (*shown, *_repair(reply, mismatch))
             left -= 1
         else:
@@ -105,19 +108,20 @@ def answer(held: Held) -> Machine:
 def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, Reply]:
     try:
         reply: Reply = yield Ask(shown, held.plan.client)
-    except Stopped:
-        yield _ended(held, "interrupted", attempts, TurnError("Stopped", "the caller stopped the turn"))
+    except Stopped as stop:
+        error = TurnError(stop.why, "the caller stopped the turn")
+        yield from written_by_the_holder(_ended(held, "interrupted", attempts, error))
         raise
     except Exception as error:
-        failure = ProviderFailed(without_lone_surrogates(words(error)))
-        yield _ended(held, "failed", attempts, failure)
+        failure = ProviderFailed(storable_text(words(error)))
+        yield from written_by_the_holder(_ended(held, "failed", attempts, failure))
         raise failure from error.__cause__ or error
     return replace(
         reply,
-        text=without_lone_surrogates(reply.text),
-        thinking=without_lone_surrogates(reply.thinking),
-        model=without_lone_surrogates(reply.model),
-        finish_reason=without_lone_surrogates(reply.finish_reason),
+        text=storable_text(reply.text),
+        thinking=storable_text(reply.thinking),
+        model=storable_text(reply.model),
+        finish_reason=storable_text(reply.finish_reason),
     )
 
 
@@ -135,13 +139,12 @@ def _complete(held: Held, reply: Reply, attempts: Attempts) -> Machine:
         raw=reply.raw,
         schema=held.plan.agent.output,
     )
-    turn = msgspec.structs.replace(
-        held.turn, status="completed", usage=result.usage, claim=None, since=None, until=None
-    )
+    turn = held.turn.ended("completed", usage=result.usage)
     metadata = held.metadata(attempts) if attempts else {}
     try:
-        yield Finish(Change(turn, (_message(held, result),), metadata), held.claim)
-    except (LeaseLost, SessionNotFound) as gone:
+        finish = Finish(Change(turn, (_message(held, result),), metadata), held.claim)
+        yield from written_by_the_holder(finish)
+    except (LeaseLost, SessionNotFound, StorageFailed) as gone:
         gone.result = result
         raise
     return Outcome(turn, result)
@@ -166,13 +169,11 @@ def _message(held: Held, result: Result[Any]) -> Message:
 def _ended(held: Held, status: str, attempts: Attempts, error: TurnFailed | TurnError) -> Finish:
     """The write that ends a turn without a reply; the user's message tells why."""
     if isinstance(error, TurnFailed):
-        error = TurnError(type(error).__name__, error.found[:MAX_ERROR])
+        error = TurnError(type(error).__name__, storable_text(error.found[:MAX_ERROR]))
     metadata = held.metadata(attempts)
     for values in metadata.values():
         values |= {"status": status, "error": msgspec.to_builtins(error)}
-    turn = msgspec.structs.replace(
-        held.turn, status=status, error=error, usage=_spent(attempts), claim=None, since=None, until=None
-    )
+    turn = held.turn.ended(status, error=error, usage=_spent(attempts))
     return Finish(Change(turn, metadata=metadata), held.claim)
 
 
@@ -185,7 +186,9 @@ def _earlier(held: Held) -> Attempts:
 
 
 def _attempt(reply: Reply, mismatch: SchemaMismatch) -> Attempt:
-    return Attempt(reply.text, str(mismatch), reply.usage, reply.cost, round(reply.duration, 6))
+    return Attempt(
+        reply.text, storable_text(str(mismatch)), reply.usage, reply.cost, round(reply.duration, 6)
+    )
 
 
 def _spent(attempts: Attempts) -> Usage:

@@ -20,13 +20,22 @@ class Shown:
 
 View: TypeAlias = tuple[Shown, ...]
 
+Seen: TypeAlias = int | str | None
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A session as one read found it, and the database's clock in seconds since 1970."""
+    """A session as one read found it, its size in bytes, and the database's clock in seconds since 1970.
+
+    `seen` is what a claim is guarded by: the revision, or the text of a map that has none. `stored` answers
+    whether a change that was asked about is in it.
+    """
 
     context: Context
     now: float
+    size: int = 0
+    seen: Seen = None
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +79,32 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Read the session → `Loaded`."""
+    """Read the session → `Loaded`. `change`: also find out whether that write, whose answer was lost, is
+    stored."""
+
+    change: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a turn that has been open for `age` seconds, at most `left` seconds → seconds waited."""
+
+    age: float
+    left: float
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Store a new session → None."""
+    """Store a new session → is it new? (False: a row of the same idempotency key is there.)"""
 
     change: Change
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Write as an outsider, if the revision is still the one seen (None: there was none) → won?"""
+    """Write as an outsider, if what is stored is still what was seen (None: nothing) → won?"""
 
-    seen: int | None
+    seen: Seen
     change: Change
 
 
@@ -98,7 +118,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Write as the holder of the claim and extend its lease → None, or `LeaseLost` thrown in."""
+    """Write as the holder of the claim and extend its lease → is the claim still held?"""
 
     change: Change
     claim: str
@@ -107,17 +127,27 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Write as the holder for the last time: the claim ends → None, or `LeaseLost` thrown in."""
+    """Write as the holder for the last time: the claim ends → was it still held?"""
 
     change: Change
     claim: str
 
 
-Effect: TypeAlias = Prepare | Load | Insert | Claim | Ask | Save | Finish
+Write: TypeAlias = Insert | Claim | Save | Finish
+Effect: TypeAlias = Prepare | Load | Wait | Ask | Write
 
 
 class Stopped(BaseException):
-    """Thrown into the machine while it asks: the caller went away (Ctrl-C, exit)."""
+    """Thrown into the machine while it asks: the caller went away (Ctrl-C, exit), for which it is named."""
+
+    def __init__(self, why: str = "Stopped") -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Unacknowledged(Exception):
+    """Thrown into the machine at a write: the database did not say whether it was done. Its error is the
+    cause."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,19 @@ There is no `finally` and no `except BaseException` here: dropping the machine i
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 import msgspec
 
 from agentsession.context import Context, Message, Turn, TurnError
-from agentsession.errors import ContextUnreadable, NothingToResume, SessionBusy
+from agentsession.errors import ContextUnreadable, NothingToResume
 from agentsession.json_values import JsonMap
 from agentsession.turn.answer import Held, answer
 from agentsession.turn.effects import (
     Change,
     Claim,
-    Effect,
     Insert,
     Load,
     Loaded,
@@ -28,65 +27,136 @@ from agentsession.turn.effects import (
     Prepare,
     Ready,
 )
-from agentsession.turn.opening import Plan, opening_messages, pinned_instruction, render, settle_args
+from agentsession.turn.ended import outcome_of, refuse_other_input
+from agentsession.turn.opening import (
+    Plan,
+    opening_messages,
+    pinned_instruction,
+    refuse_oversized,
+    render,
+    settle_args,
+)
+from agentsession.turn.waiting import Patience
+from agentsession.turn.written import taken_over, written_from_outside
 
 ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
+
+Choice: TypeAlias = "Callable[[Plan, Context], Turn | Outcome]"
 
 
 def start(plan: Plan) -> Machine:
     """A new session and its first turn. The lease counts from the host's clock."""
     args, _ = settle_args(plan, Context())
     system = render(plan.agent, args)
+    messages = opening_messages(plan, system if plan.pin_instruction else None)
+    refuse_oversized(plan, 0, messages, args)
     ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
     turn = _begun(plan, ready.now if ready else 0.0)
-    messages = opening_messages(plan, system if plan.pin_instruction else None)
     held = Held.of(plan, Context(messages=messages), turn, system)
-    yield Insert(Change(turn, messages, instruction_args=args))
+    found = yield from written_from_outside(Insert(Change(turn, messages, instruction_args=args)))
+    if found is not None and not plan.keyed:
+        return _overtaken(plan, turn)
+    if found is not None:
+        return (yield from _repeated(plan, found))
     return (yield from answer(held)) if plan.run else Outcome(turn)
 
 
 def continue_(plan: Plan) -> Machine:
     """The next turn of a session. A turn whose holder has gone is closed as interrupted."""
+    patience = Patience(plan.patience)
     loaded: Loaded = yield Load()
     while True:
         context = loaded.context
-        if context.turn is not None and context.turn.is_open:
-            _refuse_unless_abandoned(context.turn, loaded.now)
+        if plan.keyed and context.opening(plan.turn_id) >= 0:
+            return (yield from _repeated(plan, loaded, patience))
+        if context.turn is not None and _is_busy(context.turn, loaded.now):
+            loaded = yield from patience.wait(context.turn, loaded.now)
+            continue
         system, pinned, new_args = _instruction(plan, context)
+        messages = opening_messages(plan, pinned)
+        refuse_oversized(plan, loaded.size, messages, new_args)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
-        messages = opening_messages(plan, pinned)
         closed = _closed(context)
         held = Held.of(plan, _with(context, messages, closed), turn, system)
-        if (yield Claim(context.revision, Change(turn, messages, closed, new_args))):
-            break
-        loaded = yield from _reload(context)
-    return (yield from answer(held)) if plan.run else Outcome(turn)
+        change = Change(turn, messages, closed, new_args)
+        found = yield from written_from_outside(Claim(loaded.seen, change))
+        if found is None:
+            return (yield from answer(held)) if plan.run else Outcome(turn)
+        if not plan.keyed and found.context.opening(plan.turn_id) >= 0:
+            return _overtaken(plan, turn)
+        loaded = _changed_since(context, found)
 
 
 def resume(plan: Plan) -> Machine:
     """The latest turn again, if it is open, failed or interrupted: same id, same words, a new claim."""
-    given = plan.client
     loaded: Loaded = yield Load()
-    while True:
-        context = loaded.context
-        earlier = _resumable(context, loaded.now)
-        plan = replace(plan, turn_id=earlier.id, client=given or earlier.client)
-        system, _, new_args = _instruction(plan, context)
-        ready: Ready = yield Prepare(plan.client)
-        turn = _begun(plan, loaded.now + ready.took)
-        reopened = _reopened(context, earlier)
-        held = Held.of(plan, _with(context, (), reopened), turn, system)
-        if (yield Claim(context.revision, Change(turn, (), reopened, new_args))):
-            break
-        loaded = yield from _reload(context)
-    return (yield from answer(held))
+    return (yield from _again(plan, loaded, _latest))
 
 
 def single(plan: Plan, context: Context, system: str) -> Machine:
     """A call without a session: the same questions and answers, whose writes nobody performs."""
     yield Prepare(plan.client)
     return (yield from answer(Held.of(plan, context, Turn(context.messages[-1].turn, "running"), system)))
+
+
+def _repeated(plan: Plan, loaded: Loaded, patience: Patience | None = None) -> Machine:
+    """The turn of a key that was used before. Its arguments are stored since then."""
+    return _again(replace(plan, instruction_args=None), loaded, _of_the_key, patience)
+
+
+def _again(plan: Plan, loaded: Loaded, choose: Choice, patience: Patience | None = None) -> Machine:
+    """A stored turn once more: the one that is chosen, unless it turns out to have ended."""
+    patience = patience or Patience(plan.patience)
+    given = plan.client
+    while True:
+        context = loaded.context
+        chosen = choose(plan, context)
+        if isinstance(chosen, Outcome):
+            return chosen
+        if chosen.is_held(loaded.now):
+            loaded = yield from patience.wait(chosen, loaded.now)
+            continue
+        plan = replace(plan, turn_id=chosen.id, client=given or chosen.client)
+        system, _, new_args = _instruction(plan, context)
+        ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
+        turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
+        reopened = _reopened(context, chosen)
+        held = Held.of(plan, _with(context, (), reopened), turn, system)
+        change = Change(turn, (), reopened, new_args)
+        found = yield from written_from_outside(Claim(loaded.seen, change))
+        if found is None:
+            return (yield from answer(held)) if plan.run else Outcome(turn)
+        loaded = _changed_since(context, found)
+
+
+def _overtaken(plan: Plan, turn: Turn) -> Outcome:
+    """For a turn that was stored, and taken by another before its own process knew. To store it was all that
+    `run=False` asked for."""
+    if plan.run:
+        raise taken_over()
+    return Outcome(turn)
+
+
+def _latest(_: Plan, context: Context) -> Turn:
+    """For resume: the latest turn, unless it is completed."""
+    turn = context.turn
+    if turn is None or turn.status == "completed" or context.opening(turn.id) < 0:
+        raise NothingToResume(
+            "the session has no open turn" if turn is None else f"the latest turn is {turn.status}",
+            why="resume_session runs a turn that is pending, failed, interrupted or was left by its process",
+            fix="call continue_session with a new message",
+        )
+    return turn
+
+
+def _of_the_key(plan: Plan, context: Context) -> Turn | Outcome:
+    """For a key that was used before: its turn if it is the latest and has no reply yet, or how it ended."""
+    refuse_other_input(plan, context)
+    turn = context.turn
+    if turn is None or turn.id != plan.turn_id or turn.status == "completed":
+        return outcome_of(plan, context)
+    return Outcome(turn) if turn.is_open and not plan.run else turn
 
 
 def _instruction(plan: Plan, context: Context) -> tuple[str, str | None, JsonMap | None]:
@@ -99,51 +169,34 @@ def _instruction(plan: Plan, context: Context) -> tuple[str, str | None, JsonMap
     return system, system if plan.pin_instruction else None, new_args
 
 
-def _reload(seen: Context) -> Generator[Effect, Any, Loaded]:
+def _changed_since(seen: Context, found: Loaded) -> Loaded:
     """What is stored after a lost claim. Where nothing has changed, the claim could never be won."""
-    loaded: Loaded = yield Load()
-    if loaded.context == seen:
+    if found.context == seen:
         raise ContextUnreadable(
             "a write was refused although the stored context is unchanged",
             why="the database reads the stored JSON in another way (a key that stands twice?)",
             fix="repair the row; nothing was changed",
         )
-    return loaded
+    return found
 
 
 def _begun(plan: Plan, now: float) -> Turn:
     if not plan.run:
         return Turn(plan.turn_id, "pending", client=plan.client)
-    until = now + plan.lease
-    return Turn(plan.turn_id, "running", client=plan.client, claim=plan.claim_id, since=now, until=until)
+    return Turn(
+        plan.turn_id,
+        "running",
+        client=plan.client,
+        claim=plan.claim_id,
+        since=now,
+        until=now + plan.lease,
+        lease=plan.lease,
+    )
 
 
-def _refuse_unless_abandoned(turn: Turn, now: float) -> None:
-    if turn.status == "running" and not turn.is_held(now):
-        return
-    if turn.status == "running":
-        since, left = now - (turn.since or now), (turn.until or now) - now
-        found = f"a turn has been running for {since:.1f} s, its lease ends in {left:.1f} s"
-        fix = "try again when it has ended, or once its lease has run out"
-    else:
-        found = f"the latest turn is {turn.status}: it is stored and waits to be run"
-        fix = "call resume_session to run it, then continue"
-    busy = SessionBusy(found, why="a session runs one turn at a time; nothing was stored", fix=fix)
-    busy.status, busy.since, busy.until = turn.status, turn.since, turn.until
-    raise busy
-
-
-def _resumable(context: Context, now: float) -> Turn:
-    turn = context.turn
-    if turn is None or turn.status == "completed" or context.opening(turn.id) < 0:
-        raise NothingToResume(
-            "the session has no open turn" if turn is None else f"the latest turn is {turn.status}",
-            why="resume_session runs a turn that is pending, failed, interrupted or was left by its process",
-            fix="call continue_session with a new message",
-        )
-    if turn.is_held(now):
-        _refuse_unless_abandoned(turn, now)
-    return turn
+def _is_busy(turn: Turn, now: float) -> bool:
+    """Does the turn stand in the way of the next? One that was left by its process does not."""
+    return turn.is_held(now) if turn.status == "running" else turn.is_open
 
 
 def _closed(context: Context) -> dict[int, JsonMap]:

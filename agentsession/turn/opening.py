@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,19 @@ Content = str | JsonMap
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fixed before a turn touches the store: the options, the accepted input, and its ids."""
+    """What is fixed before a turn touches the store: the options, the accepted input, and its ids.
+
+    `keyed`: the turn's id is the caller's idempotency key. `patience` are the seconds to wait for a busy
+    session.
+    """
 
     agent: AgentOptions
     turn_id: str
     claim_id: str
+    keyed: bool = False
     lease: float = 0.0
+    patience: float = 0.0
+    max_bytes: float = math.inf
     pin_instruction: bool = False
     content: Content = ""
     instruction_args: Any = None
@@ -141,6 +149,18 @@ def opening_messages(plan: Plan, pinned: str | None) -> tuple[Message, ...]:
     metadata = {"input_hash": input_hash(plan.content)}
     number = len(messages)
     return (*messages, Message(f"{plan.turn_id}:{number}", plan.turn_id, "user", plan.content, metadata))
+
+
+def refuse_oversized(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | None) -> None:
+    """Raise `InputInvalid` if the stored conversation would grow past its limit."""
+    size += len(msgspec.json.encode(messages)) + len(msgspec.json.encode(args or {}))
+    if size > plan.max_bytes:
+        raise InputInvalid(
+            f"the conversation would take {size:,} bytes, the limit is {plan.max_bytes:,}",
+            where=f"{plan.agent.place} input",
+            why="each turn reads and writes the whole of it; nothing was stored and the model was not asked",
+            fix="begin a new session, or declare a larger max_context_bytes",
+        )
 
 
 def input_hash(content: Content) -> str:

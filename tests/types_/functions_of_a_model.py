@@ -26,8 +26,15 @@ assert_type(session, Chat)
 assert_type(continue_session(session.id, "More").last_result.output, str)
 assert_type(resume_session(session.id), Chat)
 assert_type(get_context(session.id), Context)
+assert_type(start_session("Hello", actor="ann", idempotency_key="k"), Chat)
+assert_type(continue_session(session, "More", actor="ann", idempotency_key="k"), Chat)
+assert_type(resume_session(session, actor="ann"), Chat)
+assert_type(get_context(session, actor="ann"), Context)
 
 start_session()  # error
 start_session("Hello", rum=True)  # error
 continue_session("More")  # error
 get_context(session, 1)  # error
+start_session("Hello", idempotency_key=1)  # error
+continue_session(session, "More", idempotency_keys="k")  # error
+resume_session(session, idempotency_key="k")  # error

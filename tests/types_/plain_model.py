@@ -19,7 +19,18 @@ from agentsession.actions import (
 )
 
 
-@agent_session(status_attribute="status", lease=5, inject=False)
+@agent_session(
+    status_attribute="status",
+    updated_attribute=None,
+    owner_attribute="owner",
+    idempotency_attribute="start_key",
+    max_input_bytes=2**20,
+    max_context_bytes=2**24,
+    lease=5,
+    on_busy="wait",
+    busy_timeout=0.5,
+    inject=False,
+)
 @agent(client=("openai:gpt-5", {"temperature": 0}), instruction="You help.", timeout=5)
 class Chat(pw.Model):
     id = pw.UUIDField(primary_key=True, default=uuid4)
@@ -32,6 +43,10 @@ assert_type(session, Chat)
 assert_type(continue_session(Chat, session.id, {"message": "More"}), Chat)
 assert_type(resume_session(Chat, session), Chat)
 assert_type(get_context(Chat, session), Context)
+assert_type(start_session(Chat, "Hello", actor="ann", idempotency_key="k", attributes={"owner": 1}), Chat)
+assert_type(continue_session(Chat, session, "More", actor=session, idempotency_key="k"), Chat)
+assert_type(resume_session(Chat, session.id, actor=uuid4()), Chat)
+assert_type(get_context(Chat, session.id, actor="ann"), Context)
 assert_type(last_result(session), Result[Any])
 assert_type(last_turn(session), Turn)
 assert_type(user_message(Chat, message="Hi"), Message)
@@ -42,6 +57,20 @@ start_session(int, "Hello")  # error
 start_session(Chat)  # error
 continue_session(Chat, "More")  # error
 last_turn(1)  # error
+start_session(Chat, "Hello", idempotency_key=uuid4())  # error
+continue_session(Chat, session, "More", idempotency_key=1)  # error
+resume_session(Chat, session, idempotency_key="k")  # error
+get_context(Chat, session, "ann")  # error
+
+
+@agent_session(on_busy="queue")  # error
+@agent(client="echo:", instruction="You help.")
+class NoSuchWay(pw.Model): ...
+
+
+@agent_session(max_input_bytes="16 MB")  # error
+@agent(client="echo:", instruction="You help.")
+class NoSize(pw.Model): ...
 
 
 @agent_session(context="context")  # error

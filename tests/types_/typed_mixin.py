@@ -42,7 +42,12 @@ assert_type(session.last_result, Result[Answer])
 assert_type(session.last_result.output, Answer)
 assert_type(session.last_result.output.content, str)
 assert_type(session.continue_session(Ask(message="More")).last_result.output, Answer)
+assert_type(Chat.start_session(Ask(message="Hello"), actor=7, idempotency_key="k"), Chat)
+assert_type(session.continue_session("More", actor=7, idempotency_key="k").last_result.output, Answer)
+assert_type(Chat.continue_session(1, "More", actor=7, idempotency_key="k").last_result.output, Answer)
+assert_type(session.resume_session(actor=7).last_result.output, Answer)
 assert_type(Chat.get_context(session), Context)
+assert_type(Chat.get_context(session, actor=7), Context)
 assert_type(session.get_context().messages[0].parse(Answer), Answer)
 assert_type(Sub.start_session("Hello"), Sub)
 assert_type(Sub.start_session("Hello").continue_session("More"), Sub)
@@ -53,6 +58,8 @@ assert_type(Text.call("Hello").output, str)
 
 Chat.start_session(Answer(content="Hello"))  # error
 session.last_result.output.message  # error
+Chat.start_session(Ask(message="Hello"), idempotency_key=7)  # error
+session.continue_session("More", idempotency_key=7)  # error
 Terse.call(3)  # error
 Text.call(Ask(message="Hello"))  # error
 Text.start_session("Hello")  # error

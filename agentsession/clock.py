@@ -1,0 +1,40 @@
+"""The time as a turn sees it: the host's and the database's clocks, or in a test one that stands still."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+
+class FakeClock:
+    """A clock that moves only when it is told to, or when a turn waits."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; a negative number sets the clock back."""
+        self.seconds += seconds
+
+
+fake: ContextVar[FakeClock | None] = ContextVar("fake", default=None)
+
+
+def seconds() -> float:
+    """Seconds since 1970 on the host's clock."""
+    clock = fake.get()
+    return time.time() if clock is None else clock.seconds
+
+
+def utc() -> datetime:
+    """The time for a date-time field: UTC, without a zone."""
+    return datetime.fromtimestamp(seconds(), UTC).replace(tzinfo=None)
+
+
+def sleep(duration: float) -> None:
+    clock = fake.get()
+    if clock is None:
+        time.sleep(duration)
+    else:
+        clock.advance(duration)

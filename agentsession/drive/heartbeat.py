@@ -1,0 +1,141 @@
+"""The heartbeat: while a model is asked for long, the lease of its turn is extended.
+
+One daemon thread per process serves all calls, and gives each beat a short thread of its own. It is started
+by the first call that needs it, and a forked child starts its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import dataclass, field
+
+from agentsession import clock
+from agentsession.store.connection import has_one_connection
+from agentsession.store.document import DocumentSession
+
+PER_LEASE = 3
+"""Beats in the time of one lease, so that two may fail."""
+
+SOONER = 4
+"""How much sooner a beat comes after one that failed."""
+
+_log = logging.getLogger("agentsession")
+
+
+def _own_context() -> Context:
+    """The caller's fake clock, and nothing else: some applications keep their connection in a context."""
+    context = Context()
+    context.run(clock.fake.set, clock.fake.get())
+    return context
+
+
+@dataclass(eq=False)
+class Call:
+    """A call in progress: how its lease is extended, how often, and when next."""
+
+    extend: Callable[[], bool]
+    every: float
+    due: float
+    context: Context = field(default_factory=_own_context)
+
+
+class Heart:
+    """The thread that beats for the calls in progress."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.calls: set[Call] = set()
+        self.next = 0.0
+        self.thread: threading.Thread | None = None
+
+    def add(self, call: Call) -> None:
+        with self.changed:
+            self.calls.add(call)
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._beat, name="agentsession-heartbeat", daemon=True)
+                self.thread.start()
+            elif call.due < self.next:
+                self.changed.notify()
+
+    def drop(self, call: Call) -> None:
+        with self.changed:
+            self.calls.discard(call)
+
+    def _beat(self) -> None:
+        while True:
+            for call in self._due():
+                beat = threading.Thread(
+                    target=self._extend, args=(call,), name="agentsession-beat", daemon=True
+                )
+                beat.start()
+
+    def _extend(self, call: Call) -> None:
+        """One beat, in a thread of its own: a database that makes it wait holds up no other call.
+
+        One that could not be asked is asked again soon; until then the claim counts as held.
+        """
+        held, pause = True, call.every
+        try:
+            held = call.context.run(call.extend)
+        except Exception as error:
+            _log.warning("a lease could not be extended: %s", type(error).__name__)
+            pause /= SOONER
+        with self.changed:
+            call.due = time.monotonic() + pause
+            if held:
+                self.changed.notify()
+            else:
+                self.calls.discard(call)
+
+    def _due(self) -> list[Call]:
+        with self.changed:
+            while True:
+                now = time.monotonic()
+                due = [call for call in self.calls if call.due <= now]
+                if due:
+                    for call in due:
+                        call.due = math.inf
+                    return due
+                self.next = min((call.due for call in self.calls), default=math.inf)
+                self.next = min(self.next, now + 60)
+                self.changed.wait(self.next - now)
+
+
+_heart = Heart()
+
+
+def _forget() -> None:
+    """A forked child has none of its parent's threads."""
+    global _heart
+    _heart = Heart()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def kept_alive(session: DocumentSession) -> Iterator[None]:
+    """Extend the lease of the session's claim for as long as the block runs.
+
+    Where no other connection can see the row (`:memory:`, an open transaction), nobody could take it over.
+    """
+    claim = session.turn.claim if session.turn is not None else None
+    if claim is None or session.inside or has_one_connection(session.model):
+        yield
+        return
+    lease = session.options.lease
+    every = lease / PER_LEASE
+    heart, call = _heart, Call(lambda: session.extend(claim, lease), every, time.monotonic() + every)
+    heart.add(call)
+    try:
+        yield
+    finally:
+        heart.drop(call)

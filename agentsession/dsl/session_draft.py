@@ -1,0 +1,42 @@
+"""What `@agent_session` was given, as the verifiers look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from agentsession.dsl.declare import where
+
+
+@dataclass
+class SessionDraft:
+    """What `@agent_session` was given, not yet verified."""
+
+    model: Any
+    context_attribute: Any
+    status_attribute: Any
+    updated_attribute: Any
+    owner_attribute: Any
+    idempotency_attribute: Any
+    max_input_bytes: Any
+    max_context_bytes: Any
+    lease: Any
+    on_busy: Any
+    busy_timeout: Any
+    pin_instruction: Any
+    inject: Any
+
+    def where(self, option: str) -> str:
+        return where(self.model, "agent_session", option)
+
+    @property
+    def is_model(self) -> bool:
+        """Of the user's own: `peewee.Model` itself has no table."""
+        is_class = isinstance(self.model, type)
+        return is_class and issubclass(self.model, peewee.Model) and self.model is not peewee.Model
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return self.model._meta.fields if self.is_model else {}

@@ -1,0 +1,70 @@
+"""A session in the document layout that is not stored yet: one INSERT, which a key lets happen once."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import peewee
+
+from agentsession import clock
+from agentsession.options import SessionOptions
+from agentsession.store import format
+from agentsession.store.connection import connected, database_of
+from agentsession.store.document import DocumentSession
+from agentsession.store.record import refresh
+from agentsession.turn.effects import Change
+
+
+class NewDocumentSession(DocumentSession):
+    """`insert` makes it a stored one. `key_field` is derived from the idempotency key, if there is one."""
+
+    def __init__(
+        self,
+        model: type[peewee.Model],
+        options: SessionOptions,
+        record: Any,
+        owner: Any = None,
+        key_field: Any = None,
+    ) -> None:
+        super().__init__(model, options, record, owner)
+        self.new, self.record = record, None
+        self.key_field = key_field
+        if key_field is not None:
+            self.found_by = (key_field, record.__data__[key_field.name])
+
+    def insert(self, change: Change) -> bool:
+        """Store the record; False if a row of the same idempotency key is there."""
+        self.map = format.whole({}, change)
+        now = self.dialect.moment(clock.utc())
+        refresh(self.new, self.options, self.map, change.turn.status, now)
+        could_be_found = self.found_by[1] is not None
+        try:
+            with (
+                self._acknowledged() if could_be_found else nullcontext(),
+                connected(self.model, kept=self.kept),
+            ):
+                self._save()
+        except peewee.IntegrityError:
+            undone = (
+                self.inside and self.key_field is None
+            )  # PostgreSQL reads nothing more in this transaction
+            if undone or not self._exists():
+                raise
+            if self.key_field is None and not self.load(change).stored:
+                raise
+            return self.key_field is None
+        self.record, self.key, self.turn = self.new, self.new._pk, change.turn
+        self.found_by = (self.meta.primary_key, self.key)
+        return True
+
+    def _save(self) -> None:
+        """Inside a transaction a refused row must not undo what the caller did before."""
+        undoes = self.inside and self.key_field is not None
+        with database_of(self.model).savepoint() if undoes else nullcontext():
+            self.new.save(force_insert=True)
+
+    def _exists(self) -> bool:
+        query = self.model.select(self.meta.primary_key).where(self._this())
+        with connected(self.model, kept=self.kept):
+            return bool(list(self.dialect.locked(self.model, query) if self.inside else query))

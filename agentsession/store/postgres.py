@@ -1,0 +1,99 @@
+"""The PostgreSQL dialect, for JSONB columns. The functions are those of `sqlite.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from peewee import SQL, Cast, Expression, Field, Function, fn
+
+from agentsession.store.expression import Path, plain
+
+OPEN = (1, 2, 3)
+"""Transaction states: active, in a transaction, in a failed transaction (0 is idle, 4 a lost connection)."""
+
+
+def now() -> Function:
+    return fn.date_part(SQL("'epoch'"), fn.clock_timestamp())
+
+
+def text(column: Any, *path: str) -> Function:
+    return fn.jsonb_extract_path_text(column, *(SQL(f"'{part}'") for part in path))
+
+
+def number(column: Any, *path: str) -> Cast:
+    return Cast(text(column, *path), "bigint")
+
+
+def raw(column: Field) -> Cast:
+    return Cast(column, "TEXT")
+
+
+def holds(column: Field, json_text: str) -> Any:
+    digest = fn.sha256(fn.convert_to(raw(column), SQL("'UTF8'")))
+    return fn.encode(digest, SQL("'hex'")) == plain(sha256(json_text.encode()).hexdigest())
+
+
+def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Expression:
+    """One `||` puts the changed keys of the map over the old ones; a key's inner paths are set one by one."""
+    changed: dict[str | int, Any] = {}
+    for (key, *inner), value in sets.items():
+        if inner:
+            outer = changed.get(key, fn.jsonb_extract_path(column, SQL(f"'{key}'")))
+            value = fn.jsonb_set(outer, _path(*inner), value)
+        changed[key] = value
+    appended = ",".join(appends)
+    if appended:
+        messages = changed.get("messages", fn.jsonb_extract_path(column, SQL("'messages'")))
+        changed["messages"] = Expression(messages, "||", document(f"[{appended}]"))
+    changed["revision"] = number(column, "revision") + plain(1)
+    pairs = (each for key, value in changed.items() for each in (SQL(f"'{key}'"), value))
+    return Expression(column, "||", fn.jsonb_build_object(*pairs))
+
+
+def with_number(json_text: str, name: str, value: Any) -> Function:
+    return fn.jsonb_set(document(json_text), _path(name), json_number(value))
+
+
+def _path(*parts: str | int) -> SQL:
+    """A path of our own names, as a literal."""
+    return SQL(f"'{{{','.join(map(str, parts))}}}'")
+
+
+def json_number(value: Any) -> Function:
+    return fn.to_jsonb(Cast(value, "double precision"))
+
+
+def document(json_text: str) -> Cast:
+    return Cast(plain(json_text), "jsonb")
+
+
+def exactly(field: Any, value: Any) -> Any:
+    return field == value
+
+
+def moment(time: datetime) -> datetime:
+    """A time as a date-time column keeps it."""
+    return time
+
+
+def locked(_: Any, query: Any) -> Any:
+    return query.for_update()
+
+
+def is_begun(connection: Any) -> bool:
+    return connection.info.transaction_status in OPEN or not connection.autocommit
+
+
+def is_dead(connection: Any) -> bool:
+    return bool(connection.closed)
+
+
+def check(_: Any) -> None:
+    """Nothing that a server's settings could break is known."""
+
+
+def is_memory(_: Any) -> bool:
+    return False

@@ -1,0 +1,24 @@
+"""For your own tests: scripted replies, a clock that stands still, crashes after any step, transactions that
+roll back.
+
+No model is asked and nothing is patched: what a `with` block changes is seen by its own thread (or task)
+only, and is gone with it. The pytest fixtures for all this are in `agentsession.testing.plugin`.
+"""
+
+from agentsession.testing.clocks import FakeClock, clock
+from agentsession.testing.crashes import Crash, CrashPoint, crash_after, every_crash
+from agentsession.testing.declarations import dsl_errors
+from agentsession.testing.scripted import script
+from agentsession.testing.transactions import inside_transaction
+
+__all__ = [
+    "Crash",
+    "CrashPoint",
+    "FakeClock",
+    "clock",
+    "crash_after",
+    "dsl_errors",
+    "every_crash",
+    "inside_transaction",
+    "script",
+]

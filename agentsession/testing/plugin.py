@@ -1,0 +1,141 @@
+"""Fixtures for pytest. Switch them on in the conftest.py of your tests' root directory:
+
+```python
+pytest_plugins = ["agentsession.testing.plugin"]
+```
+
+`agent_script(Model, replies)` answers in the model's place, `agent_clock` is a clock that stands still, and
+`agent_crash` dies after a step: its test runs once for each of 8, or of `@pytest.mark.crash_steps(12)`.
+
+PYTEST_DONT_REWRITE: there is no assertion here that pytest could explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, TypeAlias
+
+import pytest
+
+from agentsession.provider.choose import scripted
+from agentsession.testing.clocks import FakeClock, clock
+from agentsession.testing.crashes import CrashPoint
+from agentsession.testing.local import changed
+from agentsession.testing.scripted import Replies, script
+from agentsession.turn.effects import View
+
+ScriptAgent: TypeAlias = "Callable[[type[Any], Replies], list[View]]"
+
+STEPS = 8
+CHECKS = pytest.StashKey[ExitStack]()
+
+
+class _NotRun(Exception):
+    pass
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    line = f"crash_steps(count): how many steps agent_crash tries (default: {STEPS}), one more than there are"
+    config.addinivalue_line("markers", line)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "agent_crash" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("crash_steps")
+        count = _count(*marker.args, **marker.kwargs) if marker else STEPS
+        steps = [pytest.param((step, count), id=f"step{step}") for step in range(1, count + 1)]
+        metafunc.parametrize("agent_crash", steps, indirect=True)
+
+
+def _count(count: int) -> int:
+    if count < 1:
+        raise pytest.UsageError(f"crash_steps({count}): it takes one step at least")
+    return count
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What the fixtures check at the end is part of the test: it fails, and not its teardown."""
+    with item.stash.get(CHECKS, ExitStack()):
+        return (yield)
+
+
+@pytest.fixture
+def _agent_checks(request: pytest.FixtureRequest) -> Iterator[ExitStack]:
+    checks = request.node.stash[CHECKS] = ExitStack()
+    yield checks
+    with suppress(_NotRun), checks:
+        raise _NotRun  # there is something left only where the test itself did not run
+
+
+@pytest.fixture
+def agent_clock() -> Iterator[FakeClock]:
+    """The time stands still, from now on, until the test advances it: `agentsession.testing.clock`.
+
+    An async test takes it before its async fixtures, whose task would not see it otherwise.
+
+    ```python
+    def test_a_lease_runs_out(agent_clock):
+        with testing.crash_after(1):
+            ChatAgent.start_session("Hello!")
+        agent_clock.advance(31)
+        ChatAgent.select().get().resume_session()
+    ```
+    """
+    with clock() as fake:
+        yield fake
+
+
+@pytest.fixture
+def agent_script(_agent_checks: ExitStack) -> Iterator[ScriptAgent]:
+    """A function that answers in a model's place until the end of the test: `agentsession.testing.script`.
+
+    It returns the list of what the model is shown. The test fails if a reply was missing or is left over.
+
+    ```python
+    def test_the_model_is_shown_the_conversation(agent_script):
+        asked = agent_script(ChatAgent, ["Hi!", "Yes."])
+        ChatAgent.start_session("Hello!").continue_session("Are you open?")
+        assert [message.content for message in asked[1]][1:] == ["Hello!", "Hi!", "Are you open?"]
+    ```
+    """
+
+    def answer(model: type[Any], replies: Replies) -> list[View]:
+        return _agent_checks.enter_context(script(model, replies))
+
+    with changed(scripted, scripted.get()):
+        yield answer
+
+
+@pytest.fixture
+def agent_crash(request: pytest.FixtureRequest, _agent_checks: ExitStack) -> CrashPoint:
+    """A block that dies after one step; the test runs once for each: `agentsession.testing.every_crash`.
+
+    Steps past the last one leave the block as it is. If the block dies even after the last step that was
+    tried, the test fails: there may be more, and `@pytest.mark.crash_steps(…)` tries them.
+
+    ```python
+    def test_a_crash_loses_nothing(agent_crash, agent_clock):
+        session = ChatAgent.start_session("Hello!")
+        with agent_crash:
+            session.continue_session("Are you open?", idempotency_key="request 1")
+        agent_clock.advance(31)
+        session.continue_session("Are you open?", idempotency_key="request 1")
+        assert len(session.get_context().messages) == 4
+    ```
+    """
+    step, count = request.param
+    return _agent_checks.enter_context(_tried(CrashPoint(step), count))
+
+
+@contextmanager
+def _tried(crash: CrashPoint, count: int) -> Iterator[CrashPoint]:
+    yield crash
+    if not crash.entered:
+        raise AssertionError("the test has agent_crash, and did not run `with agent_crash:`")
+    if crash.happened and crash.step == count:
+        raise AssertionError(
+            f"there may be more than these {count} steps: mark the test with "
+            f"@pytest.mark.crash_steps({count + STEPS // 2})"
+        )

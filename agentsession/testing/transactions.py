@@ -1,0 +1,16 @@
+"""Actions inside a transaction that a test rolls back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agentsession.drive.perform import allow_transactions
+from agentsession.testing.local import changed
+
+
+@contextmanager
+def inside_transaction() -> Iterator[None]:
+    """Allow every action inside an open transaction, for tests that roll back at their end."""
+    with changed(allow_transactions, True):
+        yield

@@ -1,0 +1,80 @@
+"""How a stored turn ended, read from its messages alone: its result, or the error that it raised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from agentsession.context import Context, Message, ReplyFacts, Result, Turn, TurnError
+from agentsession.errors import IdempotencyMismatch, OutputInvalid, ProviderFailed, TurnFailed
+from agentsession.schema import OutputSchema
+from agentsession.turn.effects import Outcome
+from agentsession.turn.opening import Plan, input_hash
+
+ERRORS: dict[str, type[TurnFailed]] = {kind.__name__: kind for kind in (OutputInvalid, ProviderFailed)}
+GOES_ON = TurnError("Unknown", "it has no reply")
+
+
+def refuse_other_input(plan: Plan, context: Context) -> None:
+    """Raise `IdempotencyMismatch` unless the key's turn began with the same input."""
+    position = context.opening(plan.turn_id)
+    earlier = context.messages[position].metadata.get("input_hash") if position >= 0 else None
+    if earlier == input_hash(plan.content):
+        return
+    raise IdempotencyMismatch(
+        f"the idempotency key {plan.turn_id!r} was used before, for another input",
+        where=f"{plan.agent.place} idempotency_key",
+        why="one key stands for one message; nothing was stored and the model was not asked",
+        fix="use a new key for a new message",
+    )
+
+
+def outcome_of(plan: Plan, context: Context) -> Outcome:
+    """What the key's turn brought, without asking again; raises the error with which it ended."""
+    replies = [
+        message
+        for message in context.messages
+        if message.turn == plan.turn_id
+        and message.role == "assistant"
+        and message.metadata.get("status") is None
+    ]
+    told = context.messages[context.opening(plan.turn_id)].metadata
+    if told.get("status") is not None or not replies:
+        raise _failure(plan, told)
+    result = result_of(replies[-1], plan.agent.output)
+    turn = context.turn
+    if turn is None or turn.id != plan.turn_id:
+        turn = Turn(plan.turn_id, "completed", usage=result.usage)
+    return Outcome(turn, result)
+
+
+def result_of(message: Message, output: OutputSchema) -> Result[Any]:
+    """The result that a stored reply holds; what its metadata does not tell is unknown."""
+    try:
+        facts = msgspec.convert(message.metadata, ReplyFacts)
+    except msgspec.ValidationError:
+        facts = ReplyFacts()
+    return Result(
+        text=message.text,
+        thinking=message.thinking,
+        usage=facts.usage,
+        cost=facts.cost,
+        model=facts.model,
+        finish_reason=facts.finish_reason,
+        duration=facts.duration,
+        schema=output,
+    )
+
+
+def _failure(plan: Plan, told: dict[str, Any]) -> TurnFailed:
+    try:
+        error = msgspec.convert(told.get("error", GOES_ON), TurnError)
+    except msgspec.ValidationError:
+        error = GOES_ON
+    return ERRORS.get(error.type, TurnFailed)(
+        f"the turn of this idempotency key ended as {told.get('status', 'interrupted')}: {error.message}",
+        where=f"{plan.agent.place} idempotency_key",
+        why="other turns have followed, so it cannot be run again; the model was not asked",
+        fix="say it again with a new key",
+    )

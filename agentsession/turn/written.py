@@ -1,0 +1,98 @@
+"""A guarded write whose answer may be lost on the way: look whether it is stored, and write once more."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from agentsession.errors import AgentSessionError, LeaseLost, SessionNotFound, StorageFailed, words
+from agentsession.turn.effects import (
+    Claim,
+    Effect,
+    Finish,
+    Insert,
+    Load,
+    Loaded,
+    Save,
+    Unacknowledged,
+    Write,
+)
+
+Writing = Generator[Effect, Any, Loaded | None]
+
+
+def written_from_outside(write: Insert | Claim) -> Writing:
+    """None once the write is stored, otherwise the session that stands against it; the database's own error
+    if it does not come back."""
+    try:
+        return (yield from _written(write))
+    except Unacknowledged as lost:
+        raise lost.__cause__ or lost from None
+
+
+def written_by_the_holder(write: Save | Finish) -> Generator[Effect, Any, None]:
+    """The write is stored, or a typed error says why it cannot be."""
+    try:
+        found = yield from _written(write)
+    except SessionNotFound as gone:
+        gone.found = "the row was deleted during its turn"
+        gone.why, gone.fix = "there is nothing to store the reply in", "`.result` holds the reply, if it came"
+        raise
+    except AgentSessionError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, Unacknowledged) else error
+        raise StorageFailed(
+            f"the turn could not be stored: {type(cause).__name__}: {words(cause or error)}",
+            why="what was stored before is kept, with the user's words; how the turn ended is not stored",
+            fix="`.result` holds the reply, if it came; resume_session asks again once the lease is over",
+        ) from cause
+    if found is not None:
+        raise taken_over()
+
+
+def taken_over() -> LeaseLost:
+    return LeaseLost(
+        "the turn was taken over by another process",
+        why="its lease had run out, so this process no longer holds it; nothing more was stored",
+        fix="read the session anew; `.result` holds the reply, if it came; a longer lease= avoids this",
+    )
+
+
+def _written(write: Write) -> Writing:
+    """A write that found no row may be ours all the same, repeated by a driver: so look in any case.
+
+    After a lost answer it is tried once more, which its guard makes safe.
+    """
+    lost: Unacknowledged | None = None
+    for _ in range(2):
+        try:
+            if (yield write):
+                return None
+            lost = None
+        except Unacknowledged as error:
+            lost = error
+        found = yield from _looked_up(write, lost)
+        if found is not None and found.stored:
+            return None
+        if lost is None or (isinstance(write, Insert) and _began(found, write.change.turn.id)):
+            return found
+    raise lost or AssertionError("a loop ends with a lost answer only")
+
+
+def _began(found: Loaded | None, turn_id: str) -> bool:
+    """Did this turn begin, whoever has it now?"""
+    return found is not None and found.context.opening(turn_id) >= 0
+
+
+def _looked_up(write: Write, lost: Unacknowledged | None) -> Writing:
+    """The session as it is stored now; None for one that was never inserted."""
+    try:
+        found: Loaded = yield Load(write.change)
+    except Exception as error:
+        if lost is None or (isinstance(error, SessionNotFound) and not isinstance(write, Insert)):
+            raise
+        if isinstance(error, SessionNotFound):
+            return None
+        raise lost from lost.__cause__
+    return found

@@ -1,0 +1,496 @@
+"""I4, I10: a server that ends our connections costs no message, no reply and no connection of the caller's.
+
+They are really cut on the wire at a chosen statement, or killed by the server.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import peewee as pw
+import pytest
+from playhouse.shortcuts import ReconnectMixin
+
+from agentsession import ProviderError, ProviderFailed, StorageFailed
+from agentsession.provider import Reply
+from tests import servers
+from tests.models import Answer, chat_model, let_the_lease_run_out, stored, texts
+
+pytestmark = pytest.mark.backends("postgres", "mariadb")
+
+WRITE = re.compile(rb'(INSERT INTO|UPDATE) ["`]chat')
+OK = '{"content":"ok"}'
+
+
+class Wire:
+    """The way to a server, on a port of its own: it can be cut at a write, or altogether."""
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        self.server = server
+        self.port = 0
+        self.refuse = 0
+        self.cut: tuple[int, str] | None = None
+        self.writes = 0
+        self.open: list[socket.socket] = []
+        self.threads: list[threading.Thread] = []
+        self.up()
+
+    def up(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self.listener.getsockname()[1]
+        self._run(self._accept, self.listener)
+
+    def down(self) -> None:
+        """Nobody answers any more, and every connection ends."""
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.hang_up(*self.open)
+
+    def close(self) -> None:
+        self.down()
+        for thread in self.threads:
+            thread.join(10)
+        for end in self.open:
+            end.close()
+
+    def cut_at(self, number: int, when: str) -> None:
+        """The next write with this number ends its connection: "before" the server has it, or "after"."""
+        self.cut, self.writes = (number, when), 0
+
+    def hang_up(self, *ends: socket.socket) -> None:
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _run(self, target: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                if self.refuse:
+                    self.refuse -= 1
+                    client.close()
+                    continue
+                server = socket.create_connection(self.server)
+                self.open += [client, server]
+                answerless = threading.Event()
+                self._run(self._forward, client, server, answerless)
+                self._run(self._answer, client, server, answerless)
+
+    def _forward(self, client: socket.socket, server: socket.socket, answerless: threading.Event) -> None:
+        with suppress(OSError):
+            while data := client.recv(65536):
+                self.writes += len(WRITE.findall(data))
+                if self.cut is not None and self.cut[0] == self.writes:
+                    _, when = self.cut
+                    self.cut = None
+                    answerless.set()
+                    if when == "before":
+                        break
+                server.sendall(data)
+        self.hang_up(client, server)
+
+    def _answer(self, client: socket.socket, server: socket.socket, answerless: threading.Event) -> None:
+        with suppress(OSError):
+            while (data := server.recv(65536)) and not answerless.is_set():
+                client.sendall(data)
+        self.hang_up(client, server)
+
+
+class Server:
+    """The server as its administrator sees it: the connections of one test."""
+
+    def __init__(self, url: str) -> None:
+        self.backend = servers.backend_of(url)
+        self.name = re.split("[/=]", url)[-1]
+        self.admin = servers.admin(self.backend)
+
+    def connections(self, *, waiting: bool = False) -> list[int]:
+        """Their ids; `waiting`: of those that wait for a lock."""
+        if self.backend == "postgres":
+            query = "select pid from pg_stat_activity where application_name = %s"
+            query += " and wait_event_type = 'Lock'" if waiting else ""
+        else:
+            query = "select id from information_schema.processlist where db = %s"
+            query += (
+                " and id in (select trx_mysql_thread_id from information_schema.innodb_trx"
+                " where trx_state = 'LOCK WAIT')"
+                if waiting
+                else ""
+            )
+        return [number for (number,) in self.admin.execute_sql(query, (self.name,)).fetchall()]
+
+    def kill(self, *, waiting: bool = False) -> None:
+        """End the connections, of which there has to be one, and see them gone."""
+        found = self._until(lambda: self.connections(waiting=waiting))
+        for number in found:
+            kill = "select pg_terminate_backend(%s)" if self.backend == "postgres" else "kill connection %s"
+            self.admin.execute_sql(kill, (number,))
+        self._until(lambda: not set(found) & set(self.connections()))
+
+    def _until(self, look: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if found := look():
+                return found
+            time.sleep(0.15)  # InnoDB shows news only to who has not asked for 0.1 s.
+        raise AssertionError("it never came")
+
+
+@pytest.fixture
+def wire(database_url: str) -> Iterator[Wire]:
+    place = urlsplit(database_url)
+    usual = 5432 if servers.backend_of(database_url) == "postgres" else 3306
+    wire = Wire((str(place.hostname), place.port or usual))
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def server(database_url: str) -> Server:
+    return Server(database_url)
+
+
+@pytest.fixture
+def database(database: Any, server: Server, wire: Wire) -> Any:
+    return through(wire, database, server)
+
+
+def through(wire: Wire, database: Any, server: Server) -> Any:
+    """The database, reached by the wire, in clear text, and known to the server by its name."""
+    database.connect_params |= {"host": "127.0.0.1", "port": wire.port}
+    plain = {
+        "postgres": {"sslmode": "disable", "application_name": server.name},
+        "mariadb": {"ssl_disabled": True},
+    }
+    database.connect_params |= plain[server.backend]
+    return database
+
+
+class Model:
+    """Says ok; at "Repeat" only after a reply that does not fit, at "Fail" never. First, `then` happens."""
+
+    def __init__(self, then: Callable[[], Any] = lambda: None) -> None:
+        self.then = then
+        self.asked = 0
+
+    def ask(self, request: Any) -> Reply:
+        self.asked += 1
+        self.then()
+        said = request.view[-1].content
+        if said == "Fail":
+            raise ProviderError("down")
+        return Reply("not JSON" if said == "Repeat" else OK)
+
+
+def chat(database: Any, model: Model, **options: Any) -> Any:
+    return chat_model(database, output_schema=Answer, provider=model, **options)
+
+
+@contextmanager
+def kept_open(database: Any) -> Iterator[None]:
+    """A connection that the caller opened is there afterwards, and works."""
+    database.autoconnect = False
+    with database.connection_context():
+        yield
+        assert not database.is_closed()
+        assert database.execute_sql("select 1").fetchone() == (1,)
+    database.autoconnect = True
+
+
+@contextmanager
+def opened_for_each(database: Any) -> Iterator[None]:
+    """The caller has no connection, and has none afterwards."""
+    assert database.is_closed()
+    yield
+    assert database.is_closed()
+
+
+CALLERS: dict[str, Callable[[Any], AbstractContextManager[None]]] = {
+    "kept open": kept_open,
+    "opened for each effect": opened_for_each,
+}
+
+
+def prepared(Chat: Any, action: str) -> Any:
+    """A session on which the action can be called."""
+    with Chat._meta.database.connection_context():
+        if action.startswith("start"):
+            return None
+        session = Chat.create()
+        return session.continue_session("New", run=False) if action == "resume" else session
+
+
+ACTIONS: dict[str, tuple[int, Callable[[Any, Any], Any]]] = {
+    "start": (2, lambda Chat, _: Chat.start_session("New")),
+    "start by key": (2, lambda Chat, _: Chat.start_session("New", idempotency_key=uuid4().hex)),
+    "start, run later": (1, lambda Chat, _: Chat.start_session("New", run=False)),
+    "continue": (2, lambda Chat, session: session.continue_session("New")),
+    "continue, run later": (1, lambda Chat, session: session.continue_session("New", run=False)),
+    "continue, repeated output": (3, lambda Chat, session: Chat.continue_session(session.id, "Repeat")),
+    "resume": (2, lambda Chat, session: session.resume_session()),
+}
+
+
+def assert_done(Chat: Any, record: Any, action: str) -> None:
+    later = "later" in action
+    with Chat._meta.database.connection_context():
+        said = ["Repeat" if "repeated" in action else "New"]
+        assert texts(Chat, record) == (said if later else [*said, OK])
+        row = Chat.get_by_id(record.id)
+        assert row.status == record.status == record.last_turn.status == ("pending" if later else "completed")
+        assert row.context["revision"] == record.context["revision"]
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_turn_is_done_once_although_its_connection_is_cut(
+    database: Any, wire: Wire, action: str, caller: str
+) -> None:
+    Chat = chat(database, model := Model())
+    writes, act = ACTIONS[action]
+    for number in range(1, writes + 1):
+        for when in ("before", "after"):
+            session, model.asked = prepared(Chat, action), 0
+            with CALLERS[caller](database):
+                wire.cut_at(number, when)
+                record = act(Chat, session)
+            assert wire.cut is None, "the write was not met"
+            assert_done(Chat, record, action)
+            assert model.asked == ("later" not in action) + ("repeated" in action)
+    with database.connection_context():
+        assert Chat.select().count() == 2 * writes
+
+
+@pytest.mark.parametrize("action", ["start", "continue", "continue, repeated output", "resume"])
+def test_a_connection_that_is_killed_while_the_model_is_asked_is_replaced(
+    database: Any, server: Server, action: str
+) -> None:
+    Chat = chat(database, model := Model())
+    session = prepared(Chat, action)
+    model.then = server.kill
+    with kept_open(database):
+        record = ACTIONS[action][1](Chat, session)
+    assert_done(Chat, record, action)
+
+
+def test_a_failure_is_stored_although_the_connection_was_killed(database: Any, server: Server) -> None:
+    Chat = chat(database, model := Model())
+    session = prepared(Chat, "continue")
+    model.then = server.kill
+    with kept_open(database):
+        with pytest.raises(ProviderFailed):
+            session.continue_session("Fail")
+    assert stored(session)["turn"]["status"] == "failed"
+
+
+class Repeating(ReconnectMixin):
+    """Peewee's own remedy: connect again, and repeat the statement."""
+
+    reconnect_errors = ((pw.OperationalError, ""),)
+
+
+class PostgresRepeating(Repeating, pw.PostgresqlDatabase):
+    pass
+
+
+class MariaRepeating(Repeating, pw.MySQLDatabase):
+    pass
+
+
+@pytest.mark.parametrize("action", ["start", "start by key", "start, run later", "continue", "resume"])
+def test_a_write_that_the_driver_repeats_by_itself_is_found_to_be_stored(
+    database: Any, wire: Wire, action: str
+) -> None:
+    if isinstance(database, pw.MySQLDatabase):
+        repeating: Any = MariaRepeating(database.database, mariadb=True, **database.connect_params)
+    else:
+        repeating = PostgresRepeating(database.database, prefer_psycopg3=True, **database.connect_params)
+    Chat = chat(repeating, model := Model())
+    writes, act = ACTIONS[action]
+    for number in range(1, writes + 1):
+        session, model.asked = prepared(Chat, action), 0
+        wire.cut_at(number, "after")
+        record = act(Chat, session)
+        assert (wire.cut, model.asked) == (None, "later" not in action)
+        assert_done(Chat, record, action)
+
+
+@contextmanager
+def rows_locked(url: str, new: Any = None) -> Iterator[None]:
+    """Another transaction holds every row, and the place of a new one."""
+    other = servers.open_database(url)
+    Other = chat_model(other, create=False)
+    with other.connection_context(), other.atomic() as transaction:
+        assert new is not None or list(Other.select(Other.id).for_update())
+        if new is not None:
+            Other.create(id=new)
+        yield
+        transaction.rollback()
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("write", ["insert", "claim", "save", "finish"])
+def test_a_write_that_is_killed_while_it_waits_for_a_lock_is_stored_once(
+    database: Any, server: Server, write: str, caller: str
+) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def wait_for_the_lock() -> None:
+        asked.set()
+        assert go.wait(30)
+
+    Chat = chat(database, Model(wait_for_the_lock))
+    key = uuid4()
+    action = {"insert": "start", "save": "continue, repeated output"}.get(write, "continue")
+    session = prepared(Chat, action)
+
+    def act() -> Any:
+        with CALLERS[caller](database):
+            if write == "insert":
+                return Chat.start_session("New", attributes={"id": key})
+            return ACTIONS[action][1](Chat, session)
+
+    with ThreadPoolExecutor(1) as pool:
+        if write in ("insert", "claim"):
+            with rows_locked(database.url, key if write == "insert" else None):
+                running = pool.submit(act)
+                server.kill(waiting=True)
+            go.set()
+        else:
+            running = pool.submit(act)
+            assert asked.wait(30)
+            with rows_locked(database.url):
+                go.set()
+                server.kill(waiting=True)
+        record = running.result(60)
+    assert_done(Chat, record, action)
+
+
+def test_dead_connections_in_a_pool_are_no_error(database_url: str, server: Server, wire: Wire) -> None:
+    pooled = through(wire, servers.open_database(database_url, pool=8), server)
+    Chat = chat(pooled, model := Model())
+    session = Chat.start_session("New")
+    together = threading.Barrier(6)
+
+    def use(_: int) -> None:
+        with pooled.connection_context():
+            together.wait(30)
+
+    for act in (
+        lambda: Chat.start_session("New"),
+        lambda: Chat.continue_session(session.id, "New"),
+        lambda: Chat.get_context(session.id),
+        lambda: Chat.continue_session(session.id, "New", run=False),
+        lambda: Chat.resume_session(session.id),
+    ):
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(use, range(6)))
+        assert len(server.connections()) >= 6
+        server.kill()
+        act()
+    model.then = server.kill
+    Chat.continue_session(session.id, "New")
+    assert texts(Chat, session) == ["New", OK] * 4
+    pooled.close_all()
+
+
+@pytest.mark.parametrize("caller", ["kept open", "opened for each effect"])
+@pytest.mark.parametrize("action", ["start", "continue", "resume"])
+def test_a_server_that_cannot_be_reached_any_more_leaves_the_reply_in_the_error(
+    database: Any, wire: Wire, action: str, caller: str
+) -> None:
+    Chat = chat(database, model := Model())
+    session = prepared(Chat, action)
+    model.then = wire.down
+    with database.connection_context() if caller == "kept open" else nullcontext():
+        with pytest.raises(StorageFailed) as failed:
+            ACTIONS[action][1](Chat, session)
+    assert failed.value.result.output == Answer(content="ok")
+    assert isinstance(failed.value.__cause__, (pw.OperationalError, pw.InterfaceError))
+    wire.up()
+    key = failed.value.session.id
+    assert texts(Chat, key) == ["New"]
+    let_the_lease_run_out(Chat, key)
+    model.then = lambda: None
+    assert_done(Chat, Chat.resume_session(key), action)
+
+
+def test_a_server_that_is_away_for_a_moment_costs_the_caller_no_connection(database: Any, wire: Wire) -> None:
+    Chat = chat(database, model := Model())
+    session = prepared(Chat, "continue")
+
+    def restart() -> None:
+        wire.refuse = 1
+        wire.hang_up(*wire.open)
+
+    model.then = restart
+    with kept_open(database):
+        record = session.continue_session("New")
+    assert_done(Chat, record, "continue")
+
+
+def test_a_pool_that_has_no_connection_left_leaves_the_reply_in_the_error(
+    database_url: str, server: Server, wire: Wire
+) -> None:
+    pooled = through(wire, servers.open_database(database_url, pool=1), server)
+    pooled.init(pooled.database, timeout=0.05)
+    with ThreadPoolExecutor(1) as other:
+        Chat = chat(pooled, Model(lambda: other.submit(pooled.connect).result(30)))
+        session = prepared(Chat, "continue")
+        with pytest.raises(StorageFailed) as failed:
+            session.continue_session("New")
+        other.submit(pooled.close).result(30)
+    assert failed.value.result.output == Answer(content="ok")
+    assert texts(Chat, session) == ["New"]
+    pooled.close_all()
+
+
+@pytest.mark.backends("postgres")
+def test_a_server_that_became_read_only_leaves_the_reply_in_the_error(database: Any) -> None:
+    def fail_over() -> None:
+        database.connect_params["options"] += " -c default_transaction_read_only=on"
+
+    Chat = chat(database, Model(fail_over))
+    session = prepared(Chat, "continue")
+    with pytest.raises(StorageFailed, match="read-only") as failed:
+        session.continue_session("New")
+    assert failed.value.result.output == Answer(content="ok")
+
+
+@pytest.mark.parametrize("moment", ["before", "at the write"])
+@pytest.mark.parametrize("how", ["atomic", "manual", "by hand"])
+def test_a_transaction_that_was_lost_with_its_connection_is_not_gone_on_with(
+    database: Any, server: Server, wire: Wire, how: str, moment: str
+) -> None:
+    Chat = chat(database, Model())
+    session = prepared(Chat, "continue")
+    begin = {"atomic": database.atomic, "manual": database.manual_commit}.get(how, nullcontext)
+    with database.connection_context():
+        with pytest.raises((pw.OperationalError, pw.InterfaceError)), begin():
+            if how != "atomic":
+                database.execute_sql("begin")
+            Chat.create(title="the caller's")
+            if moment == "before":
+                server.kill()
+            else:
+                wire.cut_at(1, "before")
+            session.continue_session("New", run=False)
+            pytest.fail("the caller was not told that the transaction is gone")
+    with database.connection_context():
+        assert [row.title for row in Chat.select()] == ["untitled"]
+        assert texts(Chat, session) == []

@@ -1,0 +1,506 @@
+"""I4, I10: a write whose answer is lost counts if it was stored, is stored once more if not, and never twice.
+
+The fault is where a network puts it: the server has run the statement, or has not, and the driver raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import peewee as pw
+import pytest
+from pydantic import BaseModel
+
+from agentsession import (
+    AgentSessionError,
+    LeaseLost,
+    ProviderError,
+    ProviderFailed,
+    SessionActions,
+    SessionBusy,
+    SessionNotFound,
+    StorageFailed,
+    agent,
+    agent_session,
+    testing,
+)
+from agentsession.provider import Reply
+from tests import servers
+from tests.models import Answer, chat_model, let_the_lease_run_out, stored, texts
+
+Run = Callable[[], Any]
+
+
+@dataclass
+class Fault:
+    """What becomes of the write number `at`, and of the statements after it."""
+
+    at: int
+    becomes: Callable[[Fault, Run], Any]
+    error: type[pw.DatabaseError] = pw.OperationalError
+    away: bool = False
+    arriving: Run | None = None
+    verbs: tuple[str, ...] = ("INSERT", "UPDATE")
+    writes: list[str] = field(default_factory=list)
+
+    def __call__(self, sql: str, run: Run) -> Any:
+        if self.away:
+            raise self.lost()
+        if not sql.startswith(self.verbs):
+            return run()
+        self.writes.append(sql)
+        late, self.arriving = self.arriving, None
+        if late is not None:
+            late()
+        return self.becomes(self, run) if len(self.writes) == self.at else run()
+
+    def lost(self) -> pw.DatabaseError:
+        return self.error("server has gone away")
+
+
+def is_stored(fault: Fault, run: Run) -> Any:
+    run()
+    raise fault.lost()
+
+
+def is_not_stored(fault: Fault, run: Run) -> Any:
+    raise fault.lost()
+
+
+def arrives_late(fault: Fault, run: Run) -> Any:
+    """It was still on its way to the server when the session was read again."""
+    fault.arriving = run
+    raise fault.lost()
+
+
+def is_repeated_by_the_driver(fault: Fault, run: Run) -> Any:
+    run()
+    return run()
+
+
+def and_stays_away(becomes: Callable[[Fault, Run], Any]) -> Callable[[Fault, Run], Any]:
+    """The same, and every later statement fails as well."""
+
+    def fault(fault: Fault, run: Run) -> Any:
+        fault.away = True
+        return becomes(fault, run)
+
+    return fault
+
+
+class Losing(servers.Recording):
+    """Loses the answer of a write, as its `fault` says."""
+
+    def execute_sql(self, sql: str, *args: Any, **keywords: Any) -> Any:
+        run = partial(super().execute_sql, sql, *args, **keywords)
+        fault: Fault | None = self.__dict__.get("fault")
+        return run() if fault is None else fault(sql, run)
+
+
+LOSING = {plain: type(plain.__name__, (Losing, plain), {}) for plain in servers.PLAIN.values()}
+
+
+@pytest.fixture
+def database(database: Any) -> Any:
+    database.__class__ = LOSING[type(database)]
+    return database
+
+
+class Model:
+    """Says ok; at "Repeat" only after a reply that does not fit, at "Fail" never."""
+
+    asked = 0
+
+    def ask(self, request: Any) -> Reply:
+        self.asked += 1
+        said = request.view[-1].content
+        if said == "Fail":
+            raise ProviderError("down")
+        return Reply("not JSON" if said == "Repeat" else '{"content":"ok"}')
+
+
+def nothing(Chat: Any) -> None:
+    pass
+
+
+def begun(Chat: Any) -> Any:
+    return Chat.start_session("First")
+
+
+def pending(Chat: Any) -> Any:
+    return begun(Chat).continue_session("New", run=False)
+
+
+def failed(Chat: Any) -> Any:
+    session = begun(Chat)
+    with testing.script(Chat, [ProviderError("down")]), pytest.raises(ProviderFailed) as failure:
+        session.continue_session("New")
+    return failure.value.session
+
+
+def abandoned(Chat: Any) -> Any:
+    session = begun(Chat)
+    with testing.crash_after(2):
+        session.continue_session("Left")
+    let_the_lease_run_out(Chat, session.id)
+    return session
+
+
+def left_by_key(Chat: Any) -> Any:
+    session = begun(Chat)
+    with testing.crash_after(2):
+        session.continue_session("New", idempotency_key="k")
+    let_the_lease_run_out(Chat, session.id)
+    return session
+
+
+def empty_row(Chat: Any) -> Any:
+    return Chat.create()
+
+
+ACTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
+    "start": (nothing, lambda Chat, _: Chat.start_session("New", attributes={"title": "new"})),
+    "start by key": (nothing, lambda Chat, _: Chat.start_session("New", idempotency_key=uuid4().hex)),
+    "start, run later": (nothing, lambda Chat, _: Chat.start_session("New", run=False)),
+    "start, repeated output": (nothing, lambda Chat, _: Chat.start_session("Repeat")),
+    "start, failing": (nothing, lambda Chat, _: Chat.start_session("Fail")),
+    "continue": (begun, lambda Chat, session: session.continue_session("New")),
+    "continue by key": (begun, lambda Chat, session: session.continue_session("New", idempotency_key="k")),
+    "continue, run later": (begun, lambda Chat, session: session.continue_session("New", run=False)),
+    "continue by key, run later": (
+        left_by_key,
+        lambda Chat, session: session.continue_session("New", idempotency_key="k", run=False),
+    ),
+    "continue, repeated output": (begun, lambda Chat, session: Chat.continue_session(session.id, "Repeat")),
+    "continue, failing": (begun, lambda Chat, session: session.continue_session("Fail")),
+    "continue after a crash": (abandoned, lambda Chat, session: session.continue_session("New")),
+    "continue an empty row": (empty_row, lambda Chat, session: session.continue_session("New")),
+    "resume": (pending, lambda Chat, session: session.resume_session()),
+    "resume a failed one": (failed, lambda Chat, session: Chat.resume_session(session.id)),
+}
+LOSSES = [
+    (is_stored, pw.OperationalError),
+    (is_stored, pw.InterfaceError),
+    (is_not_stored, pw.OperationalError),
+    (is_not_stored, pw.InterfaceError),
+    (arrives_late, pw.OperationalError),
+    (is_repeated_by_the_driver, pw.OperationalError),
+]
+
+
+def under(fault: Fault | None, database: Any, act: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """The record and the error that an action ended with, while the fault lasts."""
+    database.fault = fault
+    try:
+        return act(), None
+    except (AgentSessionError, pw.PeeweeException) as error:
+        return getattr(error, "session", None), error
+    finally:
+        database.fault = None
+
+
+def observed(Chat: Any, model: Model, action: str, fault: Fault) -> dict[str, Any]:
+    """All that an action leaves, and what it returned or raised."""
+    prepare, act = ACTIONS[action]
+    session = prepare(Chat)
+    rows, model.asked = Chat.select().count(), 0
+    record, error = under(fault, Chat._meta.database, lambda: act(Chat, session))
+    assert len(fault.writes) >= fault.at, "the fault was not met"
+    seen: dict[str, Any] = {"raised": repr(error)[:90], "asked": model.asked}
+    seen["new rows"] = Chat.select().count() - rows
+    if record is None:
+        return seen
+    row, context = Chat.get_by_id(record.id), Chat.get_context(record.id)
+    seen["said"] = tuple((m.role, m.text, m.metadata.get("status")) for m in context.messages)
+    seen["attempts"] = tuple(len(m.metadata.get("attempts", ())) for m in context.messages)
+    seen["turn"] = (row.status, context.turn.status, context.turn.error, context.turn.claim)
+    # The revision may count a write twice that was stored twice to the same effect.
+    seen["is refreshed"] = (
+        record.context | {"revision": 0} == row.context | {"revision": 0},
+        record.status == row.status,
+        record.updated == row.updated,
+    )
+    seen["last_turn"], seen["title"] = record.last_turn.status, record.title
+    seen["last_result"] = record.last_result.text if record.last_turn.status == "completed" else None
+    return seen
+
+
+BARE = {"status_attribute": None, "updated_attribute": None}
+CASES = [(action, {}) for action in ACTIONS] + [
+    (action, BARE) for action in ("start", "continue", "resume", "continue, failing")
+]
+
+
+@pytest.mark.parametrize(("action", "declared"), CASES, ids=str)
+def test_a_lost_answer_changes_nothing(database: Any, action: str, declared: Any) -> None:
+    model = Model()
+    Chat = chat_model(database, output_schema=Answer, provider=model, session=declared)
+    counted = Fault(0, is_stored)
+    usual = observed(Chat, model, action, counted)
+    assert usual["is refreshed"] == (True, True, True)
+    changed = {}
+    for number in range(1, len(counted.writes) + 1):
+        for loss, error in LOSSES:
+            seen = observed(Chat, model, action, Fault(number, loss, error))
+            changed[number, loss.__name__, error.__name__] = seen.items() - usual.items()
+    assert {case: items for case, items in changed.items() if items} == {}
+
+
+BEFORE = ["start", "start by key", "start, run later", "continue", "continue, run later", "resume"]
+
+
+@pytest.mark.parametrize("action", BEFORE)
+def test_a_database_that_stays_away_before_the_model_is_asked_raises_its_own_error(
+    database: Any, action: str
+) -> None:
+    Chat = chat_model(database, provider=(model := Model()))
+    prepare, act = ACTIONS[action]
+    session = prepare(Chat)
+    before, model.asked = list(Chat.select().dicts()), 0
+    _, error = under(Fault(1, and_stays_away(is_not_stored)), database, lambda: act(Chat, session))
+    assert isinstance(error, pw.OperationalError)
+    assert (model.asked, list(Chat.select().dicts())) == (0, before)
+
+    _, error = under(Fault(1, and_stays_away(is_stored)), database, lambda: act(Chat, session))
+    assert isinstance(error, pw.OperationalError)
+    row = Chat.select().order_by(Chat.created.desc()).get()
+    assert (model.asked, texts(Chat, row)[-1]) == (0, "New")
+    let_the_lease_run_out(Chat, row.id)
+    assert Chat.resume_session(row.id).last_turn.status == "completed"
+
+
+AFTER = [
+    ("start", 2, "ok"),
+    ("start by key", 2, "ok"),
+    ("start, repeated output", 2, None),
+    ("start, repeated output", 3, "ok"),
+    ("start, failing", 2, None),
+    ("continue", 2, "ok"),
+    ("continue, repeated output", 2, None),
+    ("continue, failing", 2, None),
+    ("continue an empty row", 2, "ok"),
+    ("resume", 2, "ok"),
+    ("resume a failed one", 2, "ok"),
+]
+
+
+@pytest.mark.parametrize(("action", "number", "reply"), AFTER)
+def test_a_database_that_stays_away_after_the_model_was_asked_leaves_the_reply_in_the_error(
+    database: Any, action: str, number: int, reply: str | None
+) -> None:
+    Chat = chat_model(database, output_schema=Answer, provider=Model())
+    prepare, act = ACTIONS[action]
+    session = prepare(Chat)
+    record, error = under(Fault(number, and_stays_away(is_not_stored)), database, lambda: act(Chat, session))
+    assert isinstance(error, StorageFailed)
+    assert isinstance(error.__cause__, pw.OperationalError)
+    assert (error.result and error.result.output.content) == reply
+    words = texts(Chat, record.id)
+    assert words[-1] in ("New", "Repeat", "Fail")
+    assert Chat.get_by_id(record.id).status == record.last_turn.status == "running"
+    with pytest.raises(SessionBusy):
+        Chat.resume_session(record.id)
+    let_the_lease_run_out(Chat, record.id)
+    with testing.script(Chat, [Answer(content="later")]):
+        assert Chat.resume_session(record.id).last_turn.status == "completed"
+    assert texts(Chat, record.id) == [*words, '{"content":"later"}']
+
+
+@pytest.mark.parametrize("becomes", [is_stored, is_repeated_by_the_driver])
+def test_a_reply_of_which_nobody_knows_whether_it_is_stored_is_in_the_error(
+    database: Any, becomes: Any
+) -> None:
+    Chat = chat_model(database, output_schema=Answer, provider=Model())
+    session = begun(Chat)
+    _, error = under(Fault(2, and_stays_away(becomes)), database, lambda: session.continue_session("New"))
+    assert isinstance(error, StorageFailed)
+    assert error.result.output == Answer(content="ok")
+    assert texts(Chat, session)[2:] == ["New", '{"content":"ok"}']
+
+
+def meanwhile(Chat: Any, act: Callable[[Any], Any], becomes: Any) -> Any:
+    """A fault under which another process acts before the session is looked up."""
+    other = chat_model(servers.open_database(Chat._meta.database.url), create=False)
+
+    def fault(fault: Fault, run: Run) -> Any:
+        try:
+            return becomes(fault, run)
+        finally:
+            with other._meta.database.connection_context():
+                act(other)
+
+    return fault
+
+
+TAKEN: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], list[str]]] = {
+    "resumed": (lambda Chat, key: Chat.resume_session(key), LeaseLost, ["New", "You said"]),
+    "continued": (lambda Chat, key: Chat.continue_session(key, "x"), LeaseLost, ["New", "x", "You said"]),
+    "deleted": (lambda Chat, key: Chat.delete_by_id(key), SessionNotFound, []),
+}
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_a_turn_that_was_taken_over_while_its_answer_was_lost_is_lost_with_its_reply(
+    database: Any, how: str
+) -> None:
+    Chat = chat_model(database, output_schema=Answer, provider=Model())
+    session = begun(Chat)
+    act, expected, said = TAKEN[how]
+
+    def take_over(other: Any) -> None:
+        let_the_lease_run_out(other, session.id)
+        act(other, session.id)
+
+    fault = Fault(2, meanwhile(Chat, take_over, is_not_stored))
+    _, error = under(fault, database, lambda: session.continue_session("New"))
+    assert type(error) is expected
+    assert error.result.output == Answer(content="ok")
+    left = texts(Chat, session)[2:] if said else []
+    assert [text[: len(each)] for text, each in zip(left, said, strict=True)] == said
+
+
+def test_a_turn_that_others_have_continued_is_found_to_be_stored(database: Any) -> None:
+    Chat = chat_model(database, output_schema=Answer, provider=Model())
+    session = begun(Chat)
+    fault = Fault(2, meanwhile(Chat, lambda other: other.continue_session(session.id, "Next"), is_stored))
+    record, error = under(fault, database, lambda: session.continue_session("New"))
+    assert error is None
+    assert record.last_result.output == Answer(content="ok")
+    assert texts(Chat, session)[2:5] == ["New", '{"content":"ok"}', "Next"]
+    assert record.context == stored(record)
+
+
+def test_a_claim_that_was_not_stored_goes_on_from_what_others_stored(database: Any) -> None:
+    Chat = chat_model(database, provider=Model())
+    session = begun(Chat)
+    fault = Fault(1, meanwhile(Chat, lambda other: other.continue_session(session.id, "Next"), is_not_stored))
+    _, error = under(fault, database, lambda: session.continue_session("New"))
+    assert error is None
+    assert [text for text in texts(Chat, session)[2:] if text in ("Next", "New")] == ["Next", "New"]
+
+
+BY_KEY: dict[str, Callable[[Any, Any], Any]] = {
+    "start": lambda Chat, _: Chat.start_session("New", idempotency_key="k"),
+    "continue": lambda Chat, key: Chat.continue_session(key, "New", idempotency_key="k"),
+}
+
+
+@pytest.mark.parametrize("still_runs", [True, False])
+@pytest.mark.parametrize("action", BY_KEY)
+def test_what_another_stored_under_the_same_key_is_not_taken_for_ours(
+    database: Any, action: str, still_runs: bool
+) -> None:
+    Chat = chat_model(database, provider=(model := Model()))
+    key = Chat.create().id if action == "continue" else None
+
+    def act_first(other: Any) -> None:
+        with testing.crash_after({"start": 1, "continue": 2}[action] if still_runs else 99):
+            BY_KEY[action](other, key)
+
+    fault = Fault(1, meanwhile(Chat, act_first, is_not_stored))
+    record, error = under(fault, database, lambda: BY_KEY[action](Chat, key))
+    assert (type(error) is SessionBusy) if still_runs else (error is None)
+    assert (model.asked, Chat.select().count()) == (0, 1)
+    if not still_runs:
+        assert record.last_result.text.startswith("You said: New")
+
+
+class Numbers(BaseModel):
+    values: list[float]
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_an_input_whose_numbers_the_database_writes_in_another_way_is_recognised(
+    database: Any, run: bool
+) -> None:
+    Chat = chat_model(database, provider=Model(), input_schema=Numbers)
+    given = Numbers(values=[1e16, 1e23, 1e-7, -0.0, 0.1 + 0.2])
+    row = Chat.create()
+    for act in (
+        lambda: Chat.start_session(given, run=run),
+        lambda: row.continue_session(given, run=run),
+    ):
+        record, error = under(Fault(1, is_stored), database, act)
+        assert error is None
+        assert record.last_turn.status == ("completed" if run else "pending")
+        assert [message.role for message in record.get_context().messages].count("user") == 1
+
+
+def numbered_model(database: Any, model: Model) -> Any:
+    connection = database
+
+    @agent_session(idempotency_attribute="start_key")
+    @agent(client="echo:", instruction="You help.", provider=model)
+    class Numbered(SessionActions, pw.Model):
+        context = pw.JSONField(null=True)
+        start_key = pw.CharField(max_length=36, null=True, unique=True)
+
+        class Meta:
+            database = connection
+
+    with database.connection_context():
+        database.create_tables([Numbered])
+    return Numbered
+
+
+@pytest.mark.parametrize(("becomes", "rows"), [(is_stored, 1), (is_not_stored, 0)])
+def test_a_start_that_cannot_be_looked_up_is_not_repeated(database: Any, becomes: Any, rows: int) -> None:
+    Numbered = numbered_model(database, model := Model())
+    fault = Fault(1, becomes)
+    _, error = under(fault, database, lambda: Numbered.start_session("New"))
+    assert isinstance(error, pw.OperationalError)
+    assert (len(fault.writes), Numbered.select().count(), model.asked) == (1, rows, 0)
+
+
+@pytest.mark.parametrize("becomes", [is_stored, is_not_stored, arrives_late, is_repeated_by_the_driver])
+def test_a_start_is_looked_up_by_its_idempotency_key(database: Any, becomes: Any) -> None:
+    Numbered = numbered_model(database, model := Model())
+    record, error = under(
+        Fault(1, becomes), database, lambda: Numbered.start_session("New", idempotency_key="k")
+    )
+    assert error is None
+    assert (record.last_turn.status, model.asked, Numbered.select().count()) == ("completed", 1, 1)
+    assert record.context == stored(record)
+
+
+@contextmanager
+def in_a_transaction(database: Any, how: str) -> Iterator[None]:
+    """One that is rolled back at its end, and was begun by Peewee or by hand."""
+    if how == "atomic":
+        with database.connection_context(), database.atomic() as transaction:
+            yield
+            transaction.rollback()
+        return
+    with database.connection_context(), database.manual_commit() if how == "manual" else nullcontext():
+        database.execute_sql("begin")
+        yield
+        database.execute_sql("rollback")
+
+
+@pytest.mark.parametrize("verb", ["SELECT", "INSERT", "UPDATE"])
+@pytest.mark.parametrize("how", ["atomic", "manual", "by hand"])
+def test_inside_a_transaction_nothing_is_repeated(database: Any, how: str, verb: str) -> None:
+    Chat = chat_model(database)
+    session = begun(Chat)
+    act = ACTIONS["start, run later" if verb == "INSERT" else "continue, run later"][1]
+    fault = Fault(1, is_not_stored, verbs=(verb,))
+    with in_a_transaction(database, how):
+        _, error = under(fault, database, lambda: act(Chat, session))
+        assert isinstance(error, pw.OperationalError)
+        assert len(fault.writes) == 1
+    assert (Chat.select().count(), len(texts(Chat, session))) == (1, 2)
+
+
+@pytest.mark.parametrize("begin", [nullcontext, pw.Database.atomic], ids=["outside", "inside"])
+def test_a_row_that_is_there_already_is_no_lost_answer(database: Any, begin: Any) -> None:
+    Chat = chat_model(database)
+    session = begun(Chat)
+    before = stored(session)
+    with database.connection_context(), pytest.raises(pw.IntegrityError), begin(database):
+        Chat.start_session("New", attributes={"id": session.id}, run=False)
+    assert stored(session) == before
