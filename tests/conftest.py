@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import peewee as pw
 import pytest
 
+from agentsession import clock, testing
 from tests import servers
-from tests.models import chat_model
+from tests.keyed import Speaker, Speaks, keyed_model
+from tests.models import Answer, chat_model
+from tests.owned import KINDS, Case, named, owned
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,3 +49,35 @@ def database(database_url: str) -> Iterator[Any]:
 @pytest.fixture
 def Chat(database: Any) -> Any:
     return chat_model(database)
+
+
+@pytest.fixture
+def at() -> Iterator[clock.FakeClock]:
+    """A clock that stands still until it is told to go on, for this thread."""
+    at = clock.FakeClock(time.time())
+    token = clock.fake.set(at)
+    yield at
+    clock.fake.reset(token)
+
+
+@pytest.fixture(params=["start", "continue"])
+def speaker(request: Any, database: Any) -> Speaks:
+    def make(**options: Any) -> Speaker:
+        Chat = keyed_model(database, **options)
+        if request.param == "start":
+            return Speaker(Chat)
+        with testing.script(Chat, [Answer(content="hi") if "output_schema" in options else "hi"]):
+            return Speaker(Chat, Chat.start_session("Before").id)
+
+    return make
+
+
+@pytest.fixture(params=KINDS, ids=named)
+def case(request: Any, database: Any) -> Case:
+    made: Case = request.param(database)
+    return made
+
+
+@pytest.fixture
+def Texts(database: Any) -> Any:
+    return owned(database, pw.CharField())

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import peewee as pw
@@ -25,85 +20,9 @@ from agentsession.drive import heartbeat
 from agentsession.drive.sync import after_effect
 from agentsession.provider import ProviderError, Reply
 from tests import servers
+from tests.beats import SHORT, eventually, extended, grown, until_of
 from tests.models import chat_model, stored, texts
-
-SHORT = {"lease": 0.3}
-"""Its beats come ten times a second; where the clock stands still, it never runs out by itself."""
-
-
-def pooled(url: str) -> Any:
-    """A pool of one connection, which may go from thread to thread."""
-    database = servers.open_database(url, pool=1)
-    if servers.backend_of(url) == "sqlite":
-        database.connect_params["check_same_thread"] = False
-    return database
-
-
-class Waits:
-    """A model that answers, where it is told "slow", when it may."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Semaphore(0)
-        self.answer = threading.Event()
-
-    def ask(self, request: Any) -> Reply:
-        words = request.view[-1].content
-        if words.startswith("slow"):
-            self.asked.release()
-            assert self.answer.wait(300)
-        return Reply(f"answer to {words}")
-
-
-def eventually(happened: Callable[[], Any], limit: float = 60.0) -> Any:
-    """What it gives, once that is true."""
-    deadline = time.monotonic() + limit
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
-    return found
-
-
-@contextmanager
-def a_slow_turn(Chat: Any, key: Any, model: Waits, at: clock.FakeClock | None) -> Iterator[Future[Any]]:
-    """A turn in a thread whose clock is this one; its model was asked and does not answer yet."""
-
-    def turn() -> Any:
-        clock.fake.set(at)
-        return Chat.continue_session(key, "slow")
-
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(turn)
-        try:
-            assert model.asked.acquire(timeout=60)
-            yield slow
-        finally:
-            model.answer.set()
-
-
-@pytest.fixture
-def at() -> Iterator[clock.FakeClock]:
-    """A clock that stands still until it is told to go on, for this thread."""
-    at = clock.FakeClock(time.time())
-    token = clock.fake.set(at)
-    yield at
-    clock.fake.reset(token)
-
-
-def until_of(Chat: Any, key: Any) -> float:
-    return float(Chat.get_context(key).turn.until)
-
-
-def grown(Chat: Any, key: Any, last: float) -> float | None:
-    """The end of the lease, if it is a later one."""
-    until = until_of(Chat, key)
-    return until if until > last else None
-
-
-def extended(Chat: Any, key: Any, at: clock.FakeClock) -> float:
-    """Wait for a beat at this time: the end of the lease that it gave."""
-    until = at.seconds + SHORT["lease"]
-    eventually(lambda: until_of(Chat, key) == pytest.approx(until, abs=0.001))
-    return until
+from tests.slow import Waits, a_slow_turn
 
 
 def test_a_call_that_outlasts_its_lease_keeps_its_claim(database: Any, at: clock.FakeClock) -> None:
@@ -130,6 +49,8 @@ def test_a_call_that_outlasts_its_lease_keeps_its_claim(database: Any, at: clock
 SLOW = """
 import sys
 from agentsession.provider import Reply
+from tests.slow import HOUR, Waits, a_slow_turn, by_the_clock, off_by
+from tests.beats import SHORT, eventually, extended, grown, until_of
 from tests.models import chat_model, open_database
 
 class WaitsForALine:
@@ -161,72 +82,6 @@ def test_a_process_whose_call_outlasts_its_lease_keeps_its_claim(database: Any) 
         child.stdin.flush()
         assert child.stdout.readline() == "completed\n"
     assert texts(Chat, session)[2:] == ["slow", "at last"]
-
-
-def test_one_daemon_thread_serves_all_calls_of_the_process(database_url: str, at: clock.FakeClock) -> None:
-    model, before = Waits(), set(threading.enumerate())
-    Chat = chat_model(servers.open_database(database_url), provider=model, session=SHORT)
-    keys = [Chat.start_session("Hello").id for _ in range(4)]
-    with ExitStack() as turns:
-        slow = [turns.enter_context(a_slow_turn(Chat, key, model, at)) for key in keys]
-        at.advance(100)
-        for key in keys:
-            extended(Chat, key, at)
-        assert len(heartbeat._heart.calls) == 4
-        heart = heartbeat._heart.thread
-        assert heart is not None
-        assert heart.daemon
-        beating = [each for each in threading.enumerate() if each.name == heart.name and each not in before]
-        assert set(beating) <= {heart}
-        model.answer.set()
-        assert {turn.result().last_result.text for turn in slow} == {"answer to slow"}
-    assert not heartbeat._heart.calls
-
-
-FORKS = """
-import os, sys
-from agentsession.drive import heartbeat
-from agentsession.provider import Reply
-from tests.models import chat_model, open_database
-from tests.test_heartbeat import eventually, until_of
-
-url, *keys = sys.argv[1:]
-
-class Forks:
-    def ask(self, request):
-        name = request.view[-1].content
-        Chat, key = model_of(self), keys[name == "child"]
-        first = until_of(Chat, key)
-        eventually(lambda: until_of(Chat, key) > first)
-        if name == "parent":
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    print("new", heartbeat._heart.thread, len(heartbeat._heart.calls), flush=True)
-                    model_of(self).continue_session(keys[1], "child")
-                finally:
-                    os._exit(0)
-            os.waitpid(pid, 0)
-            second = until_of(Chat, key)
-            eventually(lambda: until_of(Chat, key) > second)
-        print(name, len(heartbeat._heart.calls), heartbeat._heart.thread.is_alive(), flush=True)
-        return Reply("done")
-
-def model_of(provider):
-    return chat_model(open_database(url), provider=provider, session={"lease": 0.3}, create=False)
-
-model_of(Forks()).continue_session(keys[0], "parent")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_a_heartbeat_of_its_own(database: Any) -> None:
-    Chat = chat_model(database)
-    keys = [Chat.start_session("Hello").id for _ in range(2)]
-    command = [sys.executable, "-c", FORKS, database.url, *map(str, keys)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120)
-    assert done.stdout.splitlines() == ["new None 0", "child 1 True", "parent 1 True"]
-    assert [texts(Chat, key)[2:] for key in keys] == [["parent", "done"], ["child", "done"]]
 
 
 def test_an_error_of_the_database_in_a_beat_is_survived_and_told_without_content(
@@ -329,7 +184,7 @@ def test_a_pool_that_the_caller_has_emptied_does_not_break_the_turn(
     database_url: str, at: clock.FakeClock, patience: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`patience`: how long the pool lets a beat wait for a connection."""
-    pool = pooled(database_url)
+    pool = servers.open_database(database_url, pool=1)
     pool._wait_timeout = patience
 
     class TakesLong:
@@ -385,71 +240,3 @@ def test_a_beat_never_uses_the_connection_of_its_caller(database: Any, state: ty
         database.query_hooks.append(look)
         assert session.continue_session("slow").last_turn.status == "completed"
     assert mine not in beats
-
-
-class Counted(threading.Condition):
-    """Remembers how long each wait was to be."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.waits.append(timeout or 0.0)
-        return super().wait(timeout)
-
-
-def test_the_thread_sleeps_between_beats_and_without_calls() -> None:
-    heart, changed, beats = heartbeat.Heart(), Counted(), list[float]()
-    heart.changed = changed
-    call = heartbeat.Call(lambda: beats.append(0.0) is None, 0.02, time.monotonic() + 0.02)
-    heart.add(call)
-    eventually(lambda: len(beats) >= 5)
-    heart.drop(call)
-    eventually(lambda: changed.waits[-1] > 50)
-    assert len(changed.waits) <= 4 * len(beats) + 4
-    slept = len(changed.waits)
-    heart.add(heartbeat.Call(lambda: beats.append(1.0) is None, 1000.0, time.monotonic()))
-    eventually(lambda: 1.0 in beats and len(changed.waits) > slept and changed.waits[-1] > 50)
-    assert len(changed.waits) <= 4 * len(beats) + 8
-    heart.calls.clear()
-
-
-def test_a_very_long_lease_does_not_end_the_beats_of_others() -> None:
-    """A thread can wait for some centuries at most."""
-    heart, changed, beats = heartbeat.Heart(), Counted(), list[float]()
-    heart.changed = changed
-    heart.add(heartbeat.Call(lambda: True, 1e12, time.monotonic() + 1e12))
-    eventually(lambda: changed.waits)
-    heart.add(heartbeat.Call(lambda: beats.append(0.0) is None, 0.02, time.monotonic() + 0.02))
-    eventually(lambda: len(beats) >= 2, limit=10)
-    heart.calls.clear()
-
-
-@pytest.mark.backends("sqlite")
-def test_a_beat_that_waits_for_its_database_does_not_hold_up_those_of_another(
-    database_url: str, at: clock.FakeClock, tmp_path: Path
-) -> None:
-    model, pool = Waits(), pooled(database_url)
-    pool._wait_timeout = 600
-    Stuck = chat_model(pool, session=SHORT, provider=model)
-    Chat = chat_model(servers.open_database(tmp_path / "other.db"), provider=model, session=SHORT)
-    stuck, session = Stuck.start_session("Hello"), Chat.start_session("Hello")
-
-    def turn() -> None:
-        clock.fake.set(at)
-        with pool.connection_context():
-            stuck.continue_session("slow")
-
-    with ThreadPoolExecutor(1) as other:
-        waiting = other.submit(turn)
-        eventually(lambda: pool._pool_available._waiters)
-        model.asked.acquire()
-        try:
-            with a_slow_turn(Chat, session.id, model, at):
-                first = until_of(Chat, session.id)
-                at.advance(1)
-                eventually(partial(grown, Chat, session.id, first), limit=10)
-        finally:
-            model.answer.set()
-        waiting.result()

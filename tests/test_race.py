@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from agentsession import LeaseLost, SessionBusy, SessionNotFound, testing
-from agentsession.provider import Reply
 from tests.models import chat_model, let_the_lease_run_out, stored, texts
-
-
-class Waits:
-    """A model that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.answer = threading.Event()
-
-    def ask(self, request: Any) -> Reply:
-        if request.view[-1].content == "slow":
-            self.asked.set()
-            assert self.answer.wait(10)
-        return Reply(f"answer to {request.view[-1].content}")
-
-
-@contextmanager
-def a_slow_turn(Chat: Any, session: Any, model: Waits) -> Iterator[Future[Any]]:
-    """A turn in another thread whose model was asked and has not answered yet."""
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(Chat.continue_session, session.id, "slow")
-        assert model.asked.wait(10)
-        yield slow
+from tests.slow import Waits, a_slow_turn
 
 
 def test_while_a_turn_runs_another_is_refused_and_nothing_is_stored(database: Any) -> None:
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
-    with a_slow_turn(Chat, session, model) as slow:
+    with a_slow_turn(Chat, session.id, model) as slow:
         before = stored(session)
         for action in (lambda: session.continue_session("fast"), session.resume_session):
             with pytest.raises(SessionBusy, match="a turn has been running for") as busy:
@@ -59,7 +32,7 @@ def test_a_holder_whose_lease_was_taken_over_cannot_write(database: Any) -> None
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
-    with a_slow_turn(Chat, session, model) as slow:
+    with a_slow_turn(Chat, session.id, model) as slow:
         let_the_lease_run_out(Chat, session.id)
         Chat.continue_session(session.id, "fast")
         before = stored(session)
@@ -75,7 +48,7 @@ def test_a_resumed_turn_is_taken_from_its_late_holder(database: Any) -> None:
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
-    with a_slow_turn(Chat, session, model) as slow:
+    with a_slow_turn(Chat, session.id, model) as slow:
         let_the_lease_run_out(Chat, session.id)
         with testing.script(Chat, ["by another"]):
             Chat.resume_session(session.id)
@@ -89,7 +62,7 @@ def test_a_row_deleted_during_its_turn_is_not_found_and_the_reply_is_there(datab
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
-    with a_slow_turn(Chat, session, model) as slow:
+    with a_slow_turn(Chat, session.id, model) as slow:
         with database.connection_context():
             session.delete_instance()
         model.answer.set()
