@@ -145,3 +145,12 @@ def test_a_subclass_whose_key_column_is_not_unique_is_refused(database: Any) -> 
         with pytest.raises(DslError, match="'start_key'"):
             Twice.start_session("Hello", idempotency_key="k")
     assert Twice.select().count() == 0
+
+
+@pytest.mark.parametrize("kind", ["uuid", "integer"])
+def test_a_row_that_the_table_refuses_raises_the_databases_own_error(database: Any, kind: str) -> None:
+    Chat = keyed_model(database, PRIMARY_KEYS[kind]())
+    Chat.start_session("Hello", attributes={"slug": "taken"})
+    with testing.script(Chat, []), pytest.raises(pw.IntegrityError):
+        Chat.start_session("Hello", attributes={"slug": "taken"})
+    assert Chat.select().count() == 1

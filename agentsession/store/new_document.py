@@ -38,31 +38,36 @@ class NewDocumentSession(DocumentSession):
         self.map = format.whole({}, change)
         now = self.dialect.moment(clock.utc())
         refresh(self.new, self.options, self.map, change.turn.status, now)
-        could_be_found = self.found_by[1] is not None
+        acknowledged = self._acknowledged() if self._can_be_found else nullcontext()
         try:
-            with (
-                self._acknowledged() if could_be_found else nullcontext(),
-                connected(self.model, kept=self.kept),
-            ):
+            with acknowledged, connected(self.model, kept=self.kept):
                 self._save()
         except peewee.IntegrityError:
-            undone = (
-                self.inside and self.key_field is None
-            )  # PostgreSQL reads nothing more in this transaction
-            if undone or not self._exists():
-                raise
-            if self.key_field is None and not self.load(change).stored:
-                raise
-            return self.key_field is None
+            if self.key_field is not None and self._exists():
+                return False
+            if self._was_sent_twice(change):
+                return True
+            raise
         self.record, self.key, self.turn = self.new, self.new._pk, change.turn
         self.found_by = (self.meta.primary_key, self.key)
         return True
+
+    @property
+    def _can_be_found(self) -> bool:
+        """Has it an id or a key before the database gives it one?"""
+        return self.found_by[1] is not None
 
     def _save(self) -> None:
         """Inside a transaction a refused row must not undo what the caller did before."""
         undoes = self.inside and self.key_field is not None
         with database_of(self.model).savepoint() if undoes else nullcontext():
             self.new.save(force_insert=True)
+
+    def _was_sent_twice(self, change: Change) -> bool:
+        """Is it the driver's repetition that was refused? In a failed transaction PostgreSQL reads nothing."""
+        if self.key_field is not None or self.inside or not self._can_be_found:
+            return False
+        return self._exists() and self.load(change).stored
 
     def _exists(self) -> bool:
         query = self.model.select(self.meta.primary_key).where(self._this())
