@@ -9,10 +9,10 @@ from uuid import uuid4
 
 from agentsession import info
 from agentsession.errors import InputInvalid
-from agentsession.json_values import compact, unstorable
+from agentsession.json_values import unstorable
 from agentsession.options import AgentOptions, Client, SessionOptions
 from agentsession.store.connection import in_transaction
-from agentsession.turn.opening import Content, Plan
+from agentsession.turn.opening import Content, Plan, refuse_large_input
 
 ClientChoice: TypeAlias = "str | tuple[str, Mapping[str, Any]] | None"
 Options: TypeAlias = "Mapping[str, Any] | None"
@@ -51,14 +51,7 @@ def plan_turn(
 
 
 def _of_session(plan: Plan, model: type[Any], options: SessionOptions) -> Plan:
-    size = len(compact(plan.content).encode())
-    if size > options.max_input_bytes:
-        raise InputInvalid(
-            f"the input takes {size:,} bytes, the limit is {options.max_input_bytes:,}",
-            where=f"{plan.agent.place} input",
-            why="nothing was stored and the model was not asked",
-            fix="send less, or declare a larger max_input_bytes",
-        )
+    refuse_large_input(plan.agent, plan.content, options.max_input_bytes)
     # Inside a transaction it would wait for a turn that waits for the transaction.
     waits = options.on_busy == "wait" and not in_transaction(model)
     return replace(

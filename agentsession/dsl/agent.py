@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from agentsession import info, registry
 from agentsession.actions.mixins import GivenActions
 from agentsession.dsl.agent_verifiers import AGENT_VERIFIERS, AgentDraft
-from agentsession.dsl.declare import UNSET, apply, raise_problems, refuse_unknown
+from agentsession.dsl.declare import UNSET, apply, problems_of, raise_problems, refuse_unknown
 from agentsession.dsl.inject import given
 from agentsession.options import AgentOptions, OutputMode
 
@@ -85,17 +86,16 @@ def agent(
         "retries": retries,
         "output_retries": output_retries,
     }
+    return apply(partial(_declare, options, unknown), model)
 
-    def decorate(target: Any) -> Any:
-        draft = AgentDraft(target, **options)
-        problems = [*refuse_unknown(target, "agent", unknown, options)]
-        problems += [problem for verifier in AGENT_VERIFIERS for problem in verifier(draft)]
-        raise_problems(problems)
-        with given(target, GivenActions, "agent"):
-            registry.declare_agent(target, _options(draft))
-        return target
 
-    return apply(decorate, model)
+def _declare(options: Mapping[str, Any], unknown: Mapping[str, Any], model: Any) -> Any:
+    draft = AgentDraft(model, **options)
+    surplus = refuse_unknown(model, "agent", unknown, options)
+    raise_problems((*surplus, *problems_of(draft, AGENT_VERIFIERS)))
+    with given(model, GivenActions, "agent"):
+        registry.declare_agent(model, _options(draft))
+    return model
 
 
 def _options(draft: AgentDraft) -> AgentOptions:

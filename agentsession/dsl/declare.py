@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 from agentsession import info
 from agentsession.errors import DslError, Problem
+
+T = TypeVar("T")
 
 UNSET: Any = object()
 
@@ -39,6 +41,12 @@ def where(model: Any, decorator: str, option: str) -> str:
 def stands_on(value: Any) -> str:
     """What was found where a class should be; the value itself may be a secret."""
     return f"it stands on a value of type {type(value).__name__}, not on a class"
+
+
+def problems_of(draft: T, verifiers: Iterable[Callable[[T], Iterator[Problem]]]) -> Iterator[Problem]:
+    """What the verifiers find, all of it."""
+    for verifier in verifiers:
+        yield from verifier(draft)
 
 
 def raise_problems(problems: Iterable[Problem]) -> None:

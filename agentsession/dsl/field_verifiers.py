@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -33,7 +33,6 @@ JSON_FIELDS = {
 }
 """The fields that hold JSON, which share no base, and what is wrong with some."""
 
-
 LOOSE = (
     peewee.FloatField,
     peewee.DecimalField,
@@ -48,83 +47,32 @@ LOOSE = (
 
 
 def verify_context_is_a_map(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.context_attribute
-    at = draft.where("context_attribute")
     why = "the conversation is stored in it as JSON"
-    if not draft.is_model:
-        return
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(at, _no_field(draft, name), why, _add(name, "context", "peewee.JSONField(null=True)"))
-        return
-    flaw = _flaw_as_map(field)
-    if flaw != "":
-        found = f"{name!r} is a {type(field).__name__}, {flaw or 'which is not map-typed'}"
-        yield Problem(at, found, why, f"{name} = peewee.JSONField(null=True)")
+    return _fits(draft, "context_attribute", "context", _other_than_a_map, why, "peewee.JSONField(null=True)")
 
 
 def verify_status_is_a_text(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.status_attribute
-    if name is None or not draft.is_model:
-        return
-    at, why = draft.where("status_attribute"), "it follows the latest turn"
     line = f"peewee.CharField(max_length={STATUS_LENGTH + 3}, default='pending')"
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(at, _no_field(draft, name), why, _add(name, "status", line))
-    elif not isinstance(field, (peewee.CharField, peewee.TextField)) or _flaw_as_map(field) is not None:
-        found = f"{name!r} is a {type(field).__name__}, not a text field"
-        yield Problem(at, found, why, f"{name} = {line}")
-    elif isinstance(field, peewee.CharField) and (field.max_length or STATUS_LENGTH) < STATUS_LENGTH:
-        found = f"{name!r} holds {field.max_length} characters, the longest status has {STATUS_LENGTH}"
-        yield Problem(at, found, why, f"{name} = {line}")
+    return _fits(
+        draft, "status_attribute", "status", _other_than_a_status, "it follows the latest turn", line
+    )
 
 
 def verify_updated_is_a_time(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.updated_attribute
-    if name is None or not draft.is_model:
-        return
-    at, why = draft.where("updated_attribute"), "sessions are listed by their last activity"
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(
-            at, _no_field(draft, name), why, _add(name, "updated", "peewee.DateTimeField(null=True)")
-        )
-    elif not isinstance(field, peewee.DateTimeField):
-        found = f"{name!r} is a {type(field).__name__}, not a date-time field"
-        yield Problem(at, found, why, f"{name} = peewee.DateTimeField(null=True)")
+    why, line = "sessions are listed by their last activity", "peewee.DateTimeField(null=True)"
+    return _fits(draft, "updated_attribute", "updated", _other_than_a_time, why, line)
 
 
 def verify_owner_is_a_value(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.owner_attribute
-    if name is None or not draft.is_model:
-        return
-    at, why = draft.where("owner_attribute"), "it says whose session it is"
-    line = "peewee.ForeignKeyField(User)"
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(at, _no_field(draft, name), why, _add(name, "user", line))
-    elif _flaw_as_map(target_of(field)) is not None or isinstance(target_of(field), LOOSE):
-        found = f"{name!r} is a {type(field).__name__}, whose values cannot be told apart for sure"
-        yield Problem(at, found, why, f"{name} = {line}, or an integer, UUID or text field")
+    why, line = "it says whose session it is", "peewee.ForeignKeyField(User)"
+    others = ", or an integer, UUID or text field"
+    return _fits(draft, "owner_attribute", "user", _other_than_a_value, why, line, others)
 
 
 def verify_idempotency_is_unique(draft: SessionDraft) -> Iterator[Problem]:
-    name = draft.idempotency_attribute
-    if name is None or not draft.is_model:
-        return
-    at = draft.where("idempotency_attribute")
     why = "it makes two calls with the same key, started at once, one session"
     line = f"peewee.CharField(max_length={UUID_LENGTH}, null=True, unique=True)"
-    field = draft.fields.get(name) if isinstance(name, str) else None
-    if field is None:
-        yield Problem(at, _no_field(draft, name), why, _add(name, "start_key", line))
-    elif not isinstance(field, (peewee.CharField, peewee.TextField)) or not holds_a_uuid(field):
-        found = f"{name!r} is a {type(field).__name__}, not a text field for {UUID_LENGTH} characters"
-        yield Problem(at, found, why, f"{name} = {line}")
-    elif not (field.unique and field.null and field.default is None):
-        found = f"{name!r} is not unique, or has a value where no key was given"
-        yield Problem(at, found, why, f"{name} = {line}")
+    return _fits(draft, "idempotency_attribute", "start_key", _other_than_a_key, why, line)
 
 
 def verify_attributes_differ(draft: SessionDraft) -> Iterator[Problem]:
@@ -144,15 +92,71 @@ def verify_attributes_differ(draft: SessionDraft) -> Iterator[Problem]:
         seen[name] = option
 
 
+def _fits(
+    draft: SessionDraft,
+    option: str,
+    example: str,
+    flaw_of: Callable[[Any], str | None],
+    why: str,
+    line: str,
+    others: str = "",
+) -> Iterator[Problem]:
+    """The option names a field of the model, and that has no flaw. Only the context has to be named."""
+    name = getattr(draft, option)
+    if not draft.is_model or (name is None and option != "context_attribute"):
+        return
+    field = draft.fields.get(name) if isinstance(name, str) else None
+    if field is None:
+        suggested = name if isinstance(name, str) else example
+        yield Problem(draft.where(option), _no_field(draft, name), why, f"{suggested} = {line}")
+        return
+    flaw = flaw_of(field)
+    if flaw is not None:
+        yield Problem(draft.where(option), f"{name!r} {flaw}", why, f"{name} = {line}{others}")
+
+
+def _other_than_a_map(field: Any) -> str | None:
+    flaw = _flaw_as_map(field)
+    return None if flaw == "" else f"is a {type(field).__name__}, {flaw or 'which is not map-typed'}"
+
+
+def _other_than_a_status(field: Any) -> str | None:
+    if not _is_text(field):
+        return f"is a {type(field).__name__}, not a text field"
+    if isinstance(field, peewee.CharField) and (field.max_length or STATUS_LENGTH) < STATUS_LENGTH:
+        return f"holds {field.max_length} characters, the longest status has {STATUS_LENGTH}"
+    return None
+
+
+def _other_than_a_time(field: Any) -> str | None:
+    is_time = isinstance(field, peewee.DateTimeField)
+    return None if is_time else f"is a {type(field).__name__}, not a date-time field"
+
+
+def _other_than_a_value(field: Any) -> str | None:
+    if _flaw_as_map(target_of(field)) is None and not isinstance(target_of(field), LOOSE):
+        return None
+    return f"is a {type(field).__name__}, whose values cannot be told apart for sure"
+
+
+def _other_than_a_key(field: Any) -> str | None:
+    if not _is_text(field) or not holds_a_uuid(field):
+        return f"is a {type(field).__name__}, not a text field for {UUID_LENGTH} characters"
+    if not (field.unique and field.null and field.default is None):
+        return "is not unique, or has a value where no key was given"
+    return None
+
+
+def _is_text(field: Any) -> bool:
+    """A text, and no JSON, which some build on a text field."""
+    return isinstance(field, (peewee.CharField, peewee.TextField)) and _flaw_as_map(field) is None
+
+
 def _no_field(draft: SessionDraft, name: Any) -> str:
     if not isinstance(name, str):
         return f"the name of the attribute is {name!r}, not a str"
     near = get_close_matches(name, draft.fields, 1)
     return f"the model has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-
-
-def _add(name: Any, default: str, field: str) -> str:
-    return f"{name if isinstance(name, str) else default} = {field}"
 
 
 def _flaw_as_map(field: Any) -> str | None:

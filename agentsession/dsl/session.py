@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from agentsession import registry
 from agentsession.actions.mixins import GuardedSave, SessionActions
-from agentsession.dsl.declare import UNSET, apply, raise_problems, refuse_unknown
+from agentsession.dsl.declare import UNSET, apply, problems_of, raise_problems, refuse_unknown
 from agentsession.dsl.inject import given
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.session_verifiers import SESSION_VERIFIERS
@@ -104,17 +105,16 @@ def agent_session(
         "pin_instruction": pin_instruction,
         "inject": inject,
     }
+    return apply(partial(_declare, options, unknown), model)
 
-    def decorate(target: Any) -> Any:
-        problems = [*refuse_unknown(target, "agent_session", unknown, options)]
-        draft = SessionDraft(target, **options)
-        problems += [problem for verifier in SESSION_VERIFIERS for problem in verifier(draft)]
-        raise_problems(problems)
-        with given(target, SessionActions if inject else GuardedSave, "agent_session"):
-            registry.declare_session(target, _options(options))
-        return target
 
-    return apply(decorate, model)
+def _declare(options: Mapping[str, Any], unknown: Mapping[str, Any], model: Any) -> Any:
+    draft = SessionDraft(model, **options)
+    surplus = refuse_unknown(model, "agent_session", unknown, options)
+    raise_problems((*surplus, *problems_of(draft, SESSION_VERIFIERS)))
+    with given(model, SessionActions if draft.inject else GuardedSave, "agent_session"):
+        registry.declare_session(model, _options(options))
+    return model
 
 
 def _options(verified: Mapping[str, Any]) -> SessionOptions:

@@ -64,7 +64,7 @@ class NewDocumentSession(DocumentSession):
             self.new.save(force_insert=True)
 
     def _was_sent_twice(self, change: Change) -> bool:
-        """Is it the driver's repetition that was refused? In a failed transaction PostgreSQL reads nothing."""
+        """Was the driver's repetition refused? In a failed transaction PostgreSQL reads nothing."""
         if self.key_field is not None or self.inside or not self._can_be_found:
             return False
         return self._exists() and self.load(change).stored

@@ -151,6 +151,18 @@ def opening_messages(plan: Plan, pinned: str | None) -> tuple[Message, ...]:
     return (*messages, Message(f"{plan.turn_id}:{number}", plan.turn_id, "user", plan.content, metadata))
 
 
+def refuse_large_input(agent: AgentOptions, content: Content, limit: int) -> None:
+    """Raise `InputInvalid` if the input alone takes too much."""
+    size = len(msgspec.json.encode(content))
+    if size > limit:
+        raise InputInvalid(
+            f"the input takes {size:,} bytes, the limit is {limit:,}",
+            where=f"{agent.place} input",
+            why="nothing was stored and the model was not asked",
+            fix="send less, or declare a larger max_input_bytes",
+        )
+
+
 def refuse_oversized(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | None) -> None:
     """Raise `InputInvalid` if the stored conversation would grow past its limit."""
     size += len(msgspec.json.encode(messages)) + len(msgspec.json.encode(args or {}))
