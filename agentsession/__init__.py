@@ -2,6 +2,7 @@
 
 from agentsession.actions import build_context, instruction_message, user_message, warm_up
 from agentsession.actions.mixins import AgentActions, SessionActions
+from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context, Message, Result, Turn, TurnError, Usage
 from agentsession.dsl.agent import agent
 from agentsession.dsl.code_interface import code_interface
@@ -24,8 +25,20 @@ from agentsession.errors import (
     SessionNotFound,
     StorageFailed,
     TransactionOpen,
+    TurnCancelled,
     TurnFailed,
     UnsafeDatabase,
+)
+from agentsession.events import (
+    Event,
+    OutputRetry,
+    PartialOutput,
+    TextDelta,
+    ThinkingDelta,
+    ToolFinished,
+    ToolStarted,
+    TurnFinished,
+    TurnStarted,
 )
 
 __version__ = "0.1.0"
@@ -33,9 +46,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentActions",
     "AgentSessionError",
+    "AsyncTurnStream",
     "Context",
     "ContextUnreadable",
     "DslError",
+    "Event",
     "IdempotencyMismatch",
     "InputInvalid",
     "LeaseLost",
@@ -44,6 +59,8 @@ __all__ = [
     "NoResult",
     "NothingToResume",
     "OutputInvalid",
+    "OutputRetry",
+    "PartialOutput",
     "Problem",
     "ProviderError",
     "ProviderFailed",
@@ -52,10 +69,18 @@ __all__ = [
     "SessionBusy",
     "SessionNotFound",
     "StorageFailed",
+    "TextDelta",
+    "ThinkingDelta",
+    "ToolFinished",
+    "ToolStarted",
     "TransactionOpen",
     "Turn",
+    "TurnCancelled",
     "TurnError",
     "TurnFailed",
+    "TurnFinished",
+    "TurnStarted",
+    "TurnStream",
     "UnsafeDatabase",
     "Usage",
     "agent",

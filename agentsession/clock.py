@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -30,6 +31,14 @@ def seconds() -> float:
 def utc() -> datetime:
     """The time for a date-time field: UTC, without a zone."""
     return datetime.fromtimestamp(seconds(), UTC).replace(tzinfo=None)
+
+
+async def asleep(duration: float) -> None:
+    clock = fake.get()
+    if clock is None:
+        await asyncio.sleep(duration)
+    else:
+        clock.advance(duration)
 
 
 def sleep(duration: float) -> None:

@@ -139,6 +139,16 @@ class StorageFailed(AgentSessionError):
     session: Any = None
 
 
+class TurnCancelled(AgentSessionError):
+    """`cancel_session` ended the turn while it ran: it is stored as interrupted, and nothing more was stored.
+
+    `result` holds the reply where it came all the same, `session` the record.
+    """
+
+    result: Any = None
+    session: Any = None
+
+
 class LeaseLost(AgentSessionError):
     """The turn was taken over while the model answered: nothing more was stored. `result` holds the
     reply where there is one, `session` the record."""

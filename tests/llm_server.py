@@ -4,7 +4,8 @@
         litellm.completion("openai/gpt-4o", …, api_base=server.openai)
     assert server.requests[0].body["messages"][-1]["content"] == "Hi"
 
-Each request takes the next behaviour of the script. A block that ends well must have used them all.
+Each request takes the next behaviour of the script, and is answered as a stream if it asks for one. A block
+that ends well must have used them all.
 """
 
 from __future__ import annotations
@@ -13,31 +14,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-JsonMap = dict[str, Any]
-
-STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-"""OpenAI's word for the end of a reply, and Anthropic's."""
-
-
-@dataclass(frozen=True)
-class Says:
-    """A reply, in the form that the request asks for: a text, or the forced tool's arguments."""
-
-    text: str
-    thinking: str = ""
-    input_tokens: int = 12
-    output_tokens: int = 5
-    reasoning_tokens: int = 0
-    cached_tokens: int = 0
-    finish_reason: str = "stop"
-    model: str = ""
+from tests.llm_formats import FORMATS, JsonMap, Says, Streams, streamed
 
 
 @dataclass(frozen=True)
@@ -76,7 +60,7 @@ class Trickles:
     seconds: float
 
 
-Behaviour = Says | Fails | Sends | Slow | Cut | Trickles
+Behaviour = Says | Streams | Fails | Sends | Slow | Cut | Trickles
 
 
 @dataclass(frozen=True)
@@ -117,6 +101,8 @@ class LlmServer:
         self.stopping = threading.Event()
         self.connections: set[socket.socket] = set()
         self.connected = 0
+        self.hung_up = threading.Event()
+        """Set when a client has left in the middle of a stream."""
         self._taking = threading.Lock()
         self._http = _Http(self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
@@ -185,8 +171,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _behave(self, behaviour: Behaviour, asked: Asked) -> None:
         match behaviour:
+            case Says() if asked.body.get("stream"):
+                self._stream(streamed(behaviour), asked)
             case Says():
-                self._send(200, json.dumps(FORMATS[asked.path](behaviour, asked.body)))
+                self._send(200, json.dumps(FORMATS[asked.path].whole(behaviour, asked.body)))
             case Fails(status, text, retry_after):
                 error = {"type": "error", "error": {"type": "scripted", "message": f"scripted {status}"}}
                 self._send(status, text or json.dumps(error), retry_after)
@@ -213,54 +201,35 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         self.close_connection = self.close_connection or missing > 0
 
+    def _stream(self, reply: Streams, asked: Asked) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            for event in self._events(reply, asked):
+                self._chunk(event)
+                if self.server.llm.stopping.wait(reply.pause):
+                    break
+        except OSError:
+            self.server.llm.hung_up.set()
+            raise
+        if reply.ends in ("cut", "late"):
+            self.close_connection = True
+        else:
+            self._chunk("")
+
+    def _events(self, reply: Streams, asked: Asked) -> Iterator[str]:
+        form = FORMATS[asked.path]
+        yield from form.pieces(reply, asked.body)
+        if reply.ends == "error":
+            yield form.error("scripted error")
+        elif reply.ends in ("whole", "late"):
+            yield from form.finish(reply, asked.body)
+
+    def _chunk(self, text: str) -> None:
+        content = text.encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: a test reads `requests`."""
-
-
-def openai_completion(reply: Says, asked: JsonMap) -> JsonMap:
-    message: JsonMap = {"role": "assistant", "content": reply.text}
-    if reply.thinking:
-        message["reasoning_content"] = reply.thinking
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": reply.model or asked["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
-        "usage": {
-            "prompt_tokens": reply.input_tokens,
-            "completion_tokens": reply.output_tokens,
-            "total_tokens": reply.input_tokens + reply.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
-            "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
-        },
-    }
-
-
-def anthropic_message(reply: Says, asked: JsonMap) -> JsonMap:
-    content: list[JsonMap] = []
-    if reply.thinking:
-        content.append({"type": "thinking", "thinking": reply.thinking, "signature": "c2lnbmVk"})
-    forced = asked.get("tool_choice", {}).get("name")
-    if forced:
-        block = {"type": "tool_use", "id": "toolu_1", "name": forced, "input": json.loads(reply.text)}
-    else:
-        block = {"type": "text", "text": reply.text}
-    return {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": reply.model or asked["model"],
-        "content": [*content, block],
-        "stop_reason": "tool_use" if forced else STOP_REASONS[reply.finish_reason],
-        "stop_sequence": None,
-        "usage": {
-            "input_tokens": reply.input_tokens - reply.cached_tokens,
-            "cache_read_input_tokens": reply.cached_tokens,
-            "cache_creation_input_tokens": 0,
-            "output_tokens": reply.output_tokens,
-        },
-    }
-
-
-FORMATS = {"/v1/chat/completions": openai_completion, "/v1/messages": anthropic_message}

@@ -84,6 +84,26 @@ def open_database(url: Any, pool: int = 0) -> Any:
     return kind(name, prefer_psycopg3=True, **search, **options)
 
 
+def open_async_database(url: str, pool_size: int = 2) -> Any:
+    """A database object of `playhouse.pwasyncio` for a place; to be closed with `await db.close_pool()`."""
+    from playhouse import pwasyncio
+
+    backend = backend_of(url)
+    if backend == "sqlite":
+        pragmas = {"journal_mode": "wal", "busy_timeout": 5000, "synchronous": "off"}
+        path = url.removeprefix("sqlite:///")
+        return pwasyncio.AsyncSqliteDatabase(path, pragmas=pragmas, pool_size=pool_size)
+    server = urlsplit(url)
+    options: dict[str, Any] = {"user": server.username, "host": server.hostname, "port": server.port}
+    options |= {"password": server.password} if server.password else {}
+    name = server.path.strip("/")
+    if backend == "mariadb":
+        return pwasyncio.AsyncMySQLDatabase(name, mariadb=True, pool_size=pool_size, **options)
+    schema = server.query.partition("=")[2]
+    settings = {"search_path": schema, "application_name": schema} if schema else {}
+    return pwasyncio.AsyncPostgresqlDatabase(name, pool_size=pool_size, server_settings=settings, **options)
+
+
 def backend_of(url: str) -> str:
     return {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mariadb"}[url.partition(":")[0]]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import importlib
 import inspect
 import pkgutil
@@ -28,6 +30,14 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
 
+def run(code: str, name: str, namespace: dict[str, Any]) -> None:
+    """An example may await at its top level, as in a notebook."""
+    compiled = compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    outcome = eval(compiled, namespace)
+    if outcome is not None:
+        asyncio.run(outcome)
+
+
 def blocks(text: str) -> list[str]:
     return [textwrap.dedent(code) for _, code in BLOCK.findall(text)]
 
@@ -38,7 +48,7 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.
     found = blocks((ROOT / "README.md").read_text())
     assert len(found) >= 6
     for code in found:
-        exec(compile(code, "README.md", "exec"), namespace)
+        run(code, "README.md", namespace)
     namespace["db"].close()
 
 
@@ -105,14 +115,14 @@ def namespace(database: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("code", documented())
 def test_the_examples_of_docstrings_run(namespace: dict[str, Any], code: str) -> None:
-    exec(compile(code, "docstring", "exec"), namespace)
+    run(code, "docstring", namespace)
 
 
 def test_the_docstrings_have_examples() -> None:
     assert len(documented()) >= 10
 
 
-@pytest.mark.parametrize("module", ["agentsession.info", "agentsession.provider"])
+@pytest.mark.parametrize("module", ["agentsession.info", "agentsession.events", "agentsession.provider"])
 def test_the_doctests_pass(module: str) -> None:
     import doctest
 

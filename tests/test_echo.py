@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import decimal
 import enum
@@ -35,8 +36,11 @@ from typing_extensions import TypedDict
 
 from agentsession import agent
 from agentsession.json_values import compact
-from agentsession.provider.echo import shaped
+from agentsession.options import Client
+from agentsession.provider import Request, Shown
+from agentsession.provider.echo import Echo, shaped, words_of
 from agentsession.schema import OutputSchema
+from agentsession.testing import dsl_errors
 from tests.models import chat_model
 
 
@@ -302,3 +306,40 @@ def test_an_echo_tells_usage_cost_and_model() -> None:
     result = Echo.call("Hello!")
     assert (result.usage.input_tokens, result.usage.output_tokens, result.usage.total_tokens) == (3, 8, 11)
     assert (result.cost, result.model, result.finish_reason) == (0.0, "echo:parrot", "stop")
+
+
+@pytest.mark.parametrize("output", [None, Leaf])
+def test_a_stream_gives_the_reply_word_by_word(output: Any) -> None:
+    said = "  Two  spaces,\n\ta tab and\u2003a wide one. "
+    request = Request((Shown("user", said),), Client.parse("echo:parrot"), OutputSchema(output))
+    whole = Echo().ask(request)
+    *deltas, reply = Echo().stream(request)
+    assert reply == whole == asyncio.run(Echo().aask(request))
+    assert [*deltas, reply] == asyncio.run(gathered(request))
+    assert "".join(delta.text for delta in deltas) == whole.text
+    assert len(deltas) > 5
+
+
+async def gathered(request: Request) -> list[Any]:
+    return [piece async for piece in Echo().astream(request)]
+
+
+@given(st.text())
+def test_the_words_of_a_text_are_the_text(text: str) -> None:
+    assert "".join(words_of(text)) == text
+    assert all(words_of(text))
+
+
+def test_a_provider_with_a_stream_that_is_no_method_is_refused() -> None:
+    with dsl_errors() as problems:
+
+        @agent(client="echo:parrot", instruction="You help.", provider=Wrong())
+        class Model: ...
+
+    assert [problem.found for problem in problems] == [
+        "provider has an attribute `stream` that is a bool, not a method"
+    ]
+
+
+class Wrong(Echo):
+    stream = True  # type: ignore[assignment]

@@ -268,7 +268,7 @@ TURNS = st.builds(
 @slow_fixture
 @given(
     st.lists(MESSAGES, min_size=1, max_size=3),
-    st.lists(st.tuples(TURNS, st.lists(MESSAGES, max_size=2), JSON.map(settled)), max_size=3),
+    st.lists(st.tuples(TURNS, st.lists(MESSAGES, max_size=2), JSON.map(settled), st.booleans()), max_size=3),
 )
 def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
     database: Any, first: list[Message], changes: Any
@@ -278,9 +278,11 @@ def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
     Chat = chat_model(database)
     session = new_session(Chat, info.session_options(Chat), {}, None, None)
     session.insert(Change(Turn("t", "running"), tuple(first), instruction_args={"a": 1}))
-    for turn, more, args in changes:
-        change = Change(turn, tuple(more), {0: {"set": args}}, None if args is None else {"args": args})
+    for turn, more, args, drops in changes:
         before = DocumentSession(Chat, info.session_options(Chat), session.key).load().context
+        last = len(before.messages) - 1
+        new_args = None if args is None else {"args": args}
+        change = Change(turn, tuple(more), {0: {"set": args}}, new_args, last if drops and last else None)
         assert session.claim(before.revision, change)
         assert stored(session.record) == session.map == session.record.context
 
@@ -319,7 +321,7 @@ def test_a_context_that_the_database_reads_in_another_way_never_loops(Chat: Any)
 
 
 def test_an_upgrade_does_not_overwrite_what_was_written_meanwhile(Chat: Any) -> None:
-    from agentsession.drive.sync import after_effect
+    from agentsession.drive.steps import after_effect
     from agentsession.turn.effects import Load
 
     def old(*words: str) -> str:

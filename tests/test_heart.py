@@ -17,6 +17,7 @@ import pytest
 
 from agentsession import clock
 from agentsession.drive import heartbeat
+from agentsession.turn.effects import ClaimGone
 from tests import servers
 from tests.beats import SHORT, eventually, extended, grown, until_of
 from tests.models import chat_model, texts
@@ -35,17 +36,21 @@ class Counted(threading.Condition):
         return super().wait(timeout)
 
 
+def ignored(_: ClaimGone) -> None:
+    """No claim is gone here."""
+
+
 def test_the_thread_sleeps_between_beats_and_without_calls() -> None:
     heart, changed, beats = heartbeat.Heart(), Counted(), list[float]()
     heart.changed = changed
-    call = heartbeat.Call(lambda: beats.append(0.0) is None, 0.02, time.monotonic() + 0.02)
+    call = heartbeat.Call(lambda: beats.append(0.0) is None, ignored, 0.02, time.monotonic() + 0.02)
     heart.add(call)
     eventually(lambda: len(beats) >= 5)
     heart.drop(call)
     eventually(lambda: changed.waits[-1] > 50)
     assert len(changed.waits) <= 4 * len(beats) + 4
     slept = len(changed.waits)
-    heart.add(heartbeat.Call(lambda: beats.append(1.0) is None, 1000.0, time.monotonic()))
+    heart.add(heartbeat.Call(lambda: beats.append(1.0) is None, ignored, 1000.0, time.monotonic()))
     eventually(lambda: 1.0 in beats and len(changed.waits) > slept and changed.waits[-1] > 50)
     assert len(changed.waits) <= 4 * len(beats) + 8
     heart.calls.clear()
@@ -55,9 +60,9 @@ def test_a_very_long_lease_does_not_end_the_beats_of_others() -> None:
     """A thread can wait for some centuries at most."""
     heart, changed, beats = heartbeat.Heart(), Counted(), list[float]()
     heart.changed = changed
-    heart.add(heartbeat.Call(lambda: True, 1e12, time.monotonic() + 1e12))
+    heart.add(heartbeat.Call(lambda: True, ignored, 1e12, time.monotonic() + 1e12))
     eventually(lambda: changed.waits)
-    heart.add(heartbeat.Call(lambda: beats.append(0.0) is None, 0.02, time.monotonic() + 0.02))
+    heart.add(heartbeat.Call(lambda: beats.append(0.0) is None, ignored, 0.02, time.monotonic() + 0.02))
     eventually(lambda: len(beats) >= 2, limit=10)
     heart.calls.clear()
 
@@ -85,6 +90,7 @@ def test_one_daemon_thread_serves_all_calls_of_the_process(database_url: str, at
 FORKS = """
 import os, sys
 from agentsession.drive import heartbeat
+from agentsession.turn.effects import ClaimGone
 from agentsession.provider import Reply
 from tests.slow import HOUR, Waits, a_slow_turn, by_the_clock, off_by
 from tests.models import chat_model, open_database

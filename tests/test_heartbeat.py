@@ -17,7 +17,7 @@ import pytest
 
 from agentsession import LeaseLost, ProviderFailed, SessionBusy, clock, testing
 from agentsession.drive import heartbeat
-from agentsession.drive.sync import after_effect
+from agentsession.drive.steps import after_effect
 from agentsession.provider import ProviderError, Reply
 from tests import servers
 from tests.beats import SHORT, eventually, extended, grown, until_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentsession import IdempotencyMismatch, SessionBusy, testing
-from agentsession.drive.sync import after_effect
+from agentsession.drive.steps import after_effect
 from agentsession.provider import Reply
 from agentsession.turn.effects import Effect, Wait
 from tests.keyed import Speaker, Speaks

@@ -20,7 +20,15 @@ from tests.models import Answer, Ask
 from tests.test_session_verifiers import AGENT, chat, table
 
 T = TypeVar("T")
-ACTIONS = {"start_session", "continue_session", "resume_session", "get_context", "last_result", "last_turn"}
+CALLS = {"call", "acall", "stream", "astream"}
+TURNS = ("start_session", "continue_session", "resume_session")
+ACTIONS = {
+    *CALLS,
+    *(f"{way}{name}" for name in TURNS for way in ("", "a", "stream_", "astream_")),
+    *(f"{way}{name}" for name in ("cancel_session", "get_context") for way in ("", "a")),
+    "last_result",
+    "last_turn",
+}
 
 
 class Nothing:
@@ -141,8 +149,8 @@ def public(model: type) -> set[str]:
 
 
 def test_exactly_the_actions_land_on_a_model() -> None:
-    assert public(chat()) - public(table()) == {"call"}
-    assert public(agent_session(chat())) - public(table()) == {"call", *ACTIONS}
+    assert public(chat()) - public(table()) == CALLS
+    assert public(agent_session(chat())) - public(table()) == ACTIONS
 
 
 def test_without_injection_nothing_but_save_lands_on_a_model(database: Any) -> None:

@@ -19,7 +19,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentsession import OutputInvalid, ProviderFailed, agent, info
-from agentsession.provider.litellm import _litellm, _text
+from agentsession.provider import wire
+from agentsession.provider.litellm import _litellm
 from agentsession.provider.redact import scrub
 from tests.llm_server import Behaviour, Cut, Fails, LlmServer, Says, Sends, Slow, Trickles
 from tests.models import chat_model, stored
@@ -116,7 +117,7 @@ def test_a_reply_without_a_word_does_not_pass_for_one() -> None:
 
 def test_the_text_parts_of_a_listed_content_are_joined() -> None:
     parts = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hel"}, {"text": "lo!"}, "?"]
-    assert _text(SimpleNamespace(content=parts)) == "Hello!"
+    assert wire.text(SimpleNamespace(content=parts)) == "Hello!"
 
 
 def test_a_response_without_choices_is_a_failure_that_says_so() -> None:

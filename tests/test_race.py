@@ -73,7 +73,7 @@ def test_a_row_deleted_during_its_turn_is_not_found_and_the_reply_is_there(datab
 
 def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: Any) -> None:
     session = Chat.start_session("Hello")
-    from agentsession.drive.sync import after_effect
+    from agentsession.drive.steps import after_effect
     from agentsession.turn.effects import Claim, Load
 
     seen: list[str] = []
@@ -96,11 +96,11 @@ def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: An
 
 
 def test_a_lease_runs_out_by_the_clock_of_the_database(database: Any) -> None:
-    Chat = chat_model(database, session={"lease": 0.2})
+    Chat = chat_model(database, session={"lease": 1.5})
     session = Chat.start_session("Hello")
     with testing.crash_after(2):
         session.continue_session("left")
     with pytest.raises(SessionBusy):
         session.resume_session()
-    time.sleep(0.25)
+    time.sleep(1.6)
     assert session.resume_session().last_result.text.startswith("You said: left")

@@ -707,7 +707,7 @@ def test_the_cost_is_unknown_where_that_of_one_attempt_is(database: Any) -> None
 
 
 def test_a_resume_that_loses_its_claim_takes_the_client_of_the_turn_that_it_then_runs(Chat: Any) -> None:
-    from agentsession.drive.sync import after_effect
+    from agentsession.drive.steps import after_effect
     from agentsession.turn.effects import Ask, Load
 
     session = Chat.start_session("One", run=False, client="echo:old")

@@ -13,8 +13,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from agentsession import clock
 from agentsession.turn.effects import Ask
-from tests.interleaving import LEASE, OVER, THE_END, WRITES, Sessions
+from tests.actors import WRITES
+from tests.interleaving import OVER, THE_END, Sessions
 from tests.models import Answer, chat_model
+from tests.truths import LEASE
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from agentsession import (
     SessionBusy,
     agent,
     clock,
+    info,
     testing,
 )
 from agentsession.drive.sync import drive
-from agentsession.provider import Reply
+from agentsession.provider import Delta, Reply, Request, Shown
+from agentsession.provider.choose import provider_for
 from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load
 from tests.models import Answer, chat_model, roles, texts
 
@@ -292,10 +295,80 @@ def test_rounds_that_never_come_to_an_end_are_an_assertion_error() -> None:
     with pytest.raises(AssertionError, match="there is no end after 1000 steps"):
         for crash in testing.every_crash():
             with crash:
-                drive(endless(), lambda effect: None)
+                list(drive(endless(), lambda effect: None))
     assert crash.step == len(crash.performed) == 1000
 
 
 def test_the_module_does_not_import_pytest() -> None:
     code = "import sys, agentsession.testing; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def provider_of(model: Any) -> tuple[Any, Request]:
+    options = info.agent_options(model)
+    return provider_for(options, options.client), Request(
+        (Shown("user", "Hi"),), options.client, options.output
+    )
+
+
+def asked(replies: Any, output: Any = None) -> list[Any]:
+    """The pieces of a stream, to which the other three ways of asking must fit: a script of four replies."""
+
+    @agent(client="echo:parrot", instruction="You help.", output_schema=output)
+    class Model: ...
+
+    async def gathered(pieces: Any) -> list[Any]:
+        return [piece async for piece in pieces]
+
+    with testing.script(Model, replies):
+        provider, request = provider_of(Model)
+        pieces = [*provider.stream(request)]
+        assert asyncio.run(gathered(provider.astream(request))) == pieces
+        assert provider.ask(request) == asyncio.run(provider.aask(request)) == pieces[-1]
+    return pieces
+
+
+@pytest.mark.parametrize(
+    ("scripted", "words"),
+    [
+        ("Hello  there, friend", [Delta("Hello  "), Delta("there, "), Delta("friend")]),
+        (Reply("Hello!", thinking="Hm, so"), [Delta("", "Hm, "), Delta("", "so"), Delta("Hello!")]),
+        (("Hel", "lo!"), [Delta("Hel"), Delta("lo!")]),
+        ([Delta("", "Hm."), "Hel", Delta("lo!")], [Delta("", "Hm."), Delta("Hel"), Delta("lo!")]),
+        (("Hel", Reply("Hello!", cost=0.5)), [Delta("Hel")]),
+        ("", []),
+    ],
+)
+def test_a_stream_gets_a_scripted_reply_in_pieces(scripted: Any, words: list[Delta]) -> None:
+    *deltas, reply = asked([scripted] * 4)
+    assert deltas == words
+    assert reply == asked(lambda view: scripted)[-1]
+    assert reply.model == "parrot"
+    if not isinstance(scripted, tuple) or isinstance(scripted[-1], str):
+        assert reply.text == "".join(delta.text for delta in words)
+        assert reply.thinking == "".join(delta.thinking for delta in words)
+
+
+def test_pieces_of_structured_output_are_told_from_a_value() -> None:
+    *deltas, reply = asked([('{"content": "Hel', 'lo"}')] * 4, output=Answer)
+    assert deltas == [Delta('{"content": "Hel'), Delta('lo"}')]
+    assert reply.text == '{"content": "Hello"}'
+    assert asked([["a", "b"]] * 4, output=list[str])[-1].text == '{"output":["a","b"]}'
+
+
+@pytest.mark.backends("sqlite")
+def test_a_scripted_stream_breaks_off_with_its_error(Chat: Any) -> None:
+    came: list[Any] = []
+    with testing.script(Chat, [("Hel", "lo", ProviderError("cut"))] * 2):
+        provider, request = provider_of(Chat)
+        with pytest.raises(ProviderError, match="cut"):
+            came.extend(provider.stream(request))
+        with pytest.raises(ProviderError, match="cut"):
+            provider.ask(request)
+    assert came == [Delta("Hel"), Delta("lo")]
+
+
+@pytest.mark.parametrize("pieces", [("Hel", 5, "lo"), (Reply("Hel"), "lo"), ()])
+def test_pieces_that_are_none_are_refused_at_once(pieces: Any) -> None:
+    with pytest.raises(ValueError, match="string"):
+        asked([pieces])

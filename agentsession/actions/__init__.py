@@ -8,20 +8,61 @@ continue_session(ChatAgent, session.id, "And how do you do?")
 ```
 """
 
-from agentsession.actions.one_call import build_context, call, instruction_message, user_message, warm_up
+from agentsession.actions.building import build_context, instruction_message, user_message
+from agentsession.actions.deletion import adelete_session, delete_session
+from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
+from agentsession.actions.one_call import acall, astream, call, stream, warm_up
 from agentsession.actions.results import last_result, last_turn
-from agentsession.actions.session import continue_session, get_context, resume_session, start_session
+from agentsession.actions.session import (
+    acancel_session,
+    acontinue_session,
+    aget_context,
+    aresume_session,
+    astart_session,
+    astream_continue_session,
+    astream_resume_session,
+    astream_start_session,
+    cancel_session,
+    continue_session,
+    get_context,
+    resume_session,
+    start_session,
+    stream_continue_session,
+    stream_resume_session,
+    stream_start_session,
+)
 
 __all__ = [
+    "ListedSession",
+    "SessionPage",
+    "acall",
+    "acancel_session",
+    "acontinue_session",
+    "adelete_session",
+    "aget_context",
+    "alist_sessions",
+    "aresume_session",
+    "astart_session",
+    "astream",
+    "astream_continue_session",
+    "astream_resume_session",
+    "astream_start_session",
     "build_context",
     "call",
+    "cancel_session",
     "continue_session",
+    "delete_session",
     "get_context",
     "instruction_message",
     "last_result",
     "last_turn",
+    "list_sessions",
     "resume_session",
     "start_session",
+    "stream",
+    "stream_continue_session",
+    "stream_resume_session",
+    "stream_start_session",
     "user_message",
     "warm_up",
 ]

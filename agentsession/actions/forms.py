@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from agentsession.actions.plan import ClientChoice, Options
+from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context
 
 T = TypeVar("T")
@@ -67,16 +68,16 @@ class ResumeOnRecord(Protocol[T_co]):
     def __call__(self, **options: Unpack[ResumeOptions]) -> T_co: ...
 
 
-class ContextById(Protocol):
-    """`ChatAgent.get_context(id_or_record)`."""
+class ReadById(Protocol[T_co]):
+    """`ChatAgent.get_context(id_or_record)`, `ChatAgent.cancel_session(id_or_record)`."""
 
-    def __call__(self, session: Any, *, actor: Any = ...) -> Context: ...
+    def __call__(self, session: Any, *, actor: Any = ...) -> T_co: ...
 
 
-class ContextOnRecord(Protocol):
-    """`session.get_context()`."""
+class ReadOnRecord(Protocol[T_co]):
+    """`session.get_context()`, `session.cancel_session()`."""
 
-    def __call__(self, *, actor: Any = ...) -> Context: ...
+    def __call__(self, *, actor: Any = ...) -> T_co: ...
 
 
 class TwoForms:
@@ -99,8 +100,6 @@ class TwoForms:
 
 
 class Continue(TwoForms):
-    """`continue_session` in both forms."""
-
     if TYPE_CHECKING:
 
         @overload
@@ -110,9 +109,37 @@ class Continue(TwoForms):
         def __get__(self, record: Any, model: Any) -> Any: ...
 
 
-class Resume(TwoForms):
-    """`resume_session` in both forms."""
+class AsyncContinue(TwoForms):
+    if TYPE_CHECKING:
 
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ContinueById[Coroutine[Any, Any, T]]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ContinueOnRecord[Coroutine[Any, Any, T]]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class StreamContinue(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ContinueById[TurnStream[T]]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ContinueOnRecord[TurnStream[T]]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class AsyncStreamContinue(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ContinueById[AsyncTurnStream[T]]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ContinueOnRecord[AsyncTurnStream[T]]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class Resume(TwoForms):
     if TYPE_CHECKING:
 
         @overload
@@ -122,15 +149,73 @@ class Resume(TwoForms):
         def __get__(self, record: Any, model: Any) -> Any: ...
 
 
-class GetContext(TwoForms):
-    """`get_context` in both forms."""
-
+class AsyncResume(TwoForms):
     if TYPE_CHECKING:
 
         @overload
-        def __get__(self, record: None, model: type[Any]) -> ContextById: ...
+        def __get__(self, record: None, model: type[T]) -> ResumeById[Coroutine[Any, Any, T]]: ...
         @overload
-        def __get__(self, record: object, model: type[Any]) -> ContextOnRecord: ...
+        def __get__(self, record: T, model: type[Any]) -> ResumeOnRecord[Coroutine[Any, Any, T]]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class StreamResume(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ResumeById[TurnStream[T]]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ResumeOnRecord[TurnStream[T]]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class AsyncStreamResume(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ResumeById[AsyncTurnStream[T]]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ResumeOnRecord[AsyncTurnStream[T]]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class Cancel(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ReadById[T]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ReadOnRecord[T]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class AsyncCancel(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[T]) -> ReadById[Coroutine[Any, Any, T]]: ...
+        @overload
+        def __get__(self, record: T, model: type[Any]) -> ReadOnRecord[Coroutine[Any, Any, T]]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class GetContext(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[Any]) -> ReadById[Context]: ...
+        @overload
+        def __get__(self, record: object, model: type[Any]) -> ReadOnRecord[Context]: ...
+        def __get__(self, record: Any, model: Any) -> Any: ...
+
+
+class AsyncGetContext(TwoForms):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, record: None, model: type[Any]) -> ReadById[Coroutine[Any, Any, Context]]: ...
+        @overload
+        def __get__(self, record: object, model: type[Any]) -> ReadOnRecord[Coroutine[Any, Any, Context]]: ...
         def __get__(self, record: Any, model: Any) -> Any: ...
 
 

@@ -8,7 +8,24 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from agentsession import info
 from agentsession.actions import one_call, results, session
-from agentsession.actions.forms import AskOptions, Continue, GetContext, Resume, StartOptions, same_as
+from agentsession.actions.forms import (
+    AskOptions,
+    AsyncCancel,
+    AsyncContinue,
+    AsyncGetContext,
+    AsyncResume,
+    AsyncStreamContinue,
+    AsyncStreamResume,
+    Cancel,
+    Continue,
+    GetContext,
+    Resume,
+    StartOptions,
+    StreamContinue,
+    StreamResume,
+    same_as,
+)
+from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context, Result, Turn
 from agentsession.store.record import unmanaged_fields
 
@@ -37,6 +54,27 @@ class AgentActions(_Typed[In, Out]):
         cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
     ) -> Result[Out]:
         return one_call.call(cls, context_or_input, **options)
+
+    @classmethod
+    @same_as(one_call.acall)
+    async def acall(
+        cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
+    ) -> Result[Out]:
+        return await one_call.acall(cls, context_or_input, **options)
+
+    @classmethod
+    @same_as(one_call.stream)
+    def stream(
+        cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
+    ) -> TurnStream[None]:
+        return one_call.stream(cls, context_or_input, **options)
+
+    @classmethod
+    @same_as(one_call.astream)
+    def astream(
+        cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
+    ) -> AsyncTurnStream[None]:
+        return one_call.astream(cls, context_or_input, **options)
 
 
 class GivenActions(AgentActions[Any, Any]):
@@ -80,9 +118,43 @@ class SessionActions(GuardedSave, AgentActions[In, Out]):
         started: Self = session.start_session(model, input, **options)
         return started
 
+    @classmethod
+    @same_as(session.astart_session)
+    async def astart_session(
+        cls, input: In | str | Mapping[str, Any], **options: Unpack[StartOptions]
+    ) -> Self:
+        model: Any = cls
+        started: Self = await session.astart_session(model, input, **options)
+        return started
+
+    @classmethod
+    @same_as(session.stream_start_session)
+    def stream_start_session(
+        cls, input: In | str | Mapping[str, Any], **options: Unpack[StartOptions]
+    ) -> TurnStream[Self]:
+        model: Any = cls
+        return session.stream_start_session(model, input, **options)
+
+    @classmethod
+    @same_as(session.astream_start_session)
+    def astream_start_session(
+        cls, input: In | str | Mapping[str, Any], **options: Unpack[StartOptions]
+    ) -> AsyncTurnStream[Self]:
+        model: Any = cls
+        return session.astream_start_session(model, input, **options)
+
     continue_session = Continue(session.continue_session)
+    acontinue_session = AsyncContinue(session.acontinue_session)
+    stream_continue_session = StreamContinue(session.stream_continue_session)
+    astream_continue_session = AsyncStreamContinue(session.astream_continue_session)
     resume_session = Resume(session.resume_session)
+    aresume_session = AsyncResume(session.aresume_session)
+    stream_resume_session = StreamResume(session.stream_resume_session)
+    astream_resume_session = AsyncStreamResume(session.astream_resume_session)
+    cancel_session = Cancel(session.cancel_session)
+    acancel_session = AsyncCancel(session.acancel_session)
     get_context = GetContext(session.get_context)
+    aget_context = AsyncGetContext(session.aget_context)
 
     @property
     def last_result(self) -> Result[Out]:

@@ -1,32 +1,34 @@
-"""One call without a session, and the builders of its context."""
+"""One call without a session."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from agentsession import info
+from agentsession.actions.action import Action
+from agentsession.actions.building import accepted_message, build_context
 from agentsession.actions.intact import refuse_altered
 from agentsession.actions.plan import ClientChoice, Options, plan_turn
-from agentsession.context import Context, Message, Result
-from agentsession.drive.perform import Asking
-from agentsession.drive.sync import drive
-from agentsession.errors import AgentSessionError, InputInvalid
+from agentsession.actions.ways import ASYNC, astreamed, like, streamed
+from agentsession.context import Context, Result
+from agentsession.drive.perform import Performing
+from agentsession.errors import InputInvalid
 from agentsession.options import AgentOptions
 from agentsession.turn import machine
-from agentsession.turn.opening import Plan, accept_args, accept_input, render, settle_args
+from agentsession.turn.effects import Outcome
+from agentsession.turn.opening import Plan, render, settle_args
 
 
-def call(
+def calling(
     model: type[Any],
     context_or_input: Any,
     *,
     instruction_args: Any = None,
     client: ClientChoice = None,
     client_options: Options = None,
-) -> Result[Any]:
+) -> Action[None]:
     """Ask once and store nothing: the input, or a `Context` from `build_context` that ends with the user.
 
     Works on every `@agent` model. A system message of the context is used as it is; without one the
@@ -43,54 +45,23 @@ def call(
         refuse_altered(model)
     plan, options = plan_turn(model, "", instruction_args, client, client_options)
     given = context_or_input
-    items = [given] if isinstance(given, Context) else [_user_message(plan.agent, given)]
+    items = [given] if isinstance(given, Context) else [accepted_message(plan.agent, given)]
     context = _ending_with_the_user(plan.agent, build_context(model, items))
-    turn = machine.single(plan, context, _system(plan, context))
-    try:
-        outcome = drive(turn, Asking(plan.agent, options))
-    except AgentSessionError as error:
-        error.where = error.where or f"{plan.agent.place} call"
-        error.fix = error.fix or "call again, or ask another model with client="
-        raise
-    if outcome.result is None:
-        raise AssertionError("a call that ends without an error has a result")
-    return outcome.result
+    return Action(plan.agent, machine.single(plan, context, _system(plan, context)), options)
 
 
-def instruction_message(model: type[Any], **args: Any) -> Message:
-    """The system message of a context for `call`: the instruction rendered with these arguments."""
-    agent = info.agent_options(model)
-    return Message("", "", "system", render(agent, accept_args(agent, args)))
+def _call(model: type[Any], context_or_input: Any, **options: Any) -> Result[Any]:
+    return _result(calling(model, context_or_input, **options).run())
 
 
-def user_message(model: type[Any], **args: Any) -> Message:
-    """A user's message of a context for `call`: these fields, validated by the agent's input schema."""
-    return _user_message(info.agent_options(model), args)
+async def _acall(model: type[Any], context_or_input: Any, **options: Any) -> Result[Any]:
+    return _result(await calling(model, context_or_input, **options).arun())
 
 
-def build_context(model: type[Any], items: Iterable[Message | Context]) -> Context:
-    """A context for `call`, from messages and other contexts in order. Ids and turns are given anew.
-
-    ```python
-    context = build_context(ChatAgent, [
-        instruction_message(ChatAgent, company_name="Acme"),
-        earlier,                                    # a Context
-        user_message(ChatAgent, message="And now?"),
-    ])
-    ChatAgent.call(context)
-    ```
-    """
-    agent = info.agent_options(model)
-    messages: list[Message] = []
-    turn = number = 0
-    for message in _flat(agent, [items] if isinstance(items, (Message, Context)) else items):
-        if message.role == "user":
-            turn, number = turn + 1, 0
-        messages.append(
-            Message(f"{turn}:{number}", str(turn), message.role, message.content, message.metadata)
-        )
-        number += 1
-    return Context(messages=tuple(messages))
+call = like(calling, _call, "call", "")
+acall = like(calling, _acall, "acall", ASYNC)
+stream = streamed(calling, "stream")
+astream = astreamed(calling, "astream")
 
 
 def warm_up(model: type[Any]) -> None:
@@ -98,11 +69,13 @@ def warm_up(model: type[Any]) -> None:
 
     litellm takes seconds to import; a server calls this when it starts. Idempotent, asks no model.
     """
-    Asking(info.agent_options(model), None).prepare(None)
+    Performing(info.agent_options(model), None).prepare(None)
 
 
-def _user_message(agent: AgentOptions, given: Any) -> Message:
-    return Message("", "", "user", accept_input(agent, given))
+def _result(outcome: Outcome) -> Result[Any]:
+    if outcome.result is None:
+        raise AssertionError("a call that ends without an error has a result")
+    return outcome.result
 
 
 def _ending_with_the_user(agent: AgentOptions, context: Context) -> Context:
@@ -130,18 +103,3 @@ def _system(plan: Plan, context: Context) -> str:
             fix="leave instruction_args out, or the system message",
         )
     return "\n\n".join(given)
-
-
-def _flat(agent: AgentOptions, items: Iterable[Message | Context]) -> Iterable[Message]:
-    for item in items:
-        if isinstance(item, Context):
-            yield from item.messages
-        elif isinstance(item, Message):
-            yield item
-        else:
-            raise InputInvalid(
-                f"a {type(item).__name__} is neither a Message nor a Context",
-                where=f"{agent.place} build_context",
-                why="a context is built of messages",
-                fix="use user_message(Model, …) or instruction_message(Model, …)",
-            )

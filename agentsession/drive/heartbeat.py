@@ -17,8 +17,9 @@ from contextvars import Context
 from dataclasses import dataclass, field
 
 from agentsession import clock
-from agentsession.store.connection import has_one_connection
+from agentsession.store.connection import has_one_connection, is_async
 from agentsession.store.document import DocumentSession
+from agentsession.turn.effects import ClaimGone
 
 PER_LEASE = 3
 """Beats in the time of one lease, so that two may fail."""
@@ -29,7 +30,7 @@ SOONER = 4
 _log = logging.getLogger("agentsession")
 
 
-def _own_context() -> Context:
+def own_context() -> Context:
     """The caller's fake clock, and nothing else: some applications keep their connection in a context."""
     context = Context()
     context.run(clock.fake.set, clock.fake.get())
@@ -38,12 +39,14 @@ def _own_context() -> Context:
 
 @dataclass(eq=False)
 class Call:
-    """A call in progress: how its lease is extended, how often, and when next."""
+    """A call in progress: how its lease is extended, how often, and when next; `gone` is called where another
+    has ended its claim."""
 
     extend: Callable[[], bool]
+    gone: Callable[[ClaimGone], None]
     every: float
     due: float
-    context: Context = field(default_factory=_own_context)
+    context: Context = field(default_factory=own_context)
 
 
 class Heart:
@@ -93,6 +96,8 @@ class Heart:
                 self.changed.notify()
             else:
                 self.calls.discard(call)
+        if not held:
+            call.gone(ClaimGone())
 
     def _due(self) -> list[Call]:
         with self.changed:
@@ -121,19 +126,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-@contextmanager
-def kept_alive(session: DocumentSession) -> Iterator[None]:
-    """Extend the lease of the session's claim for as long as the block runs.
+def beat_of(session: DocumentSession | None, partial: Callable[[], str]) -> Callable[[], bool] | None:
+    """What extends the lease of the session's claim, and keeps the partial text. None where there is no
+    claim, or no other connection can see the row (`:memory:`, an open transaction), so that nobody could take
+    it over."""
+    claim = session.turn.claim if session is not None and session.turn is not None else None
+    if session is None or claim is None or session.inside or has_one_connection(session.model):
+        return None
+    extend, lease = session.extend, session.options.lease
+    return lambda: extend(claim, lease, partial())
 
-    Where no other connection can see the row (`:memory:`, an open transaction), nobody could take it over.
-    """
-    claim = session.turn.claim if session.turn is not None else None
-    if claim is None or session.inside or has_one_connection(session.model):
+
+@contextmanager
+def kept_alive(
+    session: DocumentSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
+) -> Iterator[None]:
+    """Extend the lease of the session's claim for as long as the block runs."""
+    beat = beat_of(session, partial)
+    if session is None or beat is None or is_async(session.model):
         yield
         return
-    lease = session.options.lease
-    every = lease / PER_LEASE
-    heart, call = _heart, Call(lambda: session.extend(claim, lease), every, time.monotonic() + every)
+    every = session.options.lease / PER_LEASE
+    heart, call = _heart, Call(beat, gone, every, time.monotonic() + every)
     heart.add(call)
     try:
         yield

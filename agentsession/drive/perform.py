@@ -1,57 +1,53 @@
-"""How each effect is performed: the store's for reads and writes, the provider's for questions."""
+"""What both drivers perform in the same way: the store's effects, making a provider ready, keeping the
+partial text of a reply."""
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any
 
 import peewee
 
 from agentsession import clock, info
-from agentsession.drive.heartbeat import kept_alive
-from agentsession.errors import ProviderError, ProviderFailed, TransactionOpen, words
-from agentsession.options import AgentOptions, Client
+from agentsession.drive.question import Question, without_keys
+from agentsession.errors import ProviderFailed, TransactionOpen
+from agentsession.options import AgentOptions
 from agentsession.provider.choose import provider_for
-from agentsession.provider.protocol import Request, checked
-from agentsession.provider.redact import redacted, scrub
 from agentsession.store.connection import in_transaction
 from agentsession.store.document import DocumentSession
 from agentsession.store.new_document import NewDocumentSession
-from agentsession.turn.effects import (
-    Ask,
-    Claim,
-    Effect,
-    Finish,
-    Insert,
-    Load,
-    Prepare,
-    Ready,
-    Reply,
-    Save,
-    Wait,
-)
+from agentsession.turn.effects import Ask, Claim, ClaimGone, Effect, Finish, Insert, Load, Ready, Save, Wait
 
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
 
+_log = logging.getLogger("agentsession")
 
-class Asking:
-    """Performs the effects that concern the model. Writes are nobody's: a call stores nothing."""
 
-    def __init__(self, agent: AgentOptions, client_options: Mapping[str, Any] | None) -> None:
+class Performing:
+    """What the effects of one turn are performed with. Without a session the writes are nobody's: a call
+    stores nothing. `streams`: the model is asked for pieces."""
+
+    def __init__(
+        self,
+        agent: AgentOptions,
+        client_options: Mapping[str, Any] | None,
+        session: DocumentSession | None = None,
+        *,
+        streams: bool = False,
+    ) -> None:
         self.agent = agent
         self.client_options = client_options
+        self.session = session
+        self.streams = streams
 
-    def __call__(self, effect: Effect) -> Any:
-        match effect:
-            case Prepare(client):
-                return self.prepare(client)
-            case Ask():
-                return self.ask(effect)
-        return True
+    def question(self, effect: Ask) -> Question:
+        question = Question(self.agent, self.client_options, effect, streams=self.streams)
+        question.is_kept = self.streams and self.session is not None and self.session.is_small
+        return question
 
     def prepare(self, client_id: str | None) -> Ready:
         began = time.perf_counter()
@@ -61,68 +57,47 @@ class Asking:
             try:
                 prepare()
             except Exception as error:
-                failed = ProviderFailed(str(_clean(error, client)), why="nothing was stored")
-                raise failed from scrub(error, client.options)
+                clean = without_keys(error, client)
+                raise ProviderFailed(str(clean), why="nothing was stored") from clean.__cause__
         took = 0.0 if clock.fake.get() else time.perf_counter() - began
         return Ready(clock.seconds(), took)
 
-    def ask(self, effect: Ask) -> Reply:
-        agent = self.agent
-        client = agent.client_for(effect.client, self.client_options)
-        request = Request(effect.view, client, agent.output, agent.output_mode, agent.timeout, agent.retries)
-        began = time.perf_counter()
-        try:
-            reply = checked(provider_for(agent, client).ask(request))
-        except Exception as error:
-            cause = error.__cause__ if isinstance(error, ProviderError) else error
-            raise _clean(error, client) from (scrub(cause, client.options) if cause else None)
-        return replace(reply, duration=time.perf_counter() - began)
-
-
-def _clean(error: Exception, client: Client) -> ProviderError:
-    """What a provider raised, without keys."""
-    said = redacted(words(error), client.options)
-    if isinstance(error, ProviderError):
-        return ProviderError(said, status=error.status)
-    return ProviderError(f"{type(error).__name__}: {said}")
-
-
-class Storing(Asking):
-    """Performs the effects of a session's turn."""
-
-    def __init__(
-        self, agent: AgentOptions, client_options: Mapping[str, Any] | None, session: DocumentSession
-    ) -> None:
-        super().__init__(agent, client_options)
-        self.session = session
-
-    def __call__(self, effect: Effect) -> Any:
+    def store(self, effect: Effect) -> Any:
+        session = self.session
         match effect:
+            case _ if session is None:
+                return True
             case Load(change):
-                return self.session.load(change, locking=True)
-            case Wait():
-                return pause(effect)
-            case Insert(change) if isinstance(self.session, NewDocumentSession):
-                return self.session.insert(change)
+                return session.load(change, locking=True)
+            case Insert(change) if isinstance(session, NewDocumentSession):
+                return session.insert(change)
             case Claim(seen, change):
-                return self.session.claim(seen, change)
+                return session.claim(seen, change)
             case Save(change, claim, lease):
-                return self.session.save(change, claim, lease)
+                return session.save(change, claim, lease)
             case Finish(change, claim):
-                return self.session.finish(change, claim)
-        return super().__call__(effect)
+                return session.finish(change, claim)
+        raise AssertionError(f"a store performs no {type(effect).__name__}")
 
-    def ask(self, effect: Ask) -> Reply:
-        with kept_alive(self.session):
-            return super().ask(effect)
+    def keep_partial(self, question: Question) -> None:
+        """Store what has come, which extends the lease; raises `ClaimGone` where another has ended the
+        claim."""
+        session = self.session
+        if session is None or session.turn is None or session.turn.claim is None:
+            return
+        try:
+            held = session.extend(session.turn.claim, session.options.lease, question.received.text)
+        except Exception as error:
+            _log.warning("partial text could not be stored: %s", type(error).__name__)
+            held = True
+        if not held:
+            raise ClaimGone
 
 
 def pause(wait: Wait) -> float:
-    """Sleep for a random part of a twentieth of the open turn's age, holding no connection of ours."""
+    """Seconds to wait: a random part of a twentieth of the open turn's age."""
     usual = min(max(wait.age * 0.05, 0.01), 0.5)
-    duration = min(random.uniform(0.5, 1.5) * usual, wait.left)
-    clock.sleep(duration)
-    return duration
+    return min(random.uniform(0.5, 1.5) * usual, wait.left)
 
 
 def refuse_transaction(model: type[peewee.Model], action: str) -> None:

@@ -1,45 +1,125 @@
-"""The sync driver: one effect after the other, on the caller's thread."""
+"""The sync driver: one effect after the other, on the caller's thread. A plain action drains it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextvars import ContextVar
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from agentsession.turn.effects import Ask, Effect, Machine, Outcome, Stopped
+from agentsession import clock
+from agentsession.drive.heartbeat import kept_alive
+from agentsession.drive.perform import Performing, pause
+from agentsession.drive.question import Question
+from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of
+from agentsession.drive.steps import Steps
+from agentsession.events import Event
+from agentsession.turn.effects import (
+    Ask,
+    ClaimGone,
+    Delta,
+    Effect,
+    Emit,
+    Machine,
+    Outcome,
+    Prepare,
+    Reply,
+    Wait,
+)
 
-after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
-"""For crash tests: called after each performed effect; what it raises drops the machine."""
+
+def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcome, None, None]:
+    """Run the machine to its end: what it tells, and its outcome as the last."""
+    steps = Steps(machine)
+    for effect in steps:
+        with steps:
+            match effect:
+                case Emit(event):
+                    yield event
+                case Ask():
+                    with perform.asked(effect) as answer:
+                        while answer.reply is None:
+                            yield from answer.more()
+                        steps.value = answer.reply
+                case _:
+                    steps.value = perform(effect)
+    yield steps.outcome
 
 
-def drive(machine: Machine, perform: Callable[[Effect], Any]) -> Outcome:
-    """Run the machine to its end. An effect's error is thrown into the machine at its `yield`.
+class SyncPerforming(Performing):
+    """Performs effects where it is called."""
 
-    Ctrl-C, exit and the like while the model is asked stop the turn, which is stored as interrupted, and go
-    on to the caller; at any other moment they are like a crash, which the next call recovers from.
-    """
-    step: Callable[[Any], Effect] = machine.send
-    value: Any = None
-    leaving: BaseException | None = None
-    while True:
+    def __call__(self, effect: Effect) -> Any:
+        match effect:
+            case Prepare(client):
+                return self.prepare(client)
+            case Wait():
+                duration = pause(effect)
+                clock.sleep(duration)
+                return duration
+        return self.store(effect)
+
+    @contextmanager
+    def asked(self, effect: Ask) -> Iterator[Answer]:
+        """The answer, while its turn is kept alive."""
+        with self.question(effect) as question:
+            answer = Streamed(self, question) if self.streams else Answer(self, question)
+            with kept_alive(self.session, lambda: question.received.text, answer.gone):
+                try:
+                    yield answer
+                finally:
+                    answer.leave()
+
+
+class Answer:
+    """The answer to a plain question: the whole reply at once."""
+
+    def __init__(self, perform: Performing, question: Question) -> None:
+        self.perform = perform
+        self.question = question
+
+    @property
+    def reply(self) -> Reply | None:
+        return self.question.reply
+
+    def more(self) -> list[Event]:
+        """The events of the next piece. What has come before it is stored first, if that is due."""
+        if self.question.is_due():
+            with self.question.received.being_stored():
+                self.perform.keep_partial(self.question)
+        return self.question.take(self.next_piece())
+
+    def next_piece(self) -> Delta | Reply:
+        return self.question.provider.ask(self.question.request)
+
+    def gone(self, gone: ClaimGone) -> None:
+        """The claim is gone: a plain question is waited for all the same."""
+
+    def leave(self) -> None:
+        """There is nothing more to come."""
+
+
+class Streamed(Answer):
+    """An answer in pieces, read in a thread of its own."""
+
+    def __init__(self, perform: Performing, question: Question) -> None:
+        super().__init__(perform, question)
+        provider, request = question.provider, question.request
+        self.pieces: SimpleQueue[Piece] = SimpleQueue()
+        self.limits = Limits(provider, request, ("stream",), time.monotonic())
+        self.reader = Reader(lambda: pieces_of(provider, request), self.pieces.put)
+
+    def next_piece(self) -> Delta | Reply:
         try:
-            effect = step(value)
-        except StopIteration as ended:
-            outcome: Outcome = ended.value
-            return outcome
-        except (Stopped, Exception):
-            if leaving is not None:
-                raise leaving from None
-            raise
-        step = machine.send
-        try:
-            value = perform(effect)
-        except Exception as error:
-            step, value = machine.throw, error
-        except BaseException as stop:
-            if not isinstance(effect, Ask):
-                raise
-            step, value, leaving = machine.throw, Stopped(type(stop).__name__), stop
-        crash = after_effect.get()
-        if crash is not None:
-            crash(effect)
+            piece = self.pieces.get(timeout=self.limits.left(time.monotonic()))
+        except Empty:
+            raise self.limits.passed(time.monotonic()) from None
+        self.limits.has_begun = True
+        return checked_piece(piece)
+
+    def gone(self, gone: ClaimGone) -> None:
+        self.pieces.put(gone)
+
+    def leave(self) -> None:
+        self.reader.leave()

@@ -48,7 +48,8 @@ def agent(
     output_retries: Any = 1,
     **unknown: Any,
 ) -> Any:
-    """Make a class an agent: it gets `call`, and under `@agent_session` the actions of a conversation.
+    """Make a class an agent: it gets `call` and `stream`, and `acall` and `astream` for an event
+    loop, and under `@agent_session` the actions of a conversation.
 
     - `client`: `"provider:model"`, or `("provider:model", {…})` with options that go to the provider as they
       are and are never stored, logged or shown. `"echo:"` answers offline; all else is asked by litellm.
@@ -58,9 +59,11 @@ def agent(
     - `input_schema`: what a user's message must look like; without it `message: str`, or the bare text.
     - `output_schema`: what the reply must look like; without it text. Each schema is a pydantic model,
       dataclass, TypedDict, union or plain type. Type arguments of the mixin serve as both.
-    - `provider`: an object with `ask(request)`, instead of the one that the client's id chooses.
+    - `provider`: an object with `ask(request)`, and perhaps `stream`, `aask` and `astream`, instead of the
+      one that the client's id chooses.
     - `output_mode`: `"schema"` or `"prompt"`, where litellm is wrong about what the model can do.
-    - `timeout`: seconds for one question with its retries. `retries`: after connection errors and the
+    - `timeout`: seconds for one question with its retries; at most 30 s between two pieces of a stream.
+      `retries`: before the first piece of a reply, after connection errors and the
       statuses 408, 429 and 5xx.
     - `output_retries`: how often a reply that does not fit goes back to the model with the error.
 

@@ -19,6 +19,8 @@ from agentsession.options import OUTPUT_MODES, Client
 from agentsession.prompt import Template, TemplateInvalid
 from agentsession.schema import InputSchema, OutputSchema, Schema, unusable
 
+OPTIONAL_METHODS = ("prepare", "stream", "aask", "astream")
+
 
 @dataclass(repr=False)
 class AgentDraft:
@@ -186,6 +188,9 @@ def verify_provider_can_ask(draft: AgentDraft) -> Iterator[Problem]:
         found = f"provider is the class {provider.__name__}, not an object of it"
     elif provider is not None and not callable(getattr(provider, "ask", None)):
         found = f"provider is a {type(provider).__name__} without a method `ask`"
+    elif unfit := [name for name in OPTIONAL_METHODS if not _is_fit(provider, name)]:
+        kind = type(getattr(provider, unfit[0])).__name__
+        found = f"provider has an attribute `{unfit[0]}` that is a {kind}, not a method"
     else:
         return
     fix = "provider=… with an object that has `def ask(self, request) -> Reply`"
@@ -221,6 +226,10 @@ def verify_names_are_free(draft: AgentDraft) -> Iterator[Problem]:
 def is_positive(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 < value <= sys.float_info.max
+
+
+def _is_fit(provider: Any, name: str) -> bool:
+    return not hasattr(provider, name) or callable(getattr(provider, name))
 
 
 def _either(declared: Any, argument: Any) -> Any:

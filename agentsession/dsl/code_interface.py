@@ -10,15 +10,13 @@ from typing import Any, TypeVar
 from agentsession import actions, info
 from agentsession.dsl.declare import UNSET, apply, raise_problems, stands_on, where
 from agentsession.errors import Problem
+from agentsession.names import AGENT_NAMES, SESSION_NAMES
 
 C = TypeVar("C", bound=type)
 
+ATTRIBUTES = {"last_result", "last_turn"}
 ACTIONS: dict[str, Callable[..., Any]] = {
-    "call": actions.call,
-    "start_session": actions.start_session,
-    "continue_session": actions.continue_session,
-    "resume_session": actions.resume_session,
-    "get_context": actions.get_context,
+    name: getattr(actions, name) for name in actions.__all__ if name in SESSION_NAMES - ATTRIBUTES
 }
 SESSION = ("session", "id")
 """What an argument list may call the session."""
@@ -85,8 +83,9 @@ def _place_problems(model: type) -> Iterator[Problem]:
 
 
 def _name_problems(at: str, model: type, name: str) -> Iterator[Problem]:
-    if not (info.is_agent(model) if name == "call" else info.is_session(model)):
-        needed = "agent" if name == "call" else "agent_session"
+    is_call = name in AGENT_NAMES
+    if not (info.is_agent(model) if is_call else info.is_session(model)):
+        needed = "agent" if is_call else "agent_session"
         found = f"the model has no @{needed} below @code_interface"
         yield Problem(at, found, "decorators run from the bottom up", f"put @{needed}(…) below it")
     namespace = getattr(sys.modules.get(model.__module__), "__dict__", {})

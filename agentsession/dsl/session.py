@@ -57,8 +57,9 @@ def agent_session(
 ) -> Any:
     """Make a Peewee model with `@agent` a session: each row is a conversation that outlives the process.
 
-    Stands above `@agent`. Generates `start_session`, `continue_session`, `resume_session`, `get_context`,
-    `last_result` and `last_turn`, and a `save` that leaves the managed attributes alone.
+    Stands above `@agent`. Generates `start_session`, `continue_session` and `resume_session`, each also as
+    `a…` (to await), `stream_…` and `astream_…`; `cancel_session` and `get_context`, each also as `a…`;
+    `last_result` and `last_turn`; and a `save` that leaves the managed attributes alone.
 
     - `context_attribute`: the name of the JSON field that stores the conversation.
     - `status_attribute`: a text field (17 characters or more) that follows the latest turn: `pending`,

@@ -11,6 +11,6 @@
 
 from agentsession.errors import ProviderError
 from agentsession.provider.protocol import Provider, Request
-from agentsession.turn.effects import Reply, Shown
+from agentsession.turn.effects import Delta, Reply, Shown
 
-__all__ = ["Provider", "ProviderError", "Reply", "Request", "Shown"]
+__all__ = ["Delta", "Provider", "ProviderError", "Reply", "Request", "Shown"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from typing import Any
 
 from agentsession.context import Usage
 from agentsession.json_values import Json, JsonMap, compact
 from agentsession.provider.protocol import Request
-from agentsession.turn.effects import Reply
+from agentsession.turn.effects import Delta, Reply
 
 FORMATS = {
     "base64": "ZWNobw==",
@@ -36,6 +38,23 @@ class Echo:
         told = len(text.split())
         usage = Usage(input_tokens=asked, output_tokens=told, total_tokens=asked + told)
         return Reply(text, usage=usage, cost=0.0, model=request.client.id, finish_reason="stop")
+
+    async def aask(self, request: Request) -> Reply:
+        return self.ask(request)
+
+    def stream(self, request: Request) -> Iterator[Delta | Reply]:
+        reply = self.ask(request)
+        yield from map(Delta, words_of(reply.text))
+        yield reply
+
+    async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
+        for piece in self.stream(request):
+            yield piece
+
+
+def words_of(text: str) -> list[str]:
+    """The words one by one, each with the white space that follows it: joined they are the text."""
+    return re.findall(r"\s*\S+\s*|\s+", text)
 
 
 def shaped(schema: JsonMap, words: str) -> Json:

@@ -1,34 +1,22 @@
-"""litellm: every hosted model through one library. The only file that imports it, and only when needed.
-
-`anthropic:claude-x` is asked as `anthropic/claude-x`; the client's options go to litellm as they are.
-"""
+"""litellm: every hosted model through one library. The only file that imports it, and only when needed."""
 
 from __future__ import annotations
 
-import math
+import asyncio
 import os
-import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, closing
 from typing import Any
 
-from agentsession.context import Usage
-from agentsession.errors import ProviderError
-from agentsession.json_values import JsonMap, compact
-from agentsession.options import Client
+from agentsession.provider import wire
 from agentsession.provider.deadline import within
+from agentsession.provider.loops import close_with_the_loop
 from agentsession.provider.protocol import Request
-from agentsession.provider.redact import redacted, scrub
-from agentsession.provider.strict import rooted, strict
-from agentsession.schema import OutputSchema
-from agentsession.turn.effects import Reply
-
-RETRIED_STATUS = (408, 429)
-FIRST_PAUSE = 0.5
-"""Seconds before the first retry; doubled for each further one, with jitter."""
+from agentsession.provider.retry import Attempts, too_late
+from agentsession.provider.streamed import Streamed
+from agentsession.turn.effects import Delta, Reply
 
 LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
 """Set, they make litellm use the lists that it brings, where it would fetch them and wait."""
@@ -40,6 +28,8 @@ _importing = threading.Lock()
 
 
 class LiteLLM:
+    """Four ways to ask. A stream keeps no total time: who reads it does."""
+
     def prepare(self) -> None:
         """Import litellm, which takes seconds, before a lease runs."""
         _litellm()
@@ -48,26 +38,65 @@ class LiteLLM:
         try:
             return within(request.timeout + GRACE, lambda: self._ask(request))
         except TimeoutError as error:
-            said = f"{request.client.id}: no whole answer within {request.timeout:g} s"
-            raise ProviderError(said, status=408) from error
+            raise too_late(request) from error
 
     def _ask(self, request: Request) -> Reply:
-        litellm = _litellm()
-        deadline = time.monotonic() + request.timeout
-        limit = request.timeout
-        for attempt in range(request.retries + 1):
+        litellm, attempts = _litellm(), Attempts(request)
+        while True:
             try:
-                response = litellm.completion(**_arguments(litellm, request, limit))
+                response = litellm.completion(**wire.arguments(litellm, request, attempts.limit))
+                break
             except Exception as error:
-                pause = _pause(error, attempt)
-                left = deadline - time.monotonic() - pause
-                if not _is_passing(error) or attempt == request.retries or left <= 0:
-                    raise _provider_error(error, request) from scrub(error, request.client.options)
-            else:
-                return _reply(litellm, request, response)
+                pause = attempts.pause(error)
             time.sleep(pause)
-            limit = _in_steps(left)
-        raise AssertionError("the loop above returns or raises")
+        return wire.reply(litellm, request, response)
+
+    async def aask(self, request: Request) -> Reply:
+        litellm = await _ready()
+        try:
+            async with asyncio.timeout(request.timeout + GRACE):
+                return await self._aask(litellm, request)
+        except TimeoutError as error:
+            raise too_late(request) from error
+
+    async def _aask(self, litellm: Any, request: Request) -> Reply:
+        attempts = Attempts(request)
+        while True:
+            try:
+                response = await litellm.acompletion(**wire.arguments(litellm, request, attempts.limit))
+                break
+            except Exception as error:
+                pause = attempts.pause(error)
+            await asyncio.sleep(pause)
+        return wire.reply(litellm, request, response)
+
+    def stream(self, request: Request) -> Iterator[Delta | Reply]:
+        litellm, attempts = _litellm(), Attempts(request)
+        while True:
+            try:
+                stream = litellm.completion(**wire.streaming(litellm, request, attempts.limit))
+                with closing(Streamed(litellm, request, stream).pieces()) as pieces:
+                    for piece in pieces:
+                        attempts.came = True
+                        yield piece
+                return
+            except Exception as error:
+                pause = attempts.pause(error)
+            time.sleep(pause)
+
+    async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
+        litellm, attempts = await _ready(), Attempts(request)
+        while True:
+            try:
+                stream = await litellm.acompletion(**_on_this_loop(litellm, request, attempts.limit))
+                async with aclosing(Streamed(litellm, request, stream).apieces()) as pieces:
+                    async for piece in pieces:
+                        attempts.came = True
+                        yield piece
+                return
+            except Exception as error:
+                pause = attempts.pause(error)
+            await asyncio.sleep(pause)
 
 
 def _litellm() -> Any:
@@ -81,161 +110,20 @@ def _litellm() -> Any:
     return litellm
 
 
-def _in_steps(seconds: float) -> float:
-    """litellm keeps one HTTP client with its open connections for each timeout that it was given."""
-    return float(int(seconds)) if seconds >= 1 else max(round(seconds, 1), 0.1)
+async def _ready() -> Any:
+    """The module, imported in a thread, with clients that end with the running loop."""
+    litellm = await asyncio.to_thread(_litellm)
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+    await close_with_the_loop(litellm.in_memory_llm_clients_cache, GLOBAL_LOGGING_WORKER)
+    return litellm
 
 
-def _arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
-    """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
-    options = _copied(dict(request.client.options))
-    own = options.get("timeout")
-    messages = [{"role": message.role, "content": message.content} for message in request.view]
-    arguments: dict[str, Any] = {
-        **options,
-        "model": f"{request.client.provider}/{request.client.model}",
-        "messages": messages,
-        "stream": False,
-        "timeout": min(own, limit) if isinstance(own, (int, float)) else limit,
-        "num_retries": 0,
-        "max_retries": 0,
-    }
-    if request.output.is_text:
+def _on_this_loop(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
+    """litellm would stream these through one client, whose connections a second loop takes from the first."""
+    arguments = wire.streaming(litellm, request, limit)
+    if request.client.provider not in ("anthropic", "gemini"):
         return arguments
-    if _wants_schema(litellm, request):
-        return arguments | {"response_format": _response_format(request)}
-    return arguments | {"messages": _with_instructions(messages, request.output)}
+    from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
 
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
-
-
-def _wants_schema(litellm: Any, request: Request) -> bool:
-    """In `auto`, only a schema that has a strict form goes along: providers, or litellm for them, turn an
-    object with free keys into one without keys, and take no tuple."""
-    if request.output_mode != "auto":
-        return request.output_mode == "schema"
-    client, schema = request.client, rooted(request.output.json_schema)
-    if strict(schema, inline=_by_tool(client)) is None:
-        return False
-    if _by_tool(client) and "values" in schema["properties"]:
-        return False  # litellm's conversion of the forced tool would keep that field alone
-    return bool(litellm.supports_response_schema(model=f"{client.provider}/{client.model}"))
-
-
-def _by_tool(client: Client) -> bool:
-    """Does litellm get structured output by a forced tool? It also breaks `#/$defs/…` there."""
-    return "claude" in client.model.lower() or client.provider in ("bedrock", "databricks")
-
-
-def _response_format(request: Request) -> JsonMap:
-    output = request.output
-    schema = strict(output.json_schema, inline=_by_tool(request.client))
-    body = {"name": output.wire_name, "schema": schema or rooted(output.json_schema)}
-    return {"type": "json_schema", "json_schema": body | {"strict": schema is not None}}
-
-
-def _with_instructions(messages: list[dict[str, str]], output: OutputSchema) -> list[dict[str, str]]:
-    """For a model that takes no schema: the schema in the system message."""
-    ask = f"Answer with JSON only, no other text, that fits this JSON schema:\n{compact(output.json_schema)}"
-    if messages[0]["role"] == "system":
-        return [{"role": "system", "content": f"{messages[0]['content']}\n\n{ask}"}, *messages[1:]]
-    return [{"role": "system", "content": ask}, *messages]
-
-
-def _reply(litellm: Any, request: Request, response: Any) -> Reply:
-    if not response.choices:
-        raise ProviderError(f"{request.client.id}: the response holds no choices")
-    choice = response.choices[0]
-    usage = _usage(getattr(response, "usage", None))
-    return Reply(
-        text=_text(choice.message),
-        thinking=getattr(choice.message, "reasoning_content", None) or "",
-        usage=usage,
-        cost=_cost(litellm, request.client, response) if usage.total_tokens else None,
-        model=response.model or request.client.model,
-        finish_reason=choice.finish_reason or "",
-        raw=response,
-    )
-
-
-def _text(message: Any) -> str:
-    """The words of a reply; of a refusal, its words."""
-    content = message.content
-    if isinstance(content, list):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    more = getattr(message, "provider_specific_fields", None) or {}
-    return str(content or more.get("refusal") or "")
-
-
-def _usage(usage: Any) -> Usage:
-    details = getattr(usage, "completion_tokens_details", None)
-    prompt = getattr(usage, "prompt_tokens_details", None)
-    return Usage(
-        input_tokens=getattr(usage, "prompt_tokens", None) or 0,
-        output_tokens=getattr(usage, "completion_tokens", None) or 0,
-        total_tokens=getattr(usage, "total_tokens", None) or 0,
-        reasoning_tokens=getattr(details, "reasoning_tokens", None) or 0,
-        cached_tokens=getattr(prompt, "cached_tokens", None) or 0,
-    )
-
-
-def _cost(litellm: Any, client: Client, response: Any) -> float | None:
-    """US dollars, by the user's own prices if the options name them. litellm says 0 also for a model
-    whose family it knows and whose price it does not: only a listed model is free."""
-    cost = getattr(response, "_hidden_params", {}).get("response_cost")
-    names = (f"{client.provider}/{client.model}", client.model, response.model)
-    if cost is None or (cost == 0 and not any(name in litellm.model_cost for name in names)):
-        return None
-    return float(cost)
-
-
-def _is_passing(error: Exception) -> bool:
-    status = getattr(error, "status_code", None)
-    return isinstance(status, int) and (status in RETRIED_STATUS or status >= 500)
-
-
-def _pause(error: Exception, attempt: int) -> float:
-    """Seconds to wait: what the provider asked for, or more each time."""
-    asked = max(_asked_pauses(error), default=0.0)
-    doubled: float = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0)
-    return asked if asked > 0 else doubled
-
-
-def _asked_pauses(error: Exception) -> Iterator[float]:
-    """https://www.rfc-editor.org/rfc/rfc9110#name-retry-after: seconds, or a date."""
-    for headers in (
-        getattr(error, "litellm_response_headers", None),
-        getattr(getattr(error, "response", None), "headers", None),
-    ):
-        asked = str((headers or {}).get("retry-after", ""))
-        try:
-            seconds = float(asked)
-        except ValueError:
-            seconds = _until(asked)
-        if not math.isnan(seconds):
-            yield seconds
-
-
-def _until(date: str) -> float:
-    try:
-        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return math.nan
-
-
-def _provider_error(error: Exception, request: Request) -> ProviderError:
-    text = redacted(_found(error), request.client.options)
-    return ProviderError(
-        f"{request.client.id}: {type(error).__name__}: {text}", status=getattr(error, "status_code", None)
-    )
-
-
-def _found(error: Exception) -> str:
-    """What the error says, without the traceback and the names that litellm puts into some."""
-    text = str(getattr(error, "message", None) or error).split("Traceback (most recent call last)")[0]
-    name = type(error).__name__
-    return text.removeprefix(f"litellm.{name}: ").removeprefix(f"{name}: ").strip()
+    return {"client": get_async_httpx_client(llm_provider=request.client.provider), **arguments}

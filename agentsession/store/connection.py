@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -11,7 +12,7 @@ from weakref import WeakSet
 import peewee
 
 from agentsession import info
-from agentsession.errors import DslError, Problem
+from agentsession.errors import DslError, InputInvalid, Problem
 from agentsession.store import mysql, postgres, sqlite
 
 DIALECTS: tuple[tuple[type[Any], ModuleType], ...] = (
@@ -22,6 +23,12 @@ DIALECTS: tuple[tuple[type[Any], ModuleType], ...] = (
 
 LOST = (peewee.OperationalError, peewee.InterfaceError)
 """What Peewee raises when a connection is lost, a server restarts, a lock times out."""
+
+LOST_CLASSES = frozenset({"08", "28", "3D", "40", "53", "54", "55", "57", "58"})
+"""PostgreSQL's classes of errors that psycopg calls operational, at a statement or at the connection."""
+
+CONFUSED = "InternalClientError"
+"""What asyncpg raises, and ends the connection, where the server's farewell came before the statement."""
 
 _checked: WeakSet[Any] = WeakSet()
 
@@ -49,58 +56,121 @@ def dialect_of(model: type[peewee.Model]) -> Any:
 
 @contextmanager
 def connected(model: type[peewee.Model], *, kept: bool = False) -> Iterator[None]:
-    """A connection for one effect: the thread's own if it is open, else one that is closed again.
+    """A connection for one effect: the thread's or task's own if it is open, else one that is closed again.
 
     `kept`: the caller had one open when the action began, so one is left open, even if it had to be replaced
     because the server has ended it. An in-memory database lives in its connection, so that one stays open.
     """
     database, dialect = database_of(model), dialect_of(model)
-    opened = _opened(database, dialect)
-    try:
-        if database not in _checked:
-            dialect.check(database)
-            _checked.add(database)
-        yield
-    finally:
-        if opened and not kept and not dialect.is_memory(database):
-            database.close()
+    with _lost_is_operational(database):
+        opened = _opened(database, dialect)
+        try:
+            if database not in _checked:
+                dialect.check(database)
+                _checked.add(database)
+            yield
+        finally:
+            if opened and not kept and not _lives_in_a_connection(database, dialect):
+                database.close()
+
+
+def is_async(model: type[peewee.Model]) -> bool:
+    """Is it a database of `playhouse.pwasyncio`, whose connections belong to tasks?"""
+    return _is_async(database_of(model))
+
+
+def refuse_async(model: type[peewee.Model], action: str) -> None:
+    """Raise `InputInvalid` for a plain call on an asynchronous database, outside its `run`."""
+    if not is_async(model) or _is_bridged():
+        return
+    raise InputInvalid(
+        f"{action} was called on an asynchronous database",
+        where=info.place(model),
+        why="only a task can wait for it; nothing was read or stored",
+        fix=f"await its async twin, a{action}(…), or await db.run({action}, …)",
+    )
 
 
 def is_connected(model: type[peewee.Model]) -> bool:
-    """Has this thread a connection open?"""
+    """Has this thread, or task, a connection open?"""
     return not database_of(model).is_closed()
 
 
 def in_transaction(model: type[peewee.Model]) -> bool:
-    """Is a transaction open on this thread's connection, by Peewee or by hand?"""
+    """Is a transaction open on this thread's or task's connection, by Peewee or by hand?"""
     database = database_of(model)
+    if database.is_closed():
+        return not _is_async(database) and bool(database.in_transaction())
     if database.in_transaction():
         return True
-    if database.is_closed():
-        return False
-    begun: bool = dialect_of(model).is_begun(database.connection())
+    connection = database.connection()
+    if _is_async(database):
+        if connection.stale():
+            return False
+        connection = connection.conn
+    begun: bool = dialect_of(model).is_begun(connection)
     return begun
 
 
 def has_one_connection(model: type[peewee.Model]) -> bool:
     """Is there only one connection for all threads, or one that alone sees the data, as with `:memory:`?"""
     database = database_of(model)
-    return not database.thread_safe or bool(dialect_of(model).is_memory(database))
+    return not database.thread_safe or _lives_in_a_connection(database, dialect_of(model))
+
+
+def _lives_in_a_connection(database: Any, dialect: Any) -> bool:
+    """Would the data go with the connection? An asynchronous database keeps its one in a pool."""
+    return bool(dialect.is_memory(database)) and not _is_async(database)
 
 
 def _opened(database: Any, dialect: Any) -> bool:
-    """Open the thread's connection; False where it was open. A dead one is replaced, outside transactions."""
+    """Open a connection; False where one was open. A dead one is replaced, outside transactions."""
     was_open = not database.is_closed()
-    if was_open and (database.in_transaction() or not dialect.is_dead(database.connection())):
-        return False
-    blocks = database._state.ctx
+    if was_open:
+        connection = database.connection()
+        is_dead = connection.stale() if _is_async(database) else dialect.is_dead(connection)
+        if is_dead and database.in_transaction():
+            raise peewee.OperationalError("the connection was lost inside a transaction")
+        if not is_dead:
+            return False
+    blocks = list(database._state.ctx)
     try:
         if was_open:
             getattr(database, "manual_close", database.close)()
         database.connect()
     finally:
-        database._state.ctx = blocks  # Peewee forgets the caller's `with db.connection_context():`
+        database._state.ctx[:] = blocks  # Peewee forgets the caller's `with db.connection_context():`
     return not was_open
+
+
+def _is_async(database: Any) -> bool:
+    """Asked without importing what needs greenlet."""
+    return isinstance(database, getattr(sys.modules.get("playhouse.pwasyncio"), "AsyncDatabaseMixin", ()))
+
+
+def _is_bridged() -> bool:
+    """Is this code run by an asynchronous database, which waits for it?"""
+    from greenlet import getcurrent
+
+    return getcurrent().parent is not None
+
+
+@contextmanager
+def _lost_is_operational(database: Any) -> Iterator[None]:
+    """What an asynchronous driver says of a lost connection becomes Peewee's `OperationalError`."""
+    try:
+        yield
+    except Exception as error:
+        if _is_async(database) and _tells_of_a_loss(error):
+            raise peewee.OperationalError(error, *error.args) from error
+        raise
+
+
+def _tells_of_a_loss(error: Exception) -> bool:
+    """Peewee knows an error of asyncpg by its class's name or its first base's, and most by neither."""
+    if isinstance(error, OSError) or type(getattr(error, "orig", error)).__name__ == CONFUSED:
+        return True
+    return str(getattr(error, "sqlstate", ""))[:2] in LOST_CLASSES
 
 
 def _unusable(model: type[peewee.Model], found: str, fix: str) -> DslError:

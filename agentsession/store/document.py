@@ -15,7 +15,7 @@ import peewee
 from agentsession import clock, info
 from agentsession.context import Context, Turn
 from agentsession.errors import SessionNotFound
-from agentsession.json_values import JsonMap, compact
+from agentsession.json_values import JsonMap, compact, storable_text
 from agentsession.options import SessionOptions
 from agentsession.store import format
 from agentsession.store.connection import LOST, connected, dialect_of, in_transaction, is_connected
@@ -26,6 +26,9 @@ from agentsession.turn.effects import Change, Loaded, Seen, Unacknowledged
 
 RAW = "agentsession_raw"
 NOW = "agentsession_now"
+
+SMALL = 256 * 1024
+"""Bytes of a document up to which each write of partial text is cheap."""
 
 
 class DocumentSession:
@@ -90,12 +93,20 @@ class DocumentSession:
     def finish(self, change: Change, claim: str) -> bool:
         return self._update(self._patch(change), self._held_under(claim), change)
 
-    def extend(self, claim: str, lease: float) -> bool:
-        """Extend the lease while the model is asked; from another thread, so nothing else is touched."""
-        until = self.dialect.json_number(self._now() + plain(lease))
-        value = self.dialect.patch(self.column, {("turn", "until"): until}, ())
+    def extend(self, claim: str, lease: float, partial: str = "") -> bool:
+        """Extend the lease while the model is asked, and keep what has come of its reply; from another
+        thread, so nothing else is touched."""
+        sets = {("turn", "until"): self.dialect.json_number(self._now() + plain(lease))}
+        if partial:
+            sets["turn", "partial"] = self.dialect.document(compact(storable_text(partial)))
+        value = self.dialect.patch(self.column, sets, ())
         with connected(self.model):
             return bool(self._updating({self.column: value}, self._held_under(claim)).execute())
+
+    @property
+    def is_small(self) -> bool:
+        """Is the document so small that partial text may be written often?"""
+        return len(compact(self.map)) <= SMALL
 
     def reflect(self) -> None:
         """Bring the record's managed attributes to what was read last."""
@@ -158,11 +169,11 @@ class DocumentSession:
         if change.instruction_args is not None:
             sets["instruction_args",] = document(compact(change.instruction_args))
         appends = [compact(message) for message in change.append]
-        return self.dialect.patch(self.column, sets, appends)
+        return self.dialect.patch(self.column, sets, appends, change.drop)
 
     def _now(self) -> Any:
         fake = clock.fake.get()
-        return self.dialect.now() if fake is None else plain(fake.seconds)
+        return self.dialect.now() if fake is None else self.dialect.seconds(fake.seconds)
 
     def _read(self, locking: bool) -> tuple[str | None, float]:
         """The row without its context into `row`, and into `record` if there was none."""

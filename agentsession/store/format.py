@@ -79,6 +79,8 @@ def whole(map_: JsonMap, change: Change) -> JsonMap:
     messages = list(map_.get("messages", ()))
     for position, metadata in change.metadata.items():
         messages[position] = {**messages[position], "metadata": dict(metadata)}
+    if change.drop is not None:
+        del messages[change.drop]
     args = change.instruction_args
     return {
         **map_,

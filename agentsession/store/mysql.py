@@ -25,6 +25,10 @@ def now() -> Expression:
     return since / plain(1e6)
 
 
+def seconds(time: float) -> Any:
+    return plain(time)
+
+
 def text(column: Any, *path: str) -> Function:
     return fn.JSON_UNQUOTE(fn.JSON_EXTRACT(column, plain(pointer(path))))
 
@@ -43,8 +47,10 @@ def holds(column: Field, json_text: str) -> Any:
     return fn.SHA2(raw(column), SQL("256")) == plain(sha256(json_text.encode()).hexdigest())
 
 
-def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Function:
-    value: Any = column
+def patch(
+    column: Field, sets: Mapping[Path, Any], appends: Iterable[str], drop: int | None = None
+) -> Function:
+    value: Any = column if drop is None else fn.JSON_REMOVE(column, plain(pointer(("messages", drop))))
     messages = [each for message in appends for each in (plain("$.messages"), document(message))]
     if messages:
         value = fn.JSON_ARRAY_APPEND(value, *messages)
@@ -96,7 +102,8 @@ def is_dead(connection: Any) -> bool:
 
 def check(database: Any) -> None:
     """Refuse a MariaDB server whose database object writes MySQL's JSON."""
-    version = str(getattr(database.connection(), "server_version", ""))
+    connection = database.connection()
+    version = str(getattr(getattr(connection, "conn", connection), "server_version", ""))
     if "mariadb" in version.lower() and not database.mariadb:
         raise DslError(
             (

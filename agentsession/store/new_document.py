@@ -60,7 +60,7 @@ class NewDocumentSession(DocumentSession):
     def _save(self) -> None:
         """Inside a transaction a refused row must not undo what the caller did before."""
         undoes = self.inside and self.key_field is not None
-        with database_of(self.model).savepoint() if undoes else nullcontext():
+        with peewee.Database.savepoint(database_of(self.model)) if undoes else nullcontext():
             self.new.save(force_insert=True)
 
     def _was_sent_twice(self, change: Change) -> bool:

@@ -1,4 +1,8 @@
-"""The PostgreSQL dialect, for JSONB columns. The functions are those of `sqlite.py`."""
+"""The PostgreSQL dialect, for JSONB columns. The functions are those of `sqlite.py`.
+
+psycopg sends the types of its parameters, asyncpg asks the server for them: where the SQL around one does not
+tell its type, there is a cast.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,23 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from peewee import SQL, Cast, Expression, Field, Function, fn
+from peewee import SQL, Cast, Expression, Field, Function, IntegerField, fn
 
 from agentsession.store.expression import Path, plain
+from agentsession.store.values import target_of
 
 OPEN = (1, 2, 3)
 """Transaction states: active, in a transaction, in a failed transaction (0 is idle, 4 a lost connection)."""
 
+LARGE = 2**63
+
 
 def now() -> Function:
     return fn.date_part(SQL("'epoch'"), fn.clock_timestamp())
+
+
+def seconds(time: float) -> Cast:
+    return Cast(plain(time), "double precision")
 
 
 def text(column: Any, *path: str) -> Function:
@@ -36,7 +47,9 @@ def holds(column: Field, json_text: str) -> Any:
     return fn.encode(digest, SQL("'hex'")) == plain(sha256(json_text.encode()).hexdigest())
 
 
-def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Expression:
+def patch(
+    column: Field, sets: Mapping[Path, Any], appends: Iterable[str], drop: int | None = None
+) -> Expression:
     """One `||` puts the changed keys of the map over the old ones; a key's inner paths are set one by one."""
     changed: dict[str | int, Any] = {}
     for (key, *inner), value in sets.items():
@@ -45,8 +58,10 @@ def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Ex
             value = fn.jsonb_set(outer, _path(*inner), value)
         changed[key] = value
     appended = ",".join(appends)
+    messages = changed.get("messages", fn.jsonb_extract_path(column, SQL("'messages'")))
+    if drop is not None:
+        changed["messages"] = messages = Expression(messages, "#-", _path(drop))
     if appended:
-        messages = changed.get("messages", fn.jsonb_extract_path(column, SQL("'messages'")))
         changed["messages"] = Expression(messages, "||", document(f"[{appended}]"))
     changed["revision"] = number(column, "revision") + plain(1)
     pairs = (each for key, value in changed.items() for each in (SQL(f"'{key}'"), value))
@@ -71,6 +86,9 @@ def document(json_text: str) -> Cast:
 
 
 def exactly(field: Any, value: Any) -> Any:
+    """A number may be larger than any in the column."""
+    if isinstance(value, int) and isinstance(target_of(field), IntegerField):
+        value = Cast(plain(value), "bigint" if -LARGE <= value < LARGE else "numeric")
     return field == value
 
 
@@ -84,6 +102,9 @@ def locked(_: Any, query: Any) -> Any:
 
 
 def is_begun(connection: Any) -> bool:
+    """asyncpg knows it by itself."""
+    if hasattr(connection, "is_in_transaction"):
+        return bool(connection.is_in_transaction())
     return connection.info.transaction_status in OPEN or not connection.autocommit
 
 

@@ -23,6 +23,11 @@ def now() -> Expression:
     return (julian - plain(2440587.5)) * plain(86400.0)
 
 
+def seconds(time: float) -> Any:
+    """A time in seconds since 1970, as an expression like `now()`."""
+    return plain(time)
+
+
 def text(column: Field, *path: str) -> Function:
     """A text inside the JSON, NULL where it is absent."""
     return fn.json_extract(column, plain(pointer(path)))
@@ -43,8 +48,11 @@ def holds(column: Field, json_text: str) -> Any:
     return raw(column) == plain(json_text)
 
 
-def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Function:
-    """The JSON with paths set and messages appended, one revision on.
+def patch(
+    column: Field, sets: Mapping[Path, Any], appends: Iterable[str], drop: int | None = None
+) -> Function:
+    """The JSON with paths set, messages appended and the one at `drop`, behind the others, gone, one revision
+    on.
 
     The edits of one json_set must not depend on each other: SQLite 3.40 silently drops one inside a value
     that was set or appended by an earlier one. So paths come before appends, and no path contains another.
@@ -55,7 +63,8 @@ def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[str]) -> Fu
     for message in appends:
         arguments += [plain("$.messages[#]"), document(message)]
     arguments += [plain("$.revision"), number(column, "revision") + plain(1)]
-    return fn.json_set(column, *arguments)
+    kept = column if drop is None else fn.json_remove(column, plain(pointer(("messages", drop))))
+    return fn.json_set(kept, *arguments)
 
 
 def with_number(json_text: str, name: str, value: Any) -> Function:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 
-from agentsession.drive.sync import after_effect
+from agentsession.drive.steps import after_effect
 from agentsession.testing.local import changed
-from agentsession.turn.effects import Effect, Prepare, Wait
+from agentsession.turn.effects import Effect, Emit, Prepare, Wait
 
 MOST = 1_000
 """Steps after which `every_crash` takes it that there is no end."""
 
-NO_STEPS = (Prepare, Wait)
+NO_STEPS = (Emit, Prepare, Wait)
 
 
 class Crash(BaseException):

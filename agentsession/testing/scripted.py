@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from agentsession import info
 from agentsession.provider.choose import scripted
+from agentsession.provider.echo import words_of
 from agentsession.provider.protocol import Request
 from agentsession.schema import OutputSchema
 from agentsession.testing.local import changed
-from agentsession.turn.effects import Reply, View
+from agentsession.turn.effects import Delta, Reply, View
 
 Replies: TypeAlias = "Sequence[Any] | Callable[[View], Any]"
 
@@ -24,6 +25,11 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[View]]:
     A reply is a text, a value of the output schema, a `Reply`, or an exception, which then fails the call.
     A text is the reply as it comes, whether it fits the schema or not. An `AssertionError` says at the end of
     the block that replies were left over, or that one was missing.
+
+    A stream gets a reply word by word, its thinking first. A tuple or list that is no value of the output
+    schema is the pieces of a reply: texts and `Delta` values, and at the end perhaps the whole `Reply`, or
+    the exception that cuts it off, as in `("Hel", "lo", ProviderError("cut"))`. A plain question gets them
+    joined, or the exception.
 
     Where the number of questions is not known, as in `every_crash`, `replies` is a function: it is given what
     the model is shown, and returns (or raises) one reply.
@@ -52,6 +58,26 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[View]]:
         raise provider.complaint()
 
 
+@dataclass(frozen=True, slots=True)
+class _Scripted:
+    """How a reply ends, and the pieces that come before (None: its words)."""
+
+    end: Reply | BaseException
+    pieces: tuple[Delta, ...] | None = None
+
+    def deltas(self) -> Iterator[Delta]:
+        if self.pieces is not None:
+            yield from self.pieces
+        elif isinstance(self.end, Reply):
+            yield from (Delta(thinking=word) for word in words_of(self.end.thinking))
+            yield from map(Delta, words_of(self.end.text))
+
+    def said(self, request: Request) -> Reply:
+        if isinstance(self.end, BaseException):
+            raise self.end
+        return replace(self.end, model=self.end.model or request.client.model)
+
+
 class _Script:
     def __init__(self, output: OutputSchema, replies: Sequence[Any]) -> None:
         self.left = [_scripted(output, reply) for reply in replies]
@@ -60,11 +86,26 @@ class _Script:
         self.missing = False
 
     def ask(self, request: Request) -> Reply:
+        return self.answer(request).said(request)
+
+    async def aask(self, request: Request) -> Reply:
+        return self.ask(request)
+
+    def stream(self, request: Request) -> Iterator[Delta | Reply]:
+        answer = self.answer(request)
+        yield from answer.deltas()
+        yield answer.said(request)
+
+    async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
+        for piece in self.stream(request):
+            yield piece
+
+    def answer(self, request: Request) -> _Scripted:
         self.asked.append(request.view)
         if not self.left:
             self.missing = True
             raise self.complaint()
-        return _said(self.left.pop(0), request)
+        return self.left.pop(0)
 
     def complaint(self) -> AssertionError:
         if self.missing:
@@ -81,18 +122,34 @@ class _Function(_Script):
         self.output = output
         self.reply_to = reply_to
 
-    def ask(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> _Scripted:
         self.asked.append(request.view)
-        return _said(_scripted(self.output, self.reply_to(request.view)), request)
+        return _scripted(self.output, self.reply_to(request.view))
 
 
-def _scripted(output: OutputSchema, reply: Any) -> Reply | BaseException:
+def _scripted(output: OutputSchema, reply: Any) -> _Scripted:
     if isinstance(reply, (Reply, BaseException)):
-        return reply
-    return Reply(reply if isinstance(reply, str) else output.encode(reply), finish_reason="stop")
+        return _Scripted(reply)
+    try:
+        text = reply if isinstance(reply, str) else output.encode(reply)
+    except ValueError:
+        if isinstance(reply, (tuple, list)) and _are_pieces(reply):
+            return _in_pieces(reply)
+        raise
+    return _Scripted(Reply(text, finish_reason="stop"))
 
 
-def _said(reply: Reply | BaseException, request: Request) -> Reply:
-    if isinstance(reply, BaseException):
-        raise reply
-    return replace(reply, model=reply.model or request.client.model)
+def _are_pieces(reply: Sequence[Any]) -> bool:
+    *first, last = reply or [None]
+    return all(isinstance(piece, (str, Delta)) for piece in first) and isinstance(
+        last, (str, Delta, Reply, BaseException)
+    )
+
+
+def _in_pieces(reply: Sequence[Any]) -> _Scripted:
+    pieces = tuple(Delta(piece) if isinstance(piece, str) else piece for piece in reply)
+    last = pieces[-1]
+    if isinstance(last, (Reply, BaseException)):
+        return _Scripted(last, pieces[:-1])
+    text, thinking = ("".join(getattr(piece, name) for piece in pieces) for name in ("text", "thinking"))
+    return _Scripted(Reply(text, thinking, finish_reason="stop"), pieces)

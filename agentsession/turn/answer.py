@@ -25,15 +25,21 @@ from agentsession.errors import (
     ProviderFailed,
     SessionNotFound,
     StorageFailed,
+    TurnCancelled,
     TurnFailed,
     words,
 )
+from agentsession.events import OutputRetry, TurnStarted
 from agentsession.json_values import JsonMap, storable_text
 from agentsession.schema import SchemaMismatch
 from agentsession.turn.effects import (
+    NOTHING,
     Ask,
     Change,
+    ClaimGone,
+    Delta,
     Effect,
+    Emit,
     Finish,
     Machine,
     Outcome,
@@ -41,11 +47,13 @@ from agentsession.turn.effects import (
     Save,
     Shown,
     Stopped,
+    Unanswered,
     View,
 )
 from agentsession.turn.opening import Plan
+from agentsession.turn.unfinished import changed, left_behind, reply_message, told
 from agentsession.turn.view import SILENT, view
-from agentsession.turn.written import written_by_the_holder
+from agentsession.turn.written import found_gone, written_by_the_holder
 
 MAX_ERROR = 2_000
 """Characters of an error's message that are stored."""
@@ -85,6 +93,7 @@ def answer(held: Held) -> Machine:
     output = held.plan.agent.output
     attempts = _earlier(held)
     shown = held.shown
+    yield Emit(TurnStarted(held.turn.id))
     left = held.plan.agent.output_retries
     while True:
         reply = yield from _ask(held, shown, attempts)
@@ -99,6 +108,7 @@ def answer(held: Held) -> Machine:
                 raise failure from error
             change = Change(held.turn, metadata=held.metadata(attempts))
             yield from written_by_the_holder(Save(change, held.claim, held.plan.lease))
+            yield Emit(OutputRetry(str(mismatch)))
             shown = (*shown, *_repair(reply, mismatch))
             left -= 1
         else:
@@ -110,12 +120,15 @@ def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, 
         reply: Reply = yield Ask(shown, held.plan.client)
     except Stopped as stop:
         error = TurnError(stop.why, "the caller stopped the turn")
-        yield from written_by_the_holder(_ended(held, "interrupted", attempts, error))
+        yield from written_by_the_holder(_ended(held, "interrupted", attempts, error, stop.received))
         raise
-    except Exception as error:
-        failure = ProviderFailed(storable_text(words(error)))
-        yield from written_by_the_holder(_ended(held, "failed", attempts, failure))
-        raise failure from error.__cause__ or error
+    except ClaimGone:
+        raise (yield from found_gone(held.turn.id)) from None
+    except Unanswered as broken:
+        cause = broken.__cause__ or broken
+        failure = ProviderFailed(storable_text(words(cause)))
+        yield from written_by_the_holder(_ended(held, "failed", attempts, failure, broken.received))
+        raise failure from cause.__cause__ or cause
     return replace(
         reply,
         text=storable_text(reply.text),
@@ -144,17 +157,13 @@ def _complete(held: Held, reply: Reply, attempts: Attempts) -> Machine:
     try:
         finish = Finish(Change(turn, (_message(held, result),), metadata), held.claim)
         yield from written_by_the_holder(finish)
-    except (LeaseLost, SessionNotFound, StorageFailed) as gone:
+    except (LeaseLost, SessionNotFound, StorageFailed, TurnCancelled) as gone:
         gone.result = result
         raise
     return Outcome(turn, result)
 
 
 def _message(held: Held, result: Result[Any]) -> Message:
-    number = sum(message.turn == held.turn.id for message in held.context.messages)
-    content: str | list[JsonMap] = result.text
-    if result.thinking:
-        content = [{"type": "thinking", "text": result.thinking}, {"type": "text", "text": result.text}]
     facts = ReplyFacts(
         model=result.model,
         usage=result.usage,
@@ -163,18 +172,19 @@ def _message(held: Held, result: Result[Any]) -> Message:
         duration=result.duration,
     )
     metadata: JsonMap = msgspec.to_builtins(facts)
-    return Message(f"{held.turn.id}:{number}", held.turn.id, "assistant", content, metadata)
+    return reply_message(held.context, held.turn, result.text, result.thinking, metadata)
 
 
-def _ended(held: Held, status: str, attempts: Attempts, error: TurnFailed | TurnError) -> Finish:
-    """The write that ends a turn without a reply; the user's message tells why."""
+def _ended(
+    held: Held, status: str, attempts: Attempts, error: TurnFailed | TurnError, received: Delta = NOTHING
+) -> Finish:
+    """The write that ends a turn without a whole reply; the user's message tells why."""
     if isinstance(error, TurnFailed):
         error = TurnError(type(error).__name__, storable_text(error.found[:MAX_ERROR]))
-    metadata = held.metadata(attempts)
-    for values in metadata.values():
-        values |= {"status": status, "error": msgspec.to_builtins(error)}
+    context = changed(held.context, Change(held.turn, metadata=held.metadata(attempts)))
+    partial = left_behind(context, held.turn, status, received)
     turn = held.turn.ended(status, error=error, usage=_spent(attempts))
-    return Finish(Change(turn, metadata=metadata), held.claim)
+    return Finish(Change(turn, partial, told(context, turn, status, error)), held.claim)
 
 
 def _earlier(held: Held) -> Attempts:

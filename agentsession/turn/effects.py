@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from agentsession.context import Context, Message, Result, Turn, Usage
+from agentsession.events import Event
 from agentsession.json_values import JsonMap
 
 
@@ -47,6 +48,20 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a reply as it comes, or all pieces that came so far."""
+
+    text: str = ""
+    thinking: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.thinking)
+
+
+NOTHING = Delta()
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What a provider answered. `cost` is in US dollars, None where unknown; `raw` is its own response."""
 
@@ -62,12 +77,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One guarded write: the turn from now on, messages to append, metadata of stored messages."""
+    """One guarded write: the turn from now on, messages to append, metadata of stored messages by position.
+
+    `drop` is the position of the message that goes: the partial reply of a turn that is run again.
+    """
 
     turn: Turn
     append: tuple[Message, ...] = ()
     metadata: Mapping[int, JsonMap] = field(default_factory=dict)
     instruction_args: JsonMap | None = None
+    drop: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +128,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Emit:
+    """Tell whoever follows the turn what has happened → None."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the model → `Reply`."""
+    """Ask the model → `Reply`. What comes before it is the driver's: it tells of it, and keeps it."""
 
     view: View
     client: str | None
@@ -134,15 +160,35 @@ class Finish:
 
 
 Write: TypeAlias = Insert | Claim | Save | Finish
-Effect: TypeAlias = Prepare | Load | Wait | Ask | Write
+Effect: TypeAlias = Prepare | Load | Wait | Emit | Ask | Write
 
 
 class Stopped(BaseException):
-    """Thrown into the machine while it asks: the caller went away (Ctrl-C, exit), for which it is named."""
+    """Thrown into the machine where it would ask or wait: the caller has left (Ctrl-C, a cancelled task, a
+    closed stream), for which it is named. `received` is what had come of the reply."""
 
-    def __init__(self, why: str = "Stopped") -> None:
+    def __init__(self, why: str, received: Delta = NOTHING) -> None:
         super().__init__(why)
         self.why = why
+        self.received = received
+
+    @classmethod
+    def by(cls, error: BaseException, received: Delta = NOTHING) -> Stopped:
+        is_closed = isinstance(error, GeneratorExit)
+        return cls("StreamClosed" if is_closed else type(error).__name__, received)
+
+
+class Unanswered(Exception):
+    """Thrown into the machine while it asks: the provider failed, with the error that is the cause, after
+    `received` had come."""
+
+    def __init__(self, received: Delta = NOTHING) -> None:
+        super().__init__()
+        self.received = received
+
+
+class ClaimGone(Exception):
+    """Thrown into the machine while it asks: another has ended the claim."""
 
 
 class Unacknowledged(Exception):

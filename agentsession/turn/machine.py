@@ -10,10 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-import msgspec
-
-from agentsession.context import Context, Message, Turn, TurnError
-from agentsession.errors import ContextUnreadable, NothingToResume
+from agentsession.context import Context, Turn
+from agentsession.errors import ContextUnreadable, NoResult, NothingToResume
 from agentsession.json_values import JsonMap
 from agentsession.turn.answer import Held, answer
 from agentsession.turn.effects import (
@@ -36,10 +34,9 @@ from agentsession.turn.opening import (
     render,
     settle_args,
 )
+from agentsession.turn.unfinished import ABANDONED, CANCELLED, changed, closed, reopened
 from agentsession.turn.waiting import Patience
-from agentsession.turn.written import taken_over, written_from_outside
-
-ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
+from agentsession.turn.written import ended_by_another, written_from_outside
 
 Choice: TypeAlias = "Callable[[Plan, Context], Turn | Outcome]"
 
@@ -55,7 +52,7 @@ def start(plan: Plan) -> Machine:
     held = Held.of(plan, Context(messages=messages), turn, system)
     found = yield from written_from_outside(Insert(Change(turn, messages, instruction_args=args)))
     if found is not None and not plan.keyed:
-        return _overtaken(plan, turn)
+        return _overtaken(plan, turn, found)
     if found is not None:
         return (yield from _repeated(plan, found))
     return (yield from answer(held)) if plan.run else Outcome(turn)
@@ -77,14 +74,13 @@ def continue_(plan: Plan) -> Machine:
         refuse_oversized(plan, loaded.size, messages, new_args)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
-        closed = _closed(context)
-        held = Held.of(plan, _with(context, messages, closed), turn, system)
-        change = Change(turn, messages, closed, new_args)
+        change = _next(context, Change(turn, messages, instruction_args=new_args))
+        held = Held.of(plan, changed(context, change), turn, system)
         found = yield from written_from_outside(Claim(loaded.seen, change))
         if found is None:
             return (yield from answer(held)) if plan.run else Outcome(turn)
         if not plan.keyed and found.context.opening(plan.turn_id) >= 0:
-            return _overtaken(plan, turn)
+            return _overtaken(plan, turn, found)
         loaded = _changed_since(context, found)
 
 
@@ -92,6 +88,24 @@ def resume(plan: Plan) -> Machine:
     """The latest turn again, if it is open, failed or interrupted: same id, same words, a new claim."""
     loaded: Loaded = yield Load()
     return (yield from _again(plan, loaded, _latest))
+
+
+def cancel() -> Machine:
+    """End the turn that is open, whoever runs it; one that has ended stays as it is."""
+    loaded: Loaded = yield Load()
+    while True:
+        context, turn = loaded.context, loaded.context.turn
+        if turn is None:
+            raise NoResult(
+                "the session has no turn yet", why="there is nothing to cancel", fix="say something first"
+            )
+        if not turn.is_open:
+            return Outcome(turn)
+        change = closed(context, turn, CANCELLED)
+        found = yield from written_from_outside(Claim(loaded.seen, change))
+        if found is None:
+            return Outcome(change.turn)
+        loaded = _changed_since(context, found)
 
 
 def single(plan: Plan, context: Context, system: str) -> Machine:
@@ -121,20 +135,20 @@ def _again(plan: Plan, loaded: Loaded, choose: Choice, patience: Patience | None
         system, _, new_args = _instruction(plan, context)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
-        reopened = _reopened(context, chosen)
-        held = Held.of(plan, _with(context, (), reopened), turn, system)
-        change = Change(turn, (), reopened, new_args)
+        metadata, partial = reopened(context, chosen)
+        change = Change(turn, (), metadata, new_args, partial)
+        held = Held.of(plan, changed(context, change), turn, system)
         found = yield from written_from_outside(Claim(loaded.seen, change))
         if found is None:
             return (yield from answer(held)) if plan.run else Outcome(turn)
         loaded = _changed_since(context, found)
 
 
-def _overtaken(plan: Plan, turn: Turn) -> Outcome:
-    """For a turn that was stored, and taken by another before its own process knew. To store it was all that
-    `run=False` asked for."""
+def _overtaken(plan: Plan, turn: Turn, found: Loaded) -> Outcome:
+    """For a turn that was stored, and taken or cancelled by another before its own process knew. To store it
+    was all that `run=False` asked for."""
     if plan.run:
-        raise taken_over()
+        raise ended_by_another(found.context, turn.id)
     return Outcome(turn)
 
 
@@ -199,30 +213,10 @@ def _is_busy(turn: Turn, now: float) -> bool:
     return turn.is_held(now) if turn.status == "running" else turn.is_open
 
 
-def _closed(context: Context) -> dict[int, JsonMap]:
-    """Metadata that closes a turn whose process went away."""
+def _next(context: Context, change: Change) -> Change:
+    """The write that begins a turn; it also closes one whose process went away."""
     turn = context.turn
     if turn is None or not turn.is_open:
-        return {}
-    position = context.opening(turn.id)
-    if position < 0:
-        return {}
-    error = msgspec.to_builtins(ABANDONED)
-    return {position: {**context.messages[position].metadata, "status": "interrupted", "error": error}}
-
-
-def _reopened(context: Context, turn: Turn) -> dict[int, JsonMap]:
-    """Metadata that shows a failed or interrupted turn to the model again."""
-    position = context.opening(turn.id)
-    metadata = context.messages[position].metadata
-    if "status" not in metadata:
-        return {}
-    return {position: {key: value for key, value in metadata.items() if key not in ("status", "error")}}
-
-
-def _with(context: Context, added: tuple[Message, ...], metadata: dict[int, JsonMap]) -> Context:
-    """The context as it is stored after a claim."""
-    messages = list(context.messages)
-    for position, values in metadata.items():
-        messages[position] = msgspec.structs.replace(messages[position], metadata=values)
-    return msgspec.structs.replace(context, messages=(*messages, *added))
+        return change
+    ending = closed(context, turn, ABANDONED)
+    return replace(change, append=(*ending.append, *change.append), metadata=ending.metadata)

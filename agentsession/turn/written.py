@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, TypeVar
 
-from agentsession.errors import AgentSessionError, LeaseLost, SessionNotFound, StorageFailed, words
+from agentsession.context import Context
+from agentsession.errors import (
+    AgentSessionError,
+    LeaseLost,
+    SessionNotFound,
+    StorageFailed,
+    TurnCancelled,
+    words,
+)
 from agentsession.turn.effects import (
     Claim,
     Effect,
@@ -17,6 +25,8 @@ from agentsession.turn.effects import (
     Unacknowledged,
     Write,
 )
+
+T = TypeVar("T")
 
 Writing = Generator[Effect, Any, Loaded | None]
 
@@ -32,12 +42,28 @@ def written_from_outside(write: Insert | Claim) -> Writing:
 
 def written_by_the_holder(write: Save | Finish) -> Generator[Effect, Any, None]:
     """The write is stored, or a typed error says why it cannot be."""
+    found = yield from _as_the_holder(_written(write))
+    if found is not None:
+        raise ended_by_another(found.context, write.change.turn.id)
+
+
+def found_gone(turn_id: str) -> Generator[Effect, Any, LeaseLost | TurnCancelled]:
+    """The error that says who has ended the claim."""
+    found = yield from _as_the_holder(_read())
+    return ended_by_another(found.context, turn_id)
+
+
+def _read() -> Generator[Effect, Any, Loaded]:
+    loaded: Loaded = yield Load()
+    return loaded
+
+
+def _as_the_holder(steps: Generator[Effect, Any, T]) -> Generator[Effect, Any, T]:
+    """Steps after the model was asked: what goes wrong in them is a typed error."""
     try:
-        found = yield from _written(write)
+        return (yield from steps)
     except SessionNotFound as gone:
-        gone.found = "the row was deleted during its turn"
-        gone.why, gone.fix = "there is nothing to store the reply in", "`.result` holds the reply, if it came"
-        raise
+        raise _deleted(gone) from None
     except AgentSessionError:
         raise
     except Exception as error:
@@ -47,11 +73,28 @@ def written_by_the_holder(write: Save | Finish) -> Generator[Effect, Any, None]:
             why="what was stored before is kept, with the user's words; how the turn ended is not stored",
             fix="`.result` holds the reply, if it came; resume_session asks again once the lease is over",
         ) from cause
-    if found is not None:
-        raise taken_over()
 
 
-def taken_over() -> LeaseLost:
+def ended_by_another(context: Context, turn_id: str) -> LeaseLost | TurnCancelled:
+    """The transcript says it, even after other turns."""
+    position = context.opening(turn_id)
+    told = context.messages[position].metadata.get("error") if position >= 0 else None
+    if not isinstance(told, dict) or told.get("type") != TurnCancelled.__name__:
+        return _taken_over()
+    return TurnCancelled(
+        "the turn was cancelled while it ran",
+        why="cancel_session has ended it as interrupted; nothing more was stored",
+        fix="call resume_session to run it again, or continue_session with another message",
+    )
+
+
+def _deleted(gone: SessionNotFound) -> SessionNotFound:
+    gone.found = "the row was deleted during its turn"
+    gone.why, gone.fix = "there is nothing to store the reply in", "`.result` holds the reply, if it came"
+    return gone
+
+
+def _taken_over() -> LeaseLost:
     return LeaseLost(
         "the turn was taken over by another process",
         why="its lease had run out, so this process no longer holds it; nothing more was stored",

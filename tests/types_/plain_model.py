@@ -5,16 +5,19 @@ from uuid import uuid4
 
 import peewee as pw
 
-from agentsession import Context, Message, Result, Turn, agent, agent_session
+from agentsession import AsyncTurnStream, Context, Message, Result, Turn, TurnStream, agent, agent_session
 from agentsession.actions import (
+    astream_resume_session,
     build_context,
     call,
+    cancel_session,
     continue_session,
     get_context,
     last_result,
     last_turn,
     resume_session,
     start_session,
+    stream_start_session,
     user_message,
 )
 
@@ -48,6 +51,9 @@ assert_type(continue_session(Chat, session, "More", actor=session, idempotency_k
 assert_type(resume_session(Chat, session.id, actor=uuid4()), Chat)
 assert_type(get_context(Chat, session.id, actor="ann"), Context)
 assert_type(last_result(session), Result[Any])
+assert_type(cancel_session(Chat, 1, actor=7), Chat)
+assert_type(stream_start_session(Chat, "Hello"), TurnStream[Chat])
+assert_type(astream_resume_session(Chat, 1), AsyncTurnStream[Chat])
 assert_type(last_turn(session), Turn)
 assert_type(user_message(Chat, message="Hi"), Message)
 assert_type(call(Chat, build_context(Chat, [user_message(Chat, message="Hi")])), Result[Any])

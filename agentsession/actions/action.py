@@ -1,0 +1,125 @@
+"""An action that is about to run: its machine and its session. How it is run is the driver's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from agentsession import info
+from agentsession.actions import results
+from agentsession.drive.asynchronous import AsyncPerforming, adrive
+from agentsession.drive.sync import SyncPerforming, drive
+from agentsession.errors import (
+    AgentSessionError,
+    LeaseLost,
+    SessionNotFound,
+    StorageFailed,
+    TurnCancelled,
+    TurnFailed,
+)
+from agentsession.events import Event, TurnFinished, TurnStarted
+from agentsession.options import AgentOptions
+from agentsession.store.document import DocumentSession
+from agentsession.turn.effects import Machine, Outcome
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Action(Generic[M]):
+    """`session` is None for a single call, which stores nothing."""
+
+    agent: AgentOptions
+    machine: Machine
+    client_options: Mapping[str, Any] | None
+    session: DocumentSession | None = None
+
+    @property
+    def record(self) -> M:
+        """The row, as the caller gets it back."""
+        record: Any = None if self.session is None else self.session.record
+        return record  # type: ignore[no-any-return]
+
+    def run(self) -> Outcome:
+        """Run it to its end, without pieces."""
+        with self._errors():
+            return self._ended(_last([*drive(self.machine, self._on_this_thread(streams=False))]))
+
+    async def arun(self) -> Outcome:
+        with self._errors():
+            events = adrive(self.machine, self._on_this_loop(streams=False))
+            return self._ended(_last([event async for event in events]))
+
+    def events(self) -> Generator[Event, None, None]:
+        """Run it event by event; to close the generator ends the turn."""
+        with self._errors(), closing(drive(self.machine, self._on_this_thread(streams=True))) as events:
+            while not isinstance(event := next(events), Outcome):
+                yield self._told(event)
+        yield self._finished(event)
+
+    async def aevents(self) -> AsyncGenerator[Event, None]:
+        with self._errors():
+            async with aclosing(adrive(self.machine, self._on_this_loop(streams=True))) as events:
+                while not isinstance(event := await anext(events), Outcome):
+                    yield self._told(event)
+        yield self._finished(event)
+
+    def _on_this_thread(self, *, streams: bool) -> SyncPerforming:
+        return SyncPerforming(self.agent, self.client_options, self.session, streams=streams)
+
+    def _on_this_loop(self, *, streams: bool) -> AsyncPerforming:
+        return AsyncPerforming(self.agent, self.client_options, self.session, streams=streams)
+
+    def _told(self, event: Event) -> Event:
+        """The event as the user sees it."""
+        return replace(event, session=self.record) if isinstance(event, TurnStarted) else event
+
+    def _finished(self, last: Outcome) -> Event:
+        outcome = self._ended(last)
+        if outcome.result is None:
+            raise AssertionError("a turn that was run, and ended without an error, has a result")
+        return TurnFinished(outcome.turn.id, self.record, outcome.result)
+
+    def _ended(self, outcome: Outcome) -> Outcome:
+        """The outcome, noted on the record."""
+        session = self.session
+        if session is not None:
+            if session.turn is None:
+                session.reflect()
+            results.remember(session.record, outcome.turn, outcome.result)
+        return outcome
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What goes wrong says where, and has the record."""
+        session = self.session
+        try:
+            yield
+        except BaseException as error:
+            if session is not None and session.turn is not None:
+                results.remember(session.record, session.turn, None)
+            if isinstance(error, AgentSessionError):
+                self._say_where(error)
+            raise
+
+    def _say_where(self, error: AgentSessionError) -> None:
+        session = self.session
+        if session is None:
+            error.where = error.where or f"{self.agent.place} call"
+            error.fix = error.fix or "call again, or ask another model with client="
+            return
+        error.where = error.where or f"{info.place(session.model)} {session.key}"
+        if isinstance(error, (TurnFailed, TurnCancelled, LeaseLost, SessionNotFound, StorageFailed)):
+            error.session = session.record
+        if isinstance(error, TurnFailed) and session.turn is not None:
+            error.why = "the turn is stored as failed, and the user's words are kept"
+            error.fix = "call resume_session to ask again, or continue_session with another message"
+
+
+def _last(told: list[Event | Outcome]) -> Outcome:
+    """What a driver says at the end."""
+    if not isinstance(told[-1], Outcome):
+        raise TypeError(f"a driver ended with {told[-1]!r}, not with an outcome")
+    return told[-1]

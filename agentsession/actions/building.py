@@ -1,0 +1,67 @@
+"""The builders of a context for `call`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from agentsession import info
+from agentsession.context import Context, Message
+from agentsession.errors import InputInvalid
+from agentsession.options import AgentOptions
+from agentsession.turn.opening import accept_args, accept_input, render
+
+
+def instruction_message(model: type[Any], **args: Any) -> Message:
+    """The system message of a context for `call`: the instruction rendered with these arguments."""
+    agent = info.agent_options(model)
+    return Message("", "", "system", render(agent, accept_args(agent, args)))
+
+
+def user_message(model: type[Any], **args: Any) -> Message:
+    """A user's message of a context for `call`: these fields, validated by the agent's input schema."""
+    return accepted_message(info.agent_options(model), args)
+
+
+def build_context(model: type[Any], items: Iterable[Message | Context]) -> Context:
+    """A context for `call`, from messages and other contexts in order. Ids and turns are given anew.
+
+    ```python
+    context = build_context(ChatAgent, [
+        instruction_message(ChatAgent, company_name="Acme"),
+        earlier,                                    # a Context
+        user_message(ChatAgent, message="And now?"),
+    ])
+    ChatAgent.call(context)
+    ```
+    """
+    agent = info.agent_options(model)
+    messages: list[Message] = []
+    turn = number = 0
+    for message in _flat(agent, [items] if isinstance(items, (Message, Context)) else items):
+        if message.role == "user":
+            turn, number = turn + 1, 0
+        messages.append(
+            Message(f"{turn}:{number}", str(turn), message.role, message.content, message.metadata)
+        )
+        number += 1
+    return Context(messages=tuple(messages))
+
+
+def accepted_message(agent: AgentOptions, given: Any) -> Message:
+    return Message("", "", "user", accept_input(agent, given))
+
+
+def _flat(agent: AgentOptions, items: Iterable[Message | Context]) -> Iterable[Message]:
+    for item in items:
+        if isinstance(item, Context):
+            yield from item.messages
+        elif isinstance(item, Message):
+            yield item
+        else:
+            raise InputInvalid(
+                f"a {type(item).__name__} is neither a Message nor a Context",
+                where=f"{agent.place} build_context",
+                why="a context is built of messages",
+                fix="use user_message(Model, …) or instruction_message(Model, …)",
+            )

@@ -1,0 +1,49 @@
+"""To delete a session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peewee
+
+from agentsession import info
+from agentsession.actions.intact import refuse_altered
+from agentsession.actions.ways import ASYNC, like
+from agentsession.drive.crossing import on_the_store
+from agentsession.store.connection import refuse_async
+from agentsession.store.owner import owner_of
+from agentsession.store.removal import SessionToDelete
+
+
+def delete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
+    """Delete the session's row, with the whole conversation; rows of other tables that refer to it are yours.
+
+    `session` is an id or a record. A turn that runs meanwhile ends with `SessionNotFound`, whose `.result` is
+    the reply.
+
+    Allowed inside a transaction. Raises `SessionNotFound`, also for a session of another `actor`, and
+    `peewee.IntegrityError` where another table's rows stand against it.
+
+    ```python
+    from agentsession.actions import delete_session
+
+    delete_session(ChatAgent, session.id)
+    ```
+    """
+    doomed = _doomed(model, session, actor)
+    refuse_async(model, "delete_session")
+    doomed.delete()
+
+
+async def adelete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
+    doomed = _doomed(model, session, actor)
+    await on_the_store(doomed, doomed.delete)
+
+
+adelete_session = like(delete_session, adelete_session, "adelete_session", ASYNC)
+
+
+def _doomed(model: type[peewee.Model], session: Any, actor: Any) -> SessionToDelete:
+    refuse_altered(model)
+    options = info.session_options(model)
+    return SessionToDelete(model, options, session, owner_of(model, options, actor))

@@ -1,0 +1,169 @@
+"""What each action of a session is, up to the moment when it is run. `ways.py` says how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import peewee
+
+from agentsession import info
+from agentsession.actions.action import Action
+from agentsession.actions.intact import refuse_altered
+from agentsession.actions.plan import ClientChoice, Options, plan_turn
+from agentsession.drive.perform import refuse_transaction
+from agentsession.store.opened import new_session, open_session
+from agentsession.turn import machine
+from agentsession.turn.opening import accept_input
+
+M = TypeVar("M", bound=peewee.Model)
+
+
+def starting(
+    model: type[M],
+    input: Any,
+    *,
+    instruction_args: Any = None,
+    attributes: Mapping[str, Any] | None = None,
+    actor: Any = None,
+    idempotency_key: str | None = None,
+    client: ClientChoice = None,
+    client_options: Options = None,
+    run: bool = True,
+) -> Action[M]:
+    """Begin a conversation: store a new row with the user's first message, ask the model, store its reply.
+
+    `input` fits the agent's `input_schema`: a value of it, a dict with its fields, or the bare text where
+    it has one text field. `instruction_args` are the values of the instruction's variables; they are
+    stored and used again on every turn. `attributes` are values for the row's other columns. `client` asks
+    another model for this turn, and its id is stored; `client_options` are never stored.
+
+    `actor` is whose session it is, where the model has an `owner_attribute`. `idempotency_key` is a text that
+    stands for this one call: repeated with the same key and input, it gives the stored session and result
+    without asking the model again, runs the turn if it has failed, and is refused (or waits) while the
+    first call runs.
+
+    The row and the message are committed before the model is asked. `run=False` stores them with the
+    status `pending` and returns; `resume_session` runs the turn later, from any process.
+
+    Returns the record: `last_result` is this turn's result, `last_turn` its state.
+
+    Raises `InputInvalid`, `IdempotencyMismatch` (the key was used for another input) and `TransactionOpen`
+    before anything is stored; `ProviderFailed` and `OutputInvalid` (both `TurnFailed`, with `.session`) when
+    the turn is stored as failed and the words are kept; `StorageFailed` when the database went away after the
+    model was asked, with the reply as `.result`; `peewee.IntegrityError` when the row itself does not fit
+    the table.
+
+    ```python
+    session = ChatAgent.start_session("Hello!", instruction_args={"company_name": "Acme"})
+    print(session.id, session.last_result.text)
+    ```
+    """
+    content = _accept(model, "start_session", input, run)
+    plan, options = plan_turn(model, content, instruction_args, client, client_options, run, idempotency_key)
+    session = new_session(model, info.session_options(model), attributes, actor, idempotency_key)
+    return Action(plan.agent, machine.start(plan), options, session)
+
+
+def continuing(
+    model: type[M],
+    session: Any,
+    input: Any,
+    *,
+    instruction_args: Any = None,
+    actor: Any = None,
+    idempotency_key: str | None = None,
+    client: ClientChoice = None,
+    client_options: Options = None,
+    run: bool = True,
+) -> Action[M]:
+    """Say the next thing: store the message, ask the model with the whole conversation, store the reply.
+
+    `session` is an id or a record. A record is read anew, returned with its context, status and updated
+    attributes refreshed, and its other unsaved changes left alone. `instruction_args` given here are laid
+    over the stored ones and kept. The other arguments are those of `start_session`; an `idempotency_key` is
+    one of this session's. A turn whose key is repeated after others have followed gives its stored result, or
+    raises the error with which it ended.
+
+    The message is committed before the model is asked. Where the process of an earlier turn was killed and
+    its lease has run out, that turn is closed as `interrupted`: its words stay in the transcript and are
+    not shown to the model.
+
+    Raises `SessionNotFound` (also for another actor's session), `SessionBusy` (a turn is running, or one
+    waits for `resume_session`; with `on_busy="wait"` only after `busy_timeout` seconds), `InputInvalid`,
+    `IdempotencyMismatch`, `TransactionOpen` and `ContextUnreadable` before anything is stored;
+    `ProviderFailed` and `OutputInvalid` when the turn is stored as failed; `LeaseLost` when another process
+    took the turn over meanwhile, and `StorageFailed` when the database went away, both with the reply as
+    `.result`.
+
+    ```python
+    session.continue_session("And what does it cost?")
+    ChatAgent.continue_session(session.id, {"message": "The same, by id"})
+    ```
+    """
+    content = _accept(model, "continue_session", input, run)
+    plan, options = plan_turn(model, content, instruction_args, client, client_options, run, idempotency_key)
+    opened = open_session(model, info.session_options(model), session, actor)
+    return Action(plan.agent, machine.continue_(plan), options, opened)
+
+
+def resuming(
+    model: type[M],
+    session: Any,
+    *,
+    instruction_args: Any = None,
+    actor: Any = None,
+    client: ClientChoice = None,
+    client_options: Options = None,
+) -> Action[M]:
+    """Run the latest turn again, with the words that are stored: one that is pending, failed, interrupted, or
+    was left by a process that died.
+
+    The turn keeps its id, and asks the client that was given for it, if one was, unless another is given now.
+    `instruction_args` are as in `continue_session`. The returned record is as there, too.
+
+    Raises `NothingToResume` when the latest turn is completed or there is none, `SessionBusy` when it is
+    running, otherwise what `continue_session` raises.
+
+    ```python
+    session = ChatAgent.start_session("Hello!", run=False)     # a web process stores …
+    ChatAgent.resume_session(session.id)                       # … a worker answers
+    ```
+    """
+    _check(model, "resume_session", True)
+    plan, options = plan_turn(model, "", instruction_args, client, client_options)
+    opened = open_session(model, info.session_options(model), session, actor)
+    return Action(plan.agent, machine.resume(plan), options, opened)
+
+
+def cancelling(model: type[M], session: Any, *, actor: Any = None) -> Action[M]:
+    """Stop the turn that is open, in whichever process it runs: it is stored as `interrupted` at once, with
+    what had come of the reply.
+
+    A stream of it notices within a third of the lease, a plain call when the model answers or times out; both
+    raise `TurnCancelled` and store nothing more. The words stay in the transcript, and `resume_session` can
+    run the turn again. A turn that has ended stays as it is: `last_turn.status` of the returned record tells
+    which.
+
+    Allowed inside a transaction. Raises `SessionNotFound`, `NoResult` where there is no turn at all, and
+    `ContextUnreadable`.
+
+    ```python
+    session = ChatAgent.cancel_session(session.id)
+    print(session.last_turn.status)
+    ```
+    """
+    _check(model, "cancel_session", False)
+    opened = open_session(model, info.session_options(model), session, actor)
+    return Action(info.agent_options(model), machine.cancel(), None, opened)
+
+
+def _accept(model: type[Any], action: str, input: Any, run: bool) -> Any:
+    _check(model, action, run)
+    return accept_input(info.agent_options(model), input)
+
+
+def _check(model: type[Any], action: str, run: bool) -> None:
+    refuse_altered(model)
+    if run:
+        refuse_transaction(model, action)

@@ -1,0 +1,168 @@
+"""Streams: a turn as its user follows it, event by event."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from agentsession.actions.action import Action
+from agentsession.context import Result
+from agentsession.errors import AgentSessionError, NoResult
+from agentsession.events import Event, StreamFailed, TurnFinished
+
+M = TypeVar("M")
+
+
+class Followed(Generic[M]):
+    """What both kinds of streams know of their turn."""
+
+    _action: Action[M] | None = None
+    _finished: TurnFinished | None = None
+
+    @property
+    def session(self) -> M:
+        """The record, from the moment when the turn is claimed."""
+        if self._action is None:
+            raise _not_yet("the turn has not begun", "await the stream, or enter it with `async with`")
+        return self._action.record
+
+    @property
+    def result(self) -> Result[Any]:
+        """The result, once the turn has finished; raises `NoResult` before, and where it did not complete."""
+        if self._finished is None:
+            raise _not_yet("the stream has not come to the end of a turn", "iterate over it first")
+        return self._finished.result
+
+    def _seen(self, event: Event) -> Event:
+        if isinstance(event, TurnFinished):
+            self._finished = event
+        return event
+
+
+class TurnStream(Followed[M]):
+    """The events of a turn that has begun: its words are stored. Iterate over it; as a context manager it
+    ends the turn when you leave early, and the provider is told to stop: the transcript keeps what had come,
+    and the turn is `interrupted`. A stream that is dropped ends its turn, too.
+
+    ```python
+    with ChatAgent.stream_continue_session(session.id, "Tell me more") as stream:
+        for event in stream:
+            if isinstance(event, TextDelta):
+                print(event.text, end="", flush=True)
+    print(stream.result.usage.total_tokens, stream.session.id)
+    ```
+    """
+
+    def __init__(self, action: Action[M]) -> None:
+        self._action = action
+        self._events = action.events()
+        self._first: Event | None = next(self._events)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        """The next event. Raises what the plain action would raise where the turn fails."""
+        event, self._first = self._first, None
+        return self._seen(next(self._events) if event is None else event)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the turn where it is. Nothing happens to one that has ended."""
+        self._first = None
+        self._events.close()
+
+    def sse(self) -> Iterator[str]:
+        """The events in their SSE form, for a web response. One of our errors becomes the last event,
+        `stream_failed`; to close the iterator closes the stream."""
+        with self:
+            try:
+                for event in self:
+                    yield event.sse()
+            except AgentSessionError as error:
+                yield StreamFailed.of(error).sse()
+
+
+class AsyncTurnStream(Followed[M]):
+    """The events of a turn, on an event loop. The turn begins with `await stream`, with `async with`, or with
+    the first step of a bare `async for`; that is where `SessionBusy` and the like are raised.
+
+    Leaving it (the end of `async with`, a cancelled task, a client that hangs up) is as for `TurnStream`.
+
+    ```python
+    async with ChatAgent.astream_continue_session(session.id, "Tell me more") as stream:
+        async for event in stream:
+            if isinstance(event, TextDelta):
+                print(event.text, end="", flush=True)
+    ```
+    """
+
+    def __init__(self, begin: Callable[[], Action[M]], name: str) -> None:
+        self._begin = begin
+        self._name = name
+        self._is_awaited = False
+        self._first: Event | None = None
+        self._events: AsyncGenerator[Event, None]
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._begun().__await__()
+
+    async def _begun(self) -> Self:
+        self._is_awaited = True
+        if self._action is None:
+            self._action = self._begin()
+            self._events = self._action.aevents()
+            self._first = await anext(self._events)
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event. Raises what the plain action would raise where the turn fails."""
+        await self._begun()
+        event, self._first = self._first, None
+        if event is None:
+            event = await anext(self._events)
+        return self._seen(event)
+
+    async def __aenter__(self) -> Self:
+        return await self._begun()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the turn where it is. Nothing happens to one that has ended, or not begun."""
+        self._first = None
+        if self._action is not None:
+            await self._events.aclose()
+
+    async def sse(self) -> AsyncIterator[str]:
+        """The events in their SSE form, for a web response. One of our errors becomes the last event,
+        `stream_failed`; to close the iterator closes the stream."""
+        async with self:
+            try:
+                async for event in self:
+                    yield event.sse()
+            except AgentSessionError as error:
+                yield StreamFailed.of(error).sse()
+
+    def __del__(self) -> None:
+        if not self._is_awaited:
+            warnings.warn(f"{self._name} was never awaited: no turn began", RuntimeWarning, stacklevel=2)
+
+
+def _not_yet(found: str, fix: str) -> NoResult:
+    return NoResult(found, why="an absent result is an error, never a silent None", fix=fix)

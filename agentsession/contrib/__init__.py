@@ -1,0 +1,1 @@
+"""Sessions in web frameworks: each file here needs the extra of its name."""

@@ -1,0 +1,254 @@
+"""Sessions in a FastAPI app: `session_router`. Needs the extra `fastapi`."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Annotated, Any
+
+import peewee
+from pydantic import WrapValidator, create_model
+
+try:
+    from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+except ImportError as missing:
+    fix = "pip install 'agentsession[fastapi]'"
+    raise ImportError(f"agentsession.contrib.fastapi needs FastAPI: {fix}") from missing
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from agentsession import actions, info
+from agentsession.contrib.web import described
+from agentsession.contrib.web.declared import refuse_undeclared
+from agentsession.contrib.web.event_stream import EventStream
+from agentsession.contrib.web.problems import MEDIA_TYPE, NO_JSON_TYPE, Problem, Refused, problem_of
+from agentsession.contrib.web.requests import LISTED, MAX_LISTED, WRAPPER, is_wrapped, present, unwrapped
+from agentsession.contrib.web.shown import page_json, result_reply, session_json, turn_reply
+from agentsession.errors import AgentSessionError
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Stands for this one message: sent again with the same key, it brings the stored result.",
+    ),
+]
+
+
+def session_router(
+    model: type[peewee.Model],
+    *,
+    actor: Callable[..., Any] | None = None,
+    instruction_args: Callable[..., Any] | Mapping[str, Any] | None = None,
+    prefix: str = "",
+    tags: Sequence[str] | None = None,
+) -> APIRouter:
+    """Routes by which a browser holds the conversations of a model: begin, list, read, go on, stream, resume,
+    cancel and delete them.
+
+    `actor` is a dependency that gives whose sessions the request may see: a value of the model's
+    `owner_attribute`, or a record; None is answered with 401. It is required where the model has an owner;
+    without one every session is everybody's. `instruction_args` are the values of the instruction's
+    variables for new sessions, or a dependency that gives them; never take them from what the client says.
+
+    The body of a message is the agent's input schema, an `Idempotency-Key` header is its key. Errors are
+    problem details (RFC 9457); a model that failed is a 502 with the id of the session, which can be resumed.
+    A streamed turn ends as `interrupted` when its client hangs up. No database connection is held while the
+    model answers.
+
+    Raises `DslError` where the actor or the arguments are missing.
+
+    ```python
+    from fastapi import FastAPI
+
+    from agentsession.contrib.fastapi import session_router
+
+    app = FastAPI()
+    app.include_router(session_router(ChatAgent, instruction_args={"company_name": "Acme"}), prefix="/chats")
+    ```
+    """
+    refuse_undeclared(model, "session_router", actor, instruction_args)
+    router = APIRouter(
+        prefix=prefix, tags=[model.__name__] if tags is None else [*tags], route_class=ProblemRoute
+    )
+    whose = Depends(_actor_of(actor))
+    _add_start(router, model, whose, Depends(_args_of(instruction_args)))
+    _add_continue(router, model, whose)
+    _add_resume(router, model, whose)
+    if info.session_options(model).updated_attribute is not None:
+        _add_list(router, model, whose)
+    _add_session(router, model, whose)
+    return router
+
+
+class ProblemRoute(APIRoute):
+    """A route whose errors are answered as problems; what is no matter of the client's is raised."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                problem = _mismatch(error)
+            except (AgentSessionError, Refused) as error:
+                found = problem_of(error)
+                if found is None:
+                    raise
+                problem = found
+            return JSONResponse(problem.json, problem.status, problem.headers, MEDIA_TYPE)
+
+        return answer
+
+
+def _mismatch(error: RequestValidationError) -> Problem:
+    """What does not fit, without the values that were given."""
+    found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return Problem(422, "InputInvalid", "; ".join(found))
+
+
+def _add_start(router: APIRouter, model: Any, whose: Any, args: Any) -> None:
+    body = Depends(_body_of(model))
+
+    @router.post("/", status_code=201, **_turn(model, 415))
+    async def start_session(
+        said: Any = body, actor: Any = whose, args: Any = args, key: Key = None
+    ) -> Response:
+        """Begin a session with its first message; the answer has the reply."""
+        record = await actions.astart_session(
+            model, said, instruction_args=args, actor=actor, idempotency_key=key
+        )
+        return JSONResponse(result_reply(record), 201)
+
+    @router.post("/stream", **_stream(415))
+    async def stream_start_session(
+        said: Any = body, actor: Any = whose, args: Any = args, key: Key = None
+    ) -> Response:
+        """Begin a session, and follow the reply as it comes."""
+        stream = actions.astream_start_session(
+            model, said, instruction_args=args, actor=actor, idempotency_key=key
+        )
+        return EventStream(await stream)
+
+
+def _add_continue(router: APIRouter, model: Any, whose: Any) -> None:
+    body = Depends(_body_of(model))
+
+    @router.post("/{id}/messages", **_turn(model, 415))
+    async def continue_session(id: str, said: Any = body, actor: Any = whose, key: Key = None) -> Response:
+        """Say the next thing; the answer has the reply."""
+        record = await actions.acontinue_session(model, id, said, actor=actor, idempotency_key=key)
+        return JSONResponse(result_reply(record))
+
+    @router.post("/{id}/messages/stream", **_stream(415))
+    async def stream_continue_session(
+        id: str, said: Any = body, actor: Any = whose, key: Key = None
+    ) -> Response:
+        """Say the next thing, and follow the reply as it comes."""
+        stream = actions.astream_continue_session(model, id, said, actor=actor, idempotency_key=key)
+        return EventStream(await stream)
+
+
+def _add_resume(router: APIRouter, model: Any, whose: Any) -> None:
+    @router.post("/{id}/resume", **_turn(model))
+    async def resume_session(id: str, actor: Any = whose) -> Response:
+        """Run the latest turn again, if it did not complete; the answer has the reply."""
+        return JSONResponse(result_reply(await actions.aresume_session(model, id, actor=actor)))
+
+    @router.post("/{id}/resume/stream", **_stream())
+    async def stream_resume_session(id: str, actor: Any = whose) -> Response:
+        """Run the latest turn again, and follow the reply as it comes."""
+        return EventStream(await actions.astream_resume_session(model, id, actor=actor))
+
+
+def _add_list(router: APIRouter, model: Any, whose: Any) -> None:
+    @router.get("/", response_model=described.Page, responses=_problems(401, 422))
+    async def list_sessions(
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = LISTED,
+        before: Annotated[str | None, Query(description="`next` of the page before")] = None,
+        actor: Any = whose,
+    ) -> Response:
+        """The sessions by their last activity, the newest first."""
+        page = await actions.alist_sessions(model, actor=actor, limit=limit, before=before)
+        return JSONResponse(page_json(page))
+
+
+def _add_session(router: APIRouter, model: Any, whose: Any) -> None:
+    @router.get("/{id}", response_model=described.Session, responses=_problems(401, 404, 422))
+    async def get_session(id: str, actor: Any = whose) -> Response:
+        """The whole conversation. While a turn runs, `turn.partial` is what has come of its reply."""
+        context = await actions.aget_context(model, id, actor=actor)
+        return JSONResponse(session_json(model, id, context))
+
+    @router.post("/{id}/cancel", response_model=described.TurnReply, responses=_problems(401, 404, 409, 422))
+    async def cancel_session(id: str, actor: Any = whose) -> Response:
+        """Stop the turn that is running; one that has ended stays as it is."""
+        return JSONResponse(turn_reply(await actions.acancel_session(model, id, actor=actor)))
+
+    @router.delete("/{id}", status_code=204, responses=_problems(401, 404, 422))
+    async def delete_session(id: str, actor: Any = whose) -> Response:
+        """Delete the session with the whole conversation."""
+        await actions.adelete_session(model, id, actor=actor)
+        return Response(status_code=204)
+
+
+def _actor_of(actor: Callable[..., Any] | None) -> Callable[..., Any]:
+    if actor is None:
+
+        async def nobody() -> None: ...
+
+        return nobody
+
+    async def somebody(given: Annotated[Any, Depends(actor)]) -> Any:
+        return present(given)
+
+    return somebody
+
+
+def _args_of(given: Callable[..., Any] | Mapping[str, Any] | None) -> Callable[..., Any]:
+    if callable(given):
+        return given
+
+    async def fixed() -> Mapping[str, Any] | None:
+        return given
+
+    return fixed
+
+
+def _body_of(model: type[Any]) -> Callable[..., Any]:
+    """The body is described by the agent's input schema, and read by the action alone."""
+    wrapped = is_wrapped(model)
+    shown: Any = info.input_schema(model)
+    if wrapped:
+        fields: dict[str, Any] = {WRAPPER: (shown, ...)}
+        shown = create_model(f"{model.__name__}Input", **fields)
+
+    async def body(said: Any) -> Any:
+        if isinstance(said, bytes):
+            raise Refused(NO_JSON_TYPE)
+        return unwrapped(said) if wrapped else said
+
+    body.__annotations__["said"] = Annotated[shown, Body(), WrapValidator(lambda value, _: value)]
+    return body
+
+
+def _turn(model: type[Any], *more: int) -> dict[str, Any]:
+    """What the page says of a route that runs a turn."""
+    reply: Any = described.ResultReply
+    shown = reply[info.output_schema(model)]
+    return {"response_model": shown, "responses": _problems(401, 404, 409, *more, 422, 502, 503)}
+
+
+def _stream(*more: int) -> dict[str, Any]:
+    """What it says of one that streams a turn."""
+    events = {
+        "description": "The events of the turn",
+        "content": {"text/event-stream": {"itemSchema": described.EVENT}},
+    }
+    problems = _problems(401, 404, 409, *more, 422, 502, 503)
+    return {"response_class": Response, "status_code": 200, "responses": {200: events, **problems}}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {MEDIA_TYPE: {"schema": described.Problem.model_json_schema()}}
+    return {status: {"description": described.PROBLEMS[status], "content": content} for status in statuses}

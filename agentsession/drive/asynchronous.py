@@ -1,0 +1,173 @@
+"""The async driver: the same steps on an event loop. A plain async action drains it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from agentsession import clock
+from agentsession.drive.beats import beating
+from agentsession.drive.crossing import on_the_store, unbroken
+from agentsession.drive.perform import Performing, pause
+from agentsession.drive.question import Question
+from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of, whole
+from agentsession.drive.steps import Steps
+from agentsession.errors import ProviderError
+from agentsession.events import Event
+from agentsession.turn.effects import (
+    Ask,
+    ClaimGone,
+    Delta,
+    Effect,
+    Emit,
+    Machine,
+    Outcome,
+    Prepare,
+    Reply,
+    Wait,
+)
+
+T = TypeVar("T")
+
+
+async def adrive(machine: Machine, perform: AsyncPerforming) -> AsyncGenerator[Event | Outcome, None]:
+    """Run the machine to its end: what it tells, and its outcome as the last."""
+    steps = Steps(machine)
+    for effect in steps:
+        with steps:
+            match effect:
+                case Emit(event):
+                    yield event
+                case Ask():
+                    async with perform.asked(effect) as answer:
+                        while answer.reply is None:
+                            for event in await answer.more():
+                                yield event
+                        steps.value = answer.reply
+                case Prepare() | Wait():
+                    steps.value = await perform.aside(effect)
+                case _:
+                    steps.value = await perform(effect, steps)
+    yield steps.outcome
+
+
+class AsyncPerforming(Performing):
+    """Performs effects without holding up the event loop."""
+
+    async def __call__(self, effect: Effect, steps: Steps) -> Any:
+        """Read or write. Who is cancelled meanwhile leaves when it is done."""
+        return await self.reach(partial(self.store, effect), steps.leave)
+
+    async def reach(
+        self, work: Callable[[], T], cancelled: Callable[[BaseException], object] | None = None
+    ) -> T:
+        """Do the work on the store to its end. The caller's transaction is one of their task."""
+        if self.session is None:
+            return work()
+        crossing = on_the_store(self.session, work)
+        return await (crossing if self.session.inside else unbroken(crossing, cancelled))
+
+    async def aside(self, effect: Prepare | Wait) -> Any:
+        if isinstance(effect, Prepare):
+            return await asyncio.to_thread(self.prepare, effect.client)
+        duration = pause(effect)
+        await clock.asleep(duration)
+        return duration
+
+    @asynccontextmanager
+    async def asked(self, effect: Ask) -> AsyncIterator[AsyncAnswer]:
+        """The answer, while its turn is kept alive."""
+        with self.question(effect) as question:
+            answer = AsyncAnswer(self, question)
+            async with beating(self.session, lambda: question.received.text, answer.gone):
+                try:
+                    yield answer
+                finally:
+                    await answer.leave()
+
+
+class AsyncAnswer:
+    """An answer in pieces, or whole, read in a task of its own, or in a thread from a provider without
+    coroutines."""
+
+    def __init__(self, perform: AsyncPerforming, question: Question) -> None:
+        self.perform = perform
+        self.question = question
+        provider, request, streams = question.provider, question.request, question.streams
+        self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        self.last: Piece | None = None
+        self.limits = Limits(provider, request, ("stream", "astream") if streams else (), time.monotonic())
+        self.task: asyncio.Task[None] | None = None
+        self.reader: Reader | None = None
+        if hasattr(provider, "astream" if streams else "aask"):
+            self.task = asyncio.create_task(self._read())
+        else:
+            self.loop, ask = asyncio.get_running_loop(), pieces_of if streams else whole
+            self.reader = Reader(lambda: ask(provider, request), self._tell_from_its_thread)
+
+    @property
+    def reply(self) -> Reply | None:
+        return self.question.reply
+
+    async def more(self) -> list[Event]:
+        """The events of the next piece, and of those that have come with it. What has come before is stored
+        first, if that is due."""
+        if self.question.is_due():
+            with self.question.received.being_stored():
+                await self.perform.reach(partial(self.perform.keep_partial, self.question))
+        events = self.question.take(await self.next_piece())
+        while not self.pieces.empty() and self.last is None:
+            piece = self.pieces.get_nowait()
+            if isinstance(piece, Delta):
+                events += self.question.take(checked_piece(piece))
+            else:
+                self.last = piece
+        return events
+
+    async def next_piece(self) -> Delta | Reply:
+        if self.last is not None:
+            return checked_piece(self.last)
+        try:
+            async with asyncio.timeout(self.limits.left(time.monotonic())):
+                piece = await self.pieces.get()
+        except TimeoutError:
+            raise self.limits.passed(time.monotonic()) from None
+        self.limits.has_begun = True
+        return checked_piece(piece)
+
+    async def _read(self) -> None:
+        provider: Any = self.question.provider
+        request = self.question.request
+        try:
+            if not self.question.streams:
+                self.tell(await provider.aask(request))
+                return
+            async for piece in provider.astream(request):
+                self.tell(piece)
+            self.tell(ProviderError("the provider's stream ended without a Reply"))
+        except BaseException as error:
+            self.tell(error)
+
+    def tell(self, piece: Piece) -> None:
+        self.pieces.put_nowait(piece)
+
+    def _tell_from_its_thread(self, piece: Piece) -> None:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self.loop.call_soon_threadsafe(self.tell, piece)
+
+    def gone(self, gone: ClaimGone) -> None:
+        """The claim is gone: a plain question is waited for all the same."""
+        if self.question.streams:
+            self.tell(gone)
+
+    async def leave(self) -> None:
+        """Stop reading, which tells the provider to stop."""
+        if self.reader is not None:
+            self.reader.leave()
+        elif self.task is not None:
+            self.task.cancel()
+            await unbroken(asyncio.wait([self.task]))

@@ -1,0 +1,76 @@
+"""One question to a provider: what is asked, what has come of the answer, and what its errors become."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from agentsession.drive.received import Received
+from agentsession.errors import ProviderError, words
+from agentsession.events import Event
+from agentsession.options import AgentOptions, Client
+from agentsession.provider.choose import provider_for
+from agentsession.provider.protocol import Provider, Request, checked
+from agentsession.provider.redact import redacted, scrub
+from agentsession.turn.effects import Ask, ClaimGone, Delta, Reply, Stopped, Unanswered
+
+
+class Question:
+    """A `with` block in which the answer is taken, piece by piece. What goes wrong in it leaves it as
+    `Unanswered`, and who leaves it as `Stopped`, both with what had come."""
+
+    reply: Reply | None = None
+    is_kept = False
+    """Is what has come of the answer stored as it comes? In a large document only the heartbeat does so."""
+
+    def __init__(
+        self, agent: AgentOptions, client_options: Mapping[str, Any] | None, effect: Ask, *, streams: bool
+    ) -> None:
+        self.client = agent.client_for(effect.client, client_options)
+        self.provider: Provider = provider_for(agent, self.client)
+        self.request = Request(
+            effect.view, self.client, agent.output, agent.output_mode, agent.timeout, agent.retries
+        )
+        self.streams = streams
+        self.received = Received(agent.output)
+        self._began = time.perf_counter()
+
+    def take(self, piece: Delta | Reply) -> list[Event]:
+        """Keep the next piece of the answer; gives the events that it makes."""
+        if isinstance(piece, Delta):
+            return [*self.received.add(piece)]
+        reply = checked(piece)
+        events = [*self.received.complete(reply)] if self.streams else []
+        self.reply = replace(reply, duration=time.perf_counter() - self._began)
+        return events
+
+    def is_due(self) -> bool:
+        """Should what has come be stored now?"""
+        return self.is_kept and self.received.is_due()
+
+    def __enter__(self) -> Question:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, ClaimGone):
+            return
+        if not isinstance(error, Exception):
+            raise Stopped.by(error, self.received.delta) from error
+        raise Unanswered(self.received.delta) from without_keys(error, self.client)
+
+
+def without_keys(error: Exception, client: Client) -> ProviderError:
+    """What a provider raised, redacted; the error that it comes from is its cause."""
+    cause = error.__cause__ if isinstance(error, ProviderError) else error
+    said = redacted(words(error), client.options)
+    if isinstance(error, ProviderError):
+        clean = ProviderError(said, status=error.status)
+    else:
+        clean = ProviderError(f"{type(error).__name__}: {said}")
+    clean.__cause__ = scrub(cause, client.options) if cause else None
+    return clean

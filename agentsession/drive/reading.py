@@ -1,0 +1,95 @@
+"""A reply that comes in pieces is read in a thread of its own: who follows it can leave, or be told to
+stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from contextvars import copy_context
+from typing import Any, TypeAlias
+
+from agentsession.errors import ProviderError
+from agentsession.provider.protocol import Provider, Request
+from agentsession.turn.effects import Delta, Reply
+
+IDLE = 30.0
+"""Seconds without a further piece after which a stream counts as dead. Before the first one a model may think
+for as long as `timeout` lets it."""
+
+Piece: TypeAlias = Delta | Reply | BaseException
+
+
+class Reader:
+    """Puts the pieces of an iterator somewhere, and at last the error, if it ends with one."""
+
+    def __init__(self, pieces: Callable[[], Iterator[Delta | Reply]], put: Callable[[Piece], object]) -> None:
+        self.left = False
+        self._pieces = pieces
+        self._put = put
+        context = copy_context()
+        threading.Thread(
+            target=context.run, args=(self._read,), name="agentsession-read", daemon=True
+        ).start()
+
+    def _read(self) -> None:
+        try:
+            with closing(self._pieces()) as pieces:  # type: ignore[type-var]
+                for piece in pieces:
+                    if self.left:
+                        return
+                    self._put(piece)
+            self._put(ProviderError("the provider's stream ended without a Reply"))
+        except BaseException as error:
+            self._put(error)
+
+    def leave(self) -> None:
+        """Stop reading with the next piece, which closes the iterator."""
+        self.left = True
+
+
+def pieces_of(provider: Provider, request: Request) -> Iterator[Delta | Reply]:
+    """The pieces of a reply; the whole one where the provider knows no pieces."""
+    stream = getattr(provider, "stream", None)
+    if stream is None:
+        yield from whole(provider, request)
+    else:
+        yield from stream(request)
+
+
+def whole(provider: Provider, request: Request) -> Iterator[Reply]:
+    """The reply, in one piece."""
+    yield provider.ask(request)
+
+
+class Limits:
+    """How long a stream may take. A provider that knows no pieces keeps time itself."""
+
+    def __init__(self, provider: Provider, request: Request, names: tuple[str, ...], now: float) -> None:
+        is_stream = any(hasattr(provider, name) for name in names)
+        self.client = request.client.id
+        self.timeout = request.timeout
+        self.deadline = now + request.timeout if is_stream else float("inf")
+        self.idle = IDLE if is_stream else float("inf")
+        self.has_begun = False
+
+    def left(self, now: float) -> float | None:
+        """Seconds to wait for the next piece; None: for ever."""
+        left = max(min(self.idle if self.has_begun else float("inf"), self.deadline - now), 0.0)
+        return None if left == float("inf") else left
+
+    def passed(self, now: float) -> ProviderError:
+        whole = now >= self.deadline
+        found = f"no whole answer within {self.timeout:g} s" if whole else f"nothing more for {self.idle:g} s"
+        return ProviderError(f"{self.client}: {found}", status=408)
+
+
+def checked_piece(piece: Any) -> Delta | Reply:
+    """The piece itself; raises what it stands for, or says that it is none."""
+    if isinstance(piece, BaseException):
+        raise piece
+    if isinstance(piece, Delta) and isinstance(piece.text, str) and isinstance(piece.thinking, str):
+        return piece
+    if isinstance(piece, Reply):
+        return piece
+    raise ProviderError(f"the provider's stream gave a {type(piece).__name__}, not a Delta or a Reply")

@@ -1,0 +1,88 @@
+"""The rules that every driver keeps: how a machine is stepped, and what it means to leave in the middle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from types import TracebackType
+
+from agentsession.turn.effects import Ask, Effect, Emit, Machine, Outcome, Prepare, Stopped, Wait
+
+after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
+"""For crash tests: called after each performed effect; what it raises drops the machine."""
+
+_log = logging.getLogger("agentsession")
+
+
+class Steps:
+    """The effects of a machine, one after the other. Each is performed in a `with` block of its own, and puts
+    its result into `value`; what it raises is thrown into the machine at its `yield`.
+
+    Who leaves (Ctrl-C while the model is asked, a cancelled task, a closed stream) gets no further question
+    and no further event. What is being written is written to its end, with the end of the turn, and then the
+    error with which they left goes on. At any other moment that error is like a crash, which the next call
+    recovers from."""
+
+    outcome: Outcome
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.value: object = None
+        self.error: BaseException | None = None
+        self.leaving: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Effect]:
+        while self._advance():
+            if self.leaving is None:
+                yield self.effect
+            elif isinstance(self.effect, (Ask, Prepare, Wait)):
+                self.error = Stopped.by(self.leaving)
+                continue
+            elif not isinstance(self.effect, Emit):
+                yield self.effect
+            crash = after_effect.get()
+            if crash is not None:
+                crash(self.effect)
+        if self.leaving is not None:
+            raise self.leaving
+
+    def _advance(self) -> bool:
+        """Go on to the next effect; False at the end."""
+        value, error = self.value, self.error
+        self.value = self.error = None
+        try:
+            self.effect = self.machine.send(value) if error is None else self.machine.throw(error)
+        except StopIteration as ended:
+            self.outcome = ended.value
+            return False
+        except (Stopped, Exception) as failed:
+            if self.leaving is None:
+                raise
+            if not isinstance(failed, Stopped):
+                _log.warning("a turn was left, and its end not stored: %s", type(failed).__name__)
+            raise self.leaving from None
+        return True
+
+    def leave(self, why: BaseException) -> None:
+        """The first reason counts, but a cancelled task must learn of it."""
+        if self.leaving is None or isinstance(self.leaving, GeneratorExit):
+            self.leaving = why
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Stopped):
+            self.leave(error.__cause__ or error)
+            if self.value is not None:  # the reply has come, and is stored
+                return True
+        elif error is not None and isinstance(self.effect, Emit):
+            self.leave(error)
+            return True
+        elif not isinstance(error, Exception):
+            return False
+        self.error = error
+        return True

@@ -1,0 +1,144 @@
+"""What a stream tells while a turn runs: frozen values, each with a JSON form and an SSE form.
+
+>>> TextDelta("Hel").sse()
+'event: text_delta\\ndata: {"type":"text_delta","text":"Hel"}\\n\\n'
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgspec
+
+from agentsession.context import Result
+from agentsession.errors import AgentSessionError, OutputInvalid, StorageFailed, TurnFailed
+from agentsession.json_values import Json, JsonMap, compact
+
+
+class Event:
+    """One thing that happened. `event.name` is the type in its JSON and SSE forms: `text_delta`, …"""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def json(self) -> JsonMap:
+        """The event as a JSON object: `type`, and its attributes; a session is its id."""
+        values = {field.name: _as_json(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {"type": self.name, **values}
+
+    def sse(self) -> str:
+        """The event in the form of https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+        return f"event: {self.name}\ndata: {compact(self.json())}\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted(Event):
+    """The user's words are stored, and the model is about to be asked. `session` is the record (None for
+    `stream`, which stores nothing), `turn` the turn's id."""
+
+    turn: str
+    session: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta(Event):
+    """The next piece of the reply's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta(Event):
+    """The next piece of what the model thinks aloud."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartialOutput(Event):
+    """Structured output as far as it has come: a plain JSON value, not yet validated. A text may be cut off
+    anywhere; a number or a key is there once it is whole."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRetry(Event):
+    """The reply does not fit the output schema, for the reason `error`: the model is asked again, and what
+    was shown of this reply is void."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted(Event):
+    """A tool runs. `call` is the stable key of the call."""
+
+    call: str
+    tool: str
+    arguments: JsonMap
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished(Event):
+    """A tool has run; `error` says why it failed, or is empty."""
+
+    call: str
+    tool: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished(Event):
+    """The turn is stored as completed. Also the only event where an idempotency key brought a stored
+    result."""
+
+    turn: str
+    session: Any
+    result: Result[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFailed(Event):
+    """How `sse()` of a stream ends where iterating it would raise: the type of the error, and what a client
+    may be told of it, which are no words of the provider's or the database's."""
+
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, error: AgentSessionError) -> StreamFailed:
+        is_ours = not isinstance(error, (TurnFailed, StorageFailed))
+        return cls(type(error).__name__, error.found if is_ours else told_of(type(error).__name__))
+
+
+def told_of(error: str) -> str:
+    """What a client may be told of a failure of this type."""
+    return {
+        "ProviderFailed": "the model could not answer",
+        "OutputInvalid": "the model's answer does not have the form that was asked for",
+        "StorageFailed": "how the turn ended could not be stored",
+    }.get(error, "the turn did not complete")
+
+
+def _as_json(value: Any) -> Json:
+    if isinstance(value, Result):
+        return _result(value)
+    if hasattr(value, "_pk"):
+        value = value._pk
+    return msgspec.to_builtins(value, enc_hook=str)  # type: ignore[no-any-return]
+
+
+def _result(result: Result[Any]) -> JsonMap:
+    """`output` is the value as JSON, null where it does not fit the schema of today."""
+    try:
+        output = result.schema.dump(result.output, by_alias=True)
+    except OutputInvalid:
+        output = None
+    names = ("text", "thinking", "usage", "cost", "model", "finish_reason", "duration")
+    return {"output": output} | {name: msgspec.to_builtins(getattr(result, name)) for name in names}

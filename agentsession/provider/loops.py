@@ -1,0 +1,48 @@
+"""litellm keeps its asynchronous clients for ever, and each belongs to an event loop: they end with it."""
+
+from __future__ import annotations
+
+import inspect
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import AsyncGenerator
+from typing import Any
+
+_at_the_end: dict[AbstractEventLoop, AsyncGenerator[None]] = {}
+
+
+async def close_with_the_loop(clients: Any, worker: Any) -> None:
+    """Have `loop.shutdown_asyncgens()`, which `asyncio.run` calls, close the clients of the running loop.
+
+    `clients` is litellm's cache, and `worker` makes the calls of the user's callbacks.
+    """
+    loop = get_running_loop()
+    if loop in _at_the_end:
+        return
+    for other in [*_at_the_end]:
+        if other.is_closed():
+            _at_the_end.pop(other, None)
+    _at_the_end[loop] = _closing(loop, clients, worker)
+    await anext(_at_the_end[loop])
+
+
+async def _closing(loop: AbstractEventLoop, clients: Any, worker: Any) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        _at_the_end.pop(loop, None)
+        if worker._bound_loop is loop:
+            await worker.clear_queue()
+        await _close(clients, id(loop))
+
+
+async def _close(clients: Any, loop_id: int) -> None:
+    """litellm's own function closes the clients of all loops, and leaves them in the cache, where a later
+    loop with the same id would find them closed."""
+    for key in [key for key in [*clients.cache_dict] if key.endswith(f"-{loop_id}")]:
+        client = clients.cache_dict.get(key)
+        clients.delete_cache(key)
+        for name in ("aclose", "close"):
+            if close := getattr(client, name, None):
+                closed = close()
+                if inspect.isawaitable(closed):
+                    await closed

@@ -1,0 +1,99 @@
+"""When a failed call is made again, and as what its last error is raised."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from agentsession.errors import ProviderError
+from agentsession.provider.protocol import Request
+from agentsession.provider.redact import redacted, scrub
+
+RETRIED_STATUS = (408, 429)
+FIRST_PAUSE = 0.5
+"""Seconds before the first retry; doubled for each further one, with jitter."""
+
+
+class Attempts:
+    """The calls that one request may take. `limit` is in seconds, for the next of them; once a piece of the
+    reply `came`, there is no other."""
+
+    def __init__(self, request: Request) -> None:
+        self.limit = request.timeout
+        self.came = False
+        self._request = request
+        self._count = 0
+        self._deadline = time.monotonic() + request.timeout
+
+    def pause(self, error: Exception) -> float:
+        """Seconds to wait before the next call; raises what the error means if there is none."""
+        pause = _pause(error, self._count)
+        left = self._deadline - time.monotonic() - pause
+        if self.came or self._count == self._request.retries or left <= 0 or not _is_passing(error):
+            raise _provider_error(error, self._request) from scrub(error, self._request.client.options)
+        self._count += 1
+        self.limit = _in_steps(left)
+        return pause
+
+
+def too_late(request: Request) -> ProviderError:
+    return ProviderError(f"{request.client.id}: no whole answer within {request.timeout:g} s", status=408)
+
+
+def _in_steps(seconds: float) -> float:
+    """litellm keeps one HTTP client with its open connections for each timeout that it was given."""
+    return float(int(seconds)) if seconds >= 1 else max(round(seconds, 1), 0.1)
+
+
+def _is_passing(error: Exception) -> bool:
+    if isinstance(error, ConnectionError):
+        return True
+    status = getattr(error, "status_code", None)
+    return isinstance(status, int) and (status in RETRIED_STATUS or status >= 500)
+
+
+def _pause(error: Exception, attempt: int) -> float:
+    """Seconds to wait: what the provider asked for, or more each time."""
+    asked = max(_asked_pauses(error), default=0.0)
+    doubled: float = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0)
+    return asked if asked > 0 else doubled
+
+
+def _asked_pauses(error: Exception) -> Iterator[float]:
+    """https://www.rfc-editor.org/rfc/rfc9110#name-retry-after: seconds, or a date."""
+    for headers in (
+        getattr(error, "litellm_response_headers", None),
+        getattr(getattr(error, "response", None), "headers", None),
+    ):
+        asked = str((headers or {}).get("retry-after", ""))
+        try:
+            seconds = float(asked)
+        except ValueError:
+            seconds = _until(asked)
+        if not math.isnan(seconds):
+            yield seconds
+
+
+def _until(date: str) -> float:
+    try:
+        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return math.nan
+
+
+def _provider_error(error: Exception, request: Request) -> ProviderError:
+    text = redacted(_found(error), request.client.options)
+    return ProviderError(
+        f"{request.client.id}: {type(error).__name__}: {text}", status=getattr(error, "status_code", None)
+    )
+
+
+def _found(error: Exception) -> str:
+    """What the error says, without the traceback and the names that litellm puts into some."""
+    text = str(getattr(error, "message", None) or error).split("Traceback (most recent call last)")[0]
+    name = type(error).__name__
+    return text.removeprefix(f"litellm.{name}: ").removeprefix(f"{name}: ").strip()

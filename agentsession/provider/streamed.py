@@ -1,0 +1,125 @@
+"""A reply that comes in pieces through litellm."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
+from dataclasses import replace
+from inspect import isawaitable
+from typing import Any
+
+from agentsession.provider import wire
+from agentsession.provider.protocol import Request
+from agentsession.turn.effects import NOTHING, Delta, Reply
+
+FORCED_TOOL = "json_tool_call"
+"""litellm's tool for structured output where a model knows no schema."""
+
+
+class Streamed:
+    """One stream, read once."""
+
+    def __init__(self, litellm: Any, request: Request, stream: Any) -> None:
+        self.litellm = litellm
+        self.request = request
+        self.stream = stream
+        self.came: list[Delta] = []
+        self.finish_reason = ""
+        self.tool = ""
+        self.source = stream.completion_stream
+        if getattr(self.source, "json_mode", False):
+            self.source.json_mode = False  # would parse each piece of JSON by itself: ` true` becomes `true`
+
+    def pieces(self) -> Generator[Delta | Reply]:
+        failed = None
+        if isinstance(self.source, Iterator):
+            self.stream.completion_stream = map(_with_refusal, self.source)
+        try:
+            for chunk in self.stream:
+                if delta := self._delta(chunk):
+                    yield delta
+        except Exception as error:
+            failed = _origin(error)
+        finally:
+            for close in self._closings():
+                close()
+        self._demand_the_end(failed)
+        yield self._reply()
+
+    async def apieces(self) -> AsyncGenerator[Delta | Reply]:
+        failed = None
+        if isinstance(self.source, AsyncIterable):
+            self.stream.completion_stream = (_with_refusal(chunk) async for chunk in self.source)
+        try:
+            async for chunk in self.stream:
+                if delta := self._delta(chunk):
+                    yield delta
+        except Exception as error:
+            failed = _origin(error)
+        finally:
+            await self.stream.aclose()
+            for close in self._closings():
+                closed = close()
+                if isawaitable(closed):
+                    await closed
+        self._demand_the_end(failed)
+        yield self._reply()
+
+    def _closings(self) -> Iterator[Callable[[], Any]]:
+        """What lets go of the connection: the source of the chunks, or the lines that it reads."""
+        for part in (self.source, getattr(self.source, "streaming_response", None)):
+            if close := getattr(part, "aclose", None) or getattr(part, "close", None):
+                yield close
+
+    def _delta(self, chunk: Any) -> Delta:
+        if not chunk.choices:
+            return NOTHING
+        choice = chunk.choices[0]
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        words = wire.text(choice.delta) or "".join(self._forced(choice.delta))
+        delta = Delta(words, getattr(choice.delta, "reasoning_content", None) or "")
+        self.came.append(delta)
+        return delta
+
+    def _forced(self, delta: Any) -> Iterator[str]:
+        """The next pieces of the forced tool's arguments; the name of a tool comes before them."""
+        for call in getattr(delta, "tool_calls", None) or ():
+            self.tool = call.function.name or self.tool
+            if self.tool == FORCED_TOOL:
+                yield call.function.arguments or ""
+
+    def _demand_the_end(self, failed: Exception | None) -> None:
+        """litellm makes up a finish reason for a stream that ends without one, and tells the true one here.
+        Once that has come the reply is whole, whatever happens to the connection."""
+        if self.stream.received_finish_reason is None:
+            raise failed or ConnectionError("the stream ended before the reply was whole")
+
+    def _reply(self) -> Reply:
+        """What the same reply is in one piece. Tokens that were not told are not estimated."""
+        chunks = self.stream.chunks
+        response = self.litellm.stream_chunk_builder(chunks, messages=[])
+        told = [chunk.usage for chunk in chunks if getattr(chunk, "usage", None)]
+        response.usage = told[-1] if told else None
+        if told:
+            priced = self.stream.logging_obj._response_cost_calculator(result=response)
+            response._hidden_params["response_cost"] = priced
+        finish_reason = self.finish_reason or self.stream.received_finish_reason
+        return replace(
+            wire.reply(self.litellm, self.request, response),
+            text="".join(delta.text for delta in self.came),
+            thinking="".join(delta.thinking for delta in self.came),
+            finish_reason="stop" if self.tool == FORCED_TOOL else finish_reason,
+        )
+
+
+def _with_refusal(chunk: Any) -> Any:
+    """A refusal as the text that it is: litellm leaves it out."""
+    for choice in getattr(chunk, "choices", None) or ():
+        if refusal := getattr(choice.delta, "refusal", None):
+            choice.delta.content = refusal
+    return chunk
+
+
+def _origin(error: Exception) -> Exception:
+    """What went wrong: litellm wraps it in an error that holds the text which had come."""
+    origin = getattr(error, "original_exception", None)
+    return origin if isinstance(origin, Exception) else error

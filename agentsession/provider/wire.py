@@ -1,0 +1,131 @@
+"""A request in litellm's words, and its response in ours.
+
+`anthropic:claude-x` is asked as `anthropic/claude-x`; the client's options go to litellm as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentsession.context import Usage
+from agentsession.errors import ProviderError
+from agentsession.json_values import JsonMap, compact
+from agentsession.options import Client
+from agentsession.provider.protocol import Request
+from agentsession.provider.strict import rooted, strict
+from agentsession.schema import OutputSchema
+from agentsession.turn.effects import Reply
+
+
+def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
+    """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
+    options = _copied(dict(request.client.options))
+    own = options.get("timeout")
+    messages = [{"role": message.role, "content": message.content} for message in request.view]
+    arguments: dict[str, Any] = {
+        **options,
+        "model": f"{request.client.provider}/{request.client.model}",
+        "messages": messages,
+        "stream": False,
+        "timeout": min(own, limit) if isinstance(own, (int, float)) else limit,
+        "num_retries": 0,
+        "max_retries": 0,
+    }
+    if request.output.is_text:
+        return arguments
+    if _wants_schema(litellm, request):
+        return arguments | {"response_format": _response_format(request)}
+    return arguments | {"messages": _with_instructions(messages, request.output)}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _wants_schema(litellm: Any, request: Request) -> bool:
+    """In `auto`, only a schema that has a strict form goes along: providers, or litellm for them, turn an
+    object with free keys into one without keys, and take no tuple."""
+    if request.output_mode != "auto":
+        return request.output_mode == "schema"
+    client, schema = request.client, rooted(request.output.json_schema)
+    if strict(schema, inline=_by_tool(client)) is None:
+        return False
+    if _by_tool(client) and "values" in schema["properties"]:
+        return False  # litellm's conversion of the forced tool would keep that field alone
+    return bool(litellm.supports_response_schema(model=f"{client.provider}/{client.model}"))
+
+
+def _by_tool(client: Client) -> bool:
+    """Does litellm get structured output by a forced tool? It also breaks `#/$defs/…` there."""
+    return "claude" in client.model.lower() or client.provider in ("bedrock", "databricks")
+
+
+def _response_format(request: Request) -> JsonMap:
+    output = request.output
+    schema = strict(output.json_schema, inline=_by_tool(request.client))
+    body = {"name": output.wire_name, "schema": schema or rooted(output.json_schema)}
+    return {"type": "json_schema", "json_schema": body | {"strict": schema is not None}}
+
+
+def _with_instructions(messages: list[dict[str, str]], output: OutputSchema) -> list[dict[str, str]]:
+    """For a model that takes no schema: the schema in the system message."""
+    ask = f"Answer with JSON only, no other text, that fits this JSON schema:\n{compact(output.json_schema)}"
+    if messages[0]["role"] == "system":
+        return [{"role": "system", "content": f"{messages[0]['content']}\n\n{ask}"}, *messages[1:]]
+    return [{"role": "system", "content": ask}, *messages]
+
+
+def streaming(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
+    """The same for a stream, which tells its usage only if asked to."""
+    asked = {"stream_options": {"include_usage": True}, **arguments(litellm, request, limit)}
+    return asked | {"stream": True}
+
+
+def reply(litellm: Any, request: Request, response: Any) -> Reply:
+    if not response.choices:
+        raise ProviderError(f"{request.client.id}: the response holds no choices")
+    choice = response.choices[0]
+    usage = _usage(getattr(response, "usage", None))
+    return Reply(
+        text=text(choice.message),
+        thinking=getattr(choice.message, "reasoning_content", None) or "",
+        usage=usage,
+        cost=_cost(litellm, request.client, response) if usage.total_tokens else None,
+        model=response.model or request.client.model,
+        finish_reason=choice.finish_reason or "",
+        raw=response,
+    )
+
+
+def text(message: Any) -> str:
+    """The words of a reply, or of a piece of it; of a refusal, its words."""
+    content = message.content
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    more = getattr(message, "provider_specific_fields", None) or {}
+    return str(content or more.get("refusal") or "")
+
+
+def _usage(usage: Any) -> Usage:
+    details = getattr(usage, "completion_tokens_details", None)
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    return Usage(
+        input_tokens=getattr(usage, "prompt_tokens", None) or 0,
+        output_tokens=getattr(usage, "completion_tokens", None) or 0,
+        total_tokens=getattr(usage, "total_tokens", None) or 0,
+        reasoning_tokens=getattr(details, "reasoning_tokens", None) or 0,
+        cached_tokens=getattr(prompt, "cached_tokens", None) or 0,
+    )
+
+
+def _cost(litellm: Any, client: Client, response: Any) -> float | None:
+    """US dollars, by the user's own prices if the options name them. litellm says 0 also for a model
+    whose family it knows and whose price it does not: only a listed model is free."""
+    cost = getattr(response, "_hidden_params", {}).get("response_cost")
+    names = (f"{client.provider}/{client.model}", client.model, response.model)
+    if cost is None or (cost == 0 and not any(name in litellm.model_cost for name in names)):
+        return None
+    return float(cost)

@@ -1,0 +1,90 @@
+"""The sessions of a model, or of one owner, by their last activity; their contexts are not read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import peewee
+from peewee import SQL
+
+from agentsession.options import SessionOptions
+from agentsession.store.connection import LOST, connected, dialect_of, in_transaction, is_connected
+from agentsession.store.values import settled_value, target_of
+
+
+class Row(NamedTuple):
+    """What a list shows of a session; `updated` is UTC, without a zone."""
+
+    key: Any
+    status: str | None
+    updated: datetime | None
+
+
+class Place(NamedTuple):
+    """Where a page ends: the last row's time and key, by which the next begins wherever rows come and go."""
+
+    updated: datetime | None
+    key: Any
+
+
+class SessionList:
+    """`inside` and `kept` are as in `DocumentSession`."""
+
+    def __init__(self, model: type[peewee.Model], options: SessionOptions, updated: str, owner: Any) -> None:
+        self.model = model
+        self.options = options
+        self.owner = owner
+        self.dialect = dialect_of(model)
+        self.meta: Any = model._meta
+        self.key: Any = self.meta.primary_key
+        self.updated: Any = self.meta.fields[updated]
+        self.inside = in_transaction(model)
+        self.kept = is_connected(model)
+
+    def place(self, updated: datetime | None, key: Any) -> Place:
+        """Raises `ValueError` for one that no row can have."""
+        if updated is not None and updated.tzinfo is not None:
+            raise ValueError("times are UTC, without a zone")
+        return Place(updated, settled_value(self.key, key))
+
+    def page(self, limit: int, before: Place | None) -> list[Row]:
+        """The newest first, those without a time last."""
+        status = self.options.status_attribute
+        columns = [self.key, self.updated] + ([self.meta.fields[status]] if status else [])
+        query = self.model.select(*columns).limit(limit)
+        query = query.order_by(self.updated.desc(nulls="last"), self.key.desc())
+        if before is not None:
+            query = query.where(self._follows(before))
+        if self.owner is not None:
+            owner: Any = self.options.owner_attribute
+            query = query.where(self.dialect.exactly(self.meta.fields[owner], self.owner))
+        return [
+            Row(record._pk, record.__data__.get(status), _utc(record.__data__[self.updated.name]))
+            for record in self._read(query)
+        ]
+
+    def _follows(self, place: Place) -> Any:
+        """A number stands in the statement itself, because a parameter has to fit the column."""
+        is_number = isinstance(target_of(self.key), peewee.IntegerField)
+        further = self.key < (SQL(str(place.key)) if is_number else place.key)
+        if place.updated is None:
+            return self.updated.is_null() & further
+        same = (self.updated == place.updated) & further
+        return (self.updated < place.updated) | same | self.updated.is_null()
+
+    def _read(self, query: Any) -> list[Any]:
+        try:
+            with connected(self.model, kept=self.kept):
+                return list(query)
+        except LOST:
+            if self.inside:
+                raise
+        with connected(self.model, kept=self.kept):
+            return list(query.clone())
+
+
+def _utc(value: Any) -> datetime | None:
+    """The time as the library writes it, whatever the model's own default wrote before the first turn."""
+    time: datetime | None = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return time if time is None or time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,82 @@
+"""What becomes of a turn that did not complete: how it is told, what it leaves behind, how it is run again.
+
+The words stay, and so does what had come of the reply: as a message with the turn's status, or, once the turn
+is run again, in the metadata of the user's message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from agentsession.context import Context, Message, Turn, TurnError
+from agentsession.json_values import JsonMap, storable_text
+from agentsession.turn.effects import Change, Delta
+
+ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
+CANCELLED = TurnError("TurnCancelled", "cancel_session stopped this turn")
+
+
+def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[int, JsonMap]:
+    """Metadata of the user's message that tells how the turn ended."""
+    position = context.opening(turn.id)
+    if position < 0:
+        return {}
+    known = context.messages[position].metadata
+    return {position: {**known, "status": status, "error": msgspec.to_builtins(error)}}
+
+
+def left_behind(context: Context, turn: Turn, status: str, received: Delta) -> tuple[Message, ...]:
+    """What had come of the reply, as a message."""
+    if not received:
+        return ()
+    text, thinking = storable_text(received.text), storable_text(received.thinking)
+    return (reply_message(context, turn, text, thinking, {"status": status}),)
+
+
+def closed(context: Context, turn: Turn, error: TurnError) -> Change:
+    """The write, as an outsider, that ends an open turn as interrupted."""
+    return Change(
+        turn.ended("interrupted", error=error, partial=""),
+        left_behind(context, turn, "interrupted", Delta(turn.partial)),
+        told(context, turn, "interrupted", error),
+    )
+
+
+def reopened(context: Context, turn: Turn) -> tuple[dict[int, JsonMap], int | None]:
+    """Metadata that shows an ended turn to the model again, and the position of a partial reply that goes:
+    its text is kept in that metadata."""
+    position, partial = context.opening(turn.id), _partial_reply(context, turn)
+    known = context.messages[position].metadata
+    metadata = {key: value for key, value in known.items() if key not in ("status", "error")}
+    text = turn.partial if partial is None else context.messages[partial].text
+    if text:
+        metadata["partials"] = [*known.get("partials", ()), text]
+    return ({} if metadata == known else {position: metadata}), partial
+
+
+def _partial_reply(context: Context, turn: Turn) -> int | None:
+    last = context.messages[-1]
+    is_partial = last.turn == turn.id and last.role == "assistant" and "status" in last.metadata
+    return len(context.messages) - 1 if is_partial else None
+
+
+def reply_message(
+    context: Context, turn: Turn, text: str, thinking: str, metadata: Mapping[str, object]
+) -> Message:
+    """The next message of the turn, said by the model."""
+    number = sum(message.turn == turn.id for message in context.messages)
+    content: str | list[JsonMap] = text
+    if thinking:
+        content = [{"type": "thinking", "text": thinking}, {"type": "text", "text": text}]
+    return Message(f"{turn.id}:{number}", turn.id, "assistant", content, dict(metadata))
+
+
+def changed(context: Context, change: Change) -> Context:
+    """The context as it is stored after a write."""
+    messages = list(context.messages)
+    for position, values in change.metadata.items():
+        messages[position] = msgspec.structs.replace(messages[position], metadata=values)
+    if change.drop is not None:
+        del messages[change.drop]
+    return msgspec.structs.replace(context, messages=(*messages, *change.append))

@@ -1,0 +1,83 @@
+"""Requests that schemathesis makes up from the router's OpenAPI page: none is a server's error, and every
+answer is one that the page describes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from agentsession.contrib.fastapi import session_router
+from tests.web import owned_chat
+
+CHECKS = [
+    not_a_server_error,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
+
+
+class Order(BaseModel):
+    dish: str
+    count: Annotated[int, Field(ge=1)] = 1
+    tags: list[str] = []
+    more: dict[str, Any] | None = None
+
+
+class Bill(BaseModel):
+    kind: Literal["bill", "offer"]
+    lines: list[str]
+    total: float
+
+
+ROUTES = [
+    "POST /chats/",
+    "GET /chats/",
+    "POST /chats/stream",
+    "GET /chats/{id}",
+    "DELETE /chats/{id}",
+    "POST /chats/{id}/messages",
+    "POST /chats/{id}/messages/stream",
+    "POST /chats/{id}/resume",
+    "POST /chats/{id}/resume/stream",
+    "POST /chats/{id}/cancel",
+]
+
+
+@pytest.mark.backends("sqlite")
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_answer_is_one_that_the_page_describes(database: Any, route: str) -> None:
+    Chat = owned_chat(database, input_schema=Order, output_schema=Bill)
+    app = FastAPI()
+    app.include_router(session_router(Chat, actor=lambda: "ann"), prefix="/chats")
+    page = schemathesis.openapi.from_asgi("/openapi.json", app)
+    operations = {operation.ok().label: operation.ok() for operation in page.get_all_operations()}
+    assert operations.keys() == set(ROUTES)
+    known = [str(Chat.start_session({"dish": "soup"}, actor="ann", run=run).id) for run in (True, False)]
+    statuses = set()
+
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operations[route].as_strategy(), key=st.sampled_from([*known, None]))
+    def check(case: Any, key: str | None) -> None:
+        if key is not None and "id" in case.path_parameters:
+            case.path_parameters["id"] = key
+        answer = case.call()
+        statuses.add(answer.status_code)
+        case.validate_response(answer, checks=CHECKS)
+
+    check()
+    assert min(statuses) < 300
