@@ -285,5 +285,5 @@ def test_ctrl_c_while_the_model_is_asked_interrupts_the_turn(tmp_path: Path, way
     received = "".join(message.text for message in context.messages[1:])
     assert received == {"plain": "", "async": "", "stream": SAID}.get(way, received)
     assert SAID.startswith(received)
-    why = "CancelledError" if "async" in way else "KeyboardInterrupt"
+    why = {"plain": "KeyboardInterrupt", "stream": ""}.get(way, "CancelledError")  # "": in between two pieces
     assert is_interrupted(context, WORDS, received, why)

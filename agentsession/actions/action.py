@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
-from contextlib import aclosing, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -44,43 +44,42 @@ class Action(Generic[M]):
 
     def run(self) -> Outcome:
         """Run it to its end, without pieces."""
-        with self._errors():
+        with self.errors():
             return self._ended(_last([*drive(self.machine, self._on_this_thread(streams=False))]))
 
     async def arun(self) -> Outcome:
-        with self._errors():
+        with self.errors():
             events = adrive(self.machine, self._on_this_loop(streams=False))
             return self._ended(_last([event async for event in events]))
 
-    def events(self) -> Generator[Event, None, None]:
+    def events(self) -> Generator[Event | Outcome, None, None]:
         """Run it event by event; to close the generator ends the turn."""
-        with self._errors(), closing(drive(self.machine, self._on_this_thread(streams=True))) as events:
-            while not isinstance(event := next(events), Outcome):
-                yield self._told(event)
-        yield self._finished(event)
+        return drive(self.machine, self._on_this_thread(streams=True))
 
-    async def aevents(self) -> AsyncGenerator[Event, None]:
-        with self._errors():
-            async with aclosing(adrive(self.machine, self._on_this_loop(streams=True))) as events:
-                while not isinstance(event := await anext(events), Outcome):
-                    yield self._told(event)
-        yield self._finished(event)
+    def aevents(self) -> AsyncGenerator[Event | Outcome, None]:
+        return adrive(self.machine, self._on_this_loop(streams=True))
+
+    def told(self, event: Event | Outcome) -> Event:
+        """The event as the user sees it."""
+        if isinstance(event, TurnStarted):
+            return replace(event, session=self.record)
+        if isinstance(event, Event):
+            return event
+        outcome = self._ended(event)
+        if outcome.result is None:
+            raise AssertionError("a turn that was run, and ended without an error, has a result")
+        return TurnFinished(outcome.turn.id, self.record, outcome.result)
+
+    def left(self) -> None:
+        """The turn has ended without a result."""
+        if self.session is not None and self.session.turn is not None:
+            results.remember(self.session.record, self.session.turn, None)
 
     def _on_this_thread(self, *, streams: bool) -> SyncPerforming:
         return SyncPerforming(self.agent, self.client_options, self.session, streams=streams)
 
     def _on_this_loop(self, *, streams: bool) -> AsyncPerforming:
         return AsyncPerforming(self.agent, self.client_options, self.session, streams=streams)
-
-    def _told(self, event: Event) -> Event:
-        """The event as the user sees it."""
-        return replace(event, session=self.record) if isinstance(event, TurnStarted) else event
-
-    def _finished(self, last: Outcome) -> Event:
-        outcome = self._ended(last)
-        if outcome.result is None:
-            raise AssertionError("a turn that was run, and ended without an error, has a result")
-        return TurnFinished(outcome.turn.id, self.record, outcome.result)
 
     def _ended(self, outcome: Outcome) -> Outcome:
         """The outcome, noted on the record."""
@@ -92,14 +91,12 @@ class Action(Generic[M]):
         return outcome
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
         """What goes wrong says where, and has the record."""
-        session = self.session
         try:
             yield
         except BaseException as error:
-            if session is not None and session.turn is not None:
-                results.remember(session.record, session.turn, None)
+            self.left()
             if isinstance(error, AgentSessionError):
                 self._say_where(error)
             raise

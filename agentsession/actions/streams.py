@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from agentsession.actions.action import Action
+from agentsession.actions.dropped import aclose_when_dropped, close_when_dropped
 from agentsession.context import Result
 from agentsession.errors import AgentSessionError, NoResult
 from agentsession.events import Event, StreamFailed, TurnFinished
+from agentsession.turn.effects import Outcome
 
 M = TypeVar("M")
 
@@ -35,10 +37,15 @@ class Followed(Generic[M]):
             raise _not_yet("the stream has not come to the end of a turn", "iterate over it first")
         return self._finished.result
 
-    def _seen(self, event: Event) -> Event:
-        if isinstance(event, TurnFinished):
-            self._finished = event
-        return event
+    def _seen(self, action: Action[M], event: Event | Outcome) -> Event:
+        told = action.told(event)
+        if isinstance(told, TurnFinished):
+            self._finished = told
+        return told
+
+    def _left(self) -> None:
+        if self._action is not None and self._finished is None:
+            self._action.left()
 
 
 class TurnStream(Followed[M]):
@@ -56,9 +63,10 @@ class TurnStream(Followed[M]):
     """
 
     def __init__(self, action: Action[M]) -> None:
-        self._action = action
+        self._action: Action[M] = action
         self._events = action.events()
-        self._first: Event | None = next(self._events)
+        close_when_dropped(self, self._events)
+        self._first: Event | None = self._next()
 
     def __iter__(self) -> Self:
         return self
@@ -66,7 +74,13 @@ class TurnStream(Followed[M]):
     def __next__(self) -> Event:
         """The next event. Raises what the plain action would raise where the turn fails."""
         event, self._first = self._first, None
-        return self._seen(next(self._events) if event is None else event)
+        return self._next() if event is None else event
+
+    def _next(self) -> Event:
+        if self._finished is not None:
+            raise StopIteration
+        with self._action.errors():
+            return self._seen(self._action, next(self._events))
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +94,7 @@ class TurnStream(Followed[M]):
         """End the turn where it is. Nothing happens to one that has ended."""
         self._first = None
         self._events.close()
+        self._left()
 
     def sse(self) -> Iterator[str]:
         """The events in their SSE form, for a web response. One of our errors becomes the last event,
@@ -109,34 +124,44 @@ class AsyncTurnStream(Followed[M]):
     def __init__(self, begin: Callable[[], Action[M]], name: str) -> None:
         self._begin = begin
         self._name = name
-        self._is_awaited = False
+        self._is_awaited = self._is_stepping = False
         self._first: Event | None = None
-        self._events: AsyncGenerator[Event, None]
+        self._events: Any = None
 
     def __await__(self) -> Generator[Any, None, Self]:
-        return self._begun().__await__()
+        return self.__aenter__().__await__()
 
-    async def _begun(self) -> Self:
+    async def _begun(self) -> Action[M]:
         self._is_awaited = True
         if self._action is None:
             self._action = self._begin()
             self._events = self._action.aevents()
-            self._first = await anext(self._events)
-        return self
+            aclose_when_dropped(self, self._events)
+            self._first = await self._next(self._action)
+        return self._action
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
         """The next event. Raises what the plain action would raise where the turn fails."""
-        await self._begun()
+        action = await self._begun()
         event, self._first = self._first, None
-        if event is None:
-            event = await anext(self._events)
-        return self._seen(event)
+        return await self._next(action) if event is None else event
+
+    async def _next(self, action: Action[M]) -> Event:
+        if self._finished is not None:
+            raise StopAsyncIteration
+        self._is_stepping = True
+        try:
+            with action.errors():
+                return self._seen(action, await anext(self._events))
+        finally:
+            self._is_stepping = False
 
     async def __aenter__(self) -> Self:
-        return await self._begun()
+        await self._begun()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,8 +171,11 @@ class AsyncTurnStream(Followed[M]):
     async def aclose(self) -> None:
         """End the turn where it is. Nothing happens to one that has ended, or not begun."""
         self._first = None
-        if self._action is not None:
+        if self._action is None:
+            return
+        if self._is_stepping or not self._events.ag_running:  # else the end of the event loop closes it
             await self._events.aclose()
+        self._left()
 
     async def sse(self) -> AsyncIterator[str]:
         """The events in their SSE form, for a web response. One of our errors becomes the last event,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from agentsession import clock
-from agentsession.drive.beats import beating
+from agentsession.drive.beats import keep_alive_on_the_loop
 from agentsession.drive.crossing import on_the_store, unbroken
 from agentsession.drive.perform import Performing, pause
 from agentsession.drive.question import Question
@@ -78,21 +78,13 @@ class AsyncPerforming(Performing):
         await clock.asleep(duration)
         return duration
 
-    @asynccontextmanager
-    async def asked(self, effect: Ask) -> AsyncIterator[AsyncAnswer]:
-        """The answer, while its turn is kept alive."""
-        with self.question(effect) as question:
-            answer = AsyncAnswer(self, question)
-            async with beating(self.session, lambda: question.received.text, answer.gone):
-                try:
-                    yield answer
-                finally:
-                    await answer.leave()
+    def asked(self, effect: Ask) -> AsyncAnswer:
+        return AsyncAnswer(self, self.question(effect))
 
 
 class AsyncAnswer:
     """An answer in pieces, or whole, read in a task of its own, or in a thread from a provider without
-    coroutines."""
+    coroutines. Its turn is kept alive in its `async with` block."""
 
     def __init__(self, perform: AsyncPerforming, question: Question) -> None:
         self.perform = perform
@@ -101,13 +93,32 @@ class AsyncAnswer:
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.last: Piece | None = None
         self.limits = Limits(provider, request, ("stream", "astream") if streams else (), time.monotonic())
-        self.task: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
         self.reader: Reader | None = None
         if hasattr(provider, "astream" if streams else "aask"):
-            self.task = asyncio.create_task(self._read())
+            self.tasks.append(asyncio.create_task(self._read()))
         else:
             self.loop, ask = asyncio.get_running_loop(), pieces_of if streams else whole
             self.reader = Reader(lambda: ask(provider, request), self._tell_from_its_thread)
+
+    async def __aenter__(self) -> Self:
+        session, received = self.perform.session, self.question.received
+        beats = keep_alive_on_the_loop(session, lambda: received.text, self.gone)
+        self.tasks += [beats] if beats is not None else []
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Stop reading, which tells the provider to stop."""
+        if self.reader is not None:
+            self.reader.leave()
+        for task in self.tasks:
+            task.cancel()
+        try:
+            if self.tasks:
+                await unbroken(asyncio.wait(self.tasks))
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        self.question.told(error)
 
     @property
     def reply(self) -> Reply | None:
@@ -163,11 +174,3 @@ class AsyncAnswer:
         """The claim is gone: a plain question is waited for all the same."""
         if self.question.streams:
             self.tell(gone)
-
-    async def leave(self) -> None:
-        """Stop reading, which tells the provider to stop."""
-        if self.reader is not None:
-            self.reader.leave()
-        elif self.task is not None:
-            self.task.cancel()
-            await unbroken(asyncio.wait([self.task]))

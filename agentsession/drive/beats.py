@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from agentsession.drive.crossing import on_the_store, unbroken
 from agentsession.drive.heartbeat import PER_LEASE, SOONER, beat_of, own_context
@@ -15,21 +14,15 @@ from agentsession.turn.effects import ClaimGone
 _log = logging.getLogger("agentsession")
 
 
-@asynccontextmanager
-async def beating(
+def keep_alive_on_the_loop(
     session: DocumentSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
-) -> AsyncIterator[None]:
-    """Extend the lease of the session's claim for as long as the block runs."""
+) -> asyncio.Task[None] | None:
+    """Extend the lease of the session's claim until the task is cancelled; None where there is nothing to
+    do."""
     beat = beat_of(session, partial)
     if session is None or beat is None:
-        yield
-        return
-    task = asyncio.create_task(_beat(session, beat, gone), context=own_context())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await unbroken(asyncio.wait([task]))
+        return None
+    return asyncio.create_task(_beat(session, beat, gone), context=own_context())
 
 
 async def _beat(

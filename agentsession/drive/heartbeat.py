@@ -11,8 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 
@@ -137,19 +136,14 @@ def beat_of(session: DocumentSession | None, partial: Callable[[], str]) -> Call
     return lambda: extend(claim, lease, partial())
 
 
-@contextmanager
-def kept_alive(
+def keep_alive(
     session: DocumentSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
-) -> Iterator[None]:
-    """Extend the lease of the session's claim for as long as the block runs."""
+) -> Callable[[], None]:
+    """Extend the lease of the session's claim until the function that this returns is called."""
     beat = beat_of(session, partial)
     if session is None or beat is None or is_async(session.model):
-        yield
-        return
+        return lambda: None
     every = session.options.lease / PER_LEASE
     heart, call = _heart, Call(beat, gone, every, time.monotonic() + every)
     heart.add(call)
-    try:
-        yield
-    finally:
-        heart.drop(call)
+    return lambda: heart.drop(call)

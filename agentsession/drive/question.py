@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 from agentsession.drive.received import Received
@@ -19,8 +18,7 @@ from agentsession.turn.effects import Ask, ClaimGone, Delta, Reply, Stopped, Una
 
 
 class Question:
-    """A `with` block in which the answer is taken, piece by piece. What goes wrong in it leaves it as
-    `Unanswered`, and who leaves it as `Stopped`, both with what had come."""
+    """Its answer is taken piece by piece."""
 
     reply: Reply | None = None
     is_kept = False
@@ -51,12 +49,9 @@ class Question:
         """Should what has come be stored now?"""
         return self.is_kept and self.received.is_due()
 
-    def __enter__(self) -> Question:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def told(self, error: BaseException | None) -> None:
+        """Raise what the machine is to know: what went wrong as `Unanswered`, and who left as `Stopped`, both
+        with what had come."""
         if error is None or isinstance(error, ClaimGone):
             return
         if not isinstance(error, Exception):

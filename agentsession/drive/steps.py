@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 
+from agentsession.errors import StorageFailed
 from agentsession.turn.effects import Ask, Effect, Emit, Machine, Outcome, Prepare, Stopped, Wait
 
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
@@ -28,41 +29,41 @@ class Steps:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.effect: Effect | None = None
         self.value: object = None
         self.error: BaseException | None = None
         self.leaving: BaseException | None = None
 
-    def __iter__(self) -> Iterator[Effect]:
-        while self._advance():
-            if self.leaving is None:
-                yield self.effect
-            elif isinstance(self.effect, (Ask, Prepare, Wait)):
-                self.error = Stopped.by(self.leaving)
-                continue
-            elif not isinstance(self.effect, Emit):
-                yield self.effect
-            crash = after_effect.get()
-            if crash is not None:
-                crash(self.effect)
-        if self.leaving is not None:
-            raise self.leaving
+    def __iter__(self) -> Steps:
+        return self
 
-    def _advance(self) -> bool:
-        """Go on to the next effect; False at the end."""
+    def __next__(self) -> Effect:
+        crash = after_effect.get()
+        if crash is not None and self.effect is not None:
+            crash(self.effect)
+        while (effect := self._advance()) is not None:
+            if self.leaving is None or not isinstance(effect, (Ask, Emit, Prepare, Wait)):
+                return effect
+            if not isinstance(effect, Emit):
+                self.error = Stopped.by(self.leaving)
+        raise self.leaving or StopIteration
+
+    def _advance(self) -> Effect | None:
+        """Go on to the next effect; None at the end."""
         value, error = self.value, self.error
         self.value = self.error = None
         try:
             self.effect = self.machine.send(value) if error is None else self.machine.throw(error)
         except StopIteration as ended:
             self.outcome = ended.value
-            return False
+            return None
         except (Stopped, Exception) as failed:
             if self.leaving is None:
                 raise
-            if not isinstance(failed, Stopped):
+            if isinstance(failed, StorageFailed):
                 _log.warning("a turn was left, and its end not stored: %s", type(failed).__name__)
             raise self.leaving from None
-        return True
+        return self.effect
 
     def leave(self, why: BaseException) -> None:
         """The first reason counts, but a cancelled task must learn of it."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 from agentsession import clock
-from agentsession.drive.heartbeat import kept_alive
+from agentsession.drive.heartbeat import keep_alive
 from agentsession.drive.perform import Performing, pause
 from agentsession.drive.question import Question
 from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of
@@ -60,24 +59,26 @@ class SyncPerforming(Performing):
                 return duration
         return self.store(effect)
 
-    @contextmanager
-    def asked(self, effect: Ask) -> Iterator[Answer]:
-        """The answer, while its turn is kept alive."""
-        with self.question(effect) as question:
-            answer = Streamed(self, question) if self.streams else Answer(self, question)
-            with kept_alive(self.session, lambda: question.received.text, answer.gone):
-                try:
-                    yield answer
-                finally:
-                    answer.leave()
+    def asked(self, effect: Ask) -> Answer:
+        question = self.question(effect)
+        return Streamed(self, question) if self.streams else Answer(self, question)
 
 
 class Answer:
-    """The answer to a plain question: the whole reply at once."""
+    """The answer to a plain question: the whole reply at once. Its turn is kept alive in its `with` block."""
 
     def __init__(self, perform: Performing, question: Question) -> None:
         self.perform = perform
         self.question = question
+
+    def __enter__(self) -> Self:
+        self.stop = keep_alive(self.perform.session, lambda: self.question.received.text, self.gone)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.leave()
+        self.stop()
+        self.question.told(error)
 
     @property
     def reply(self) -> Reply | None:
