@@ -9,7 +9,7 @@ from agentsession import ProviderError
 from agentsession.drive.sync import SyncPerforming
 from agentsession.provider import Delta
 from agentsession.turn import machine
-from agentsession.turn.effects import NOTHING, Claim, Effect, Finish, Insert, Machine, Save, Unanswered
+from agentsession.turn.effects import NOTHING, Claim, Effect, Finish, Insert, Load, Machine, Save, Unanswered
 from agentsession.turn.opening import Plan
 
 WRITES = (Insert, Claim, Save, Finish)
@@ -49,6 +49,11 @@ class Actor:
 
     def is_at(self, *kinds: type) -> bool:
         return isinstance(self.effect, kinds)
+
+    @property
+    def is_looking_again(self) -> bool:
+        """It reads to see what has become of its write, or of its claim."""
+        return self.is_at(Load) and (self.lost[0] > 0 or self.is_told)
 
 
 def broken(received: Delta = NOTHING) -> Unanswered:

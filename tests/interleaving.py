@@ -22,37 +22,19 @@ from agentsession.drive.sync import SyncPerforming
 from agentsession.provider import Delta, Reply
 from agentsession.store.keys import derived_value
 from agentsession.store.opened import new_session, open_session
-from agentsession.turn.effects import (
-    Ask,
-    Claim,
-    ClaimGone,
-    Effect,
-    Emit,
-    Insert,
-    Load,
-    Stopped,
-    Unacknowledged,
-    Wait,
-)
+from agentsession.turn.effects import Ask, ClaimGone, Load, Stopped, Unacknowledged
 from tests.actors import MACHINES, WRITES, Actor, broken, on_its_way
-from tests.models import Answer
-from tests.truths import LEASE, Truths, reply_of
+from tests.stepping import Kinds, Stepping
+from tests.truths import LEASE, reply_of
 
 OVER = LEASE + 1.0
 START_KEY = "start"
-MANY = 60
-Kinds = tuple[type, ...]
 THE_END: Kinds = ()
 
 
 def an_actor(*kinds: type) -> Callable[[Any], Any]:
     """The rule needs an actor that waits for one of these effects."""
     return precondition(lambda self: any(actor.is_at(*kinds) for actor in self.actors))
-
-
-def is_looking_again(actor: Actor) -> bool:
-    """It reads to see what has become of its write, or of its claim."""
-    return actor.is_at(Load) and (actor.lost[0] > 0 or actor.is_told)
 
 
 room = precondition(lambda self: len(self.actors) < 3)
@@ -63,7 +45,7 @@ mostly = st.sampled_from([True, True, True, False])
 patience = st.sampled_from([0.0, 0.0, 2.0])
 
 
-class Sessions(Truths, RuleBasedStateMachine):
+class Sessions(Stepping, RuleBasedStateMachine):
     """One session and its actors. `row` and `context` are what is stored, as the last look found it."""
 
     def __init__(self, Chat: Any, time: clock.FakeClock) -> None:
@@ -77,7 +59,6 @@ class Sessions(Truths, RuleBasedStateMachine):
         self.keys: dict[str, str] = {}
         self.row: dict[str, Any] | None = None
         self.context = Context()
-        self.counted = 0
 
     # Calls begin, perhaps long after what came before.
 
@@ -185,10 +166,10 @@ class Sessions(Truths, RuleBasedStateMachine):
         self.actors.remove(actor)
         actor.machine.close()
 
-    @precondition(lambda self: any(is_looking_again(actor) for actor in self.actors))
+    @precondition(lambda self: any(actor.is_looking_again for actor in self.actors))
     @rule(which=which)
     def a_read_fails_as_well(self, which: int) -> None:
-        actors = [actor for actor in self.actors if is_looking_again(actor)]
+        actors = [actor for actor in self.actors if actor.is_looking_again]
         actor = actors[which % len(actors)]
         actor.lost = actor.lost[0], actor.lost[1] + 1
         self.tell(actor, pw.OperationalError("server has gone away"))
@@ -211,10 +192,6 @@ class Sessions(Truths, RuleBasedStateMachine):
         self.begin("continue", self.new("words"), None, has_to_return=True)
 
     # How a call is performed.
-
-    def new(self, what: str) -> str:
-        self.counted += 1
-        return f"{what} {self.counted}"
 
     def new_words(self, keyed: bool, key: str) -> tuple[str, str | None]:
         if not keyed:
@@ -250,66 +227,3 @@ class Sessions(Truths, RuleBasedStateMachine):
     def pick(self, which: int, *kinds: type) -> Actor:
         actors = [actor for actor in self.actors if actor.is_at(*(kinds or (object,)))]
         return actors[which % len(actors)]
-
-    def run_on(self, actor: Actor, upto: Kinds) -> None:
-        """Until it is about to do one of these, or has ended."""
-        for _ in range(MANY):
-            self.go_one_on(actor)
-            if actor not in self.actors or actor.is_at(*upto):
-                return
-        raise AssertionError("it never ends")
-
-    def go_one_on(self, actor: Actor) -> None:
-        match actor.effect:
-            case Ask():
-                actor.answered = Answer(content=self.new("reply")).model_dump_json()
-                self.send(actor, Reply(actor.answered))
-            case Emit():
-                self.send(actor, None)
-            case Wait(left=left):
-                self.time.advance(1.0)
-                self.send(actor, min(1.0, left))
-            case _:
-                value = self.performed(actor)
-                if value is not None:
-                    self.send(actor, value)
-
-    def performed(self, actor: Actor) -> Any:
-        """What the effect gives, performed on the database; None if its error ended the call."""
-        before, effect = self.context, actor.effect
-        try:
-            value = actor.perform(effect)
-        except Exception as error:
-            value = None
-            if actor in self.actors:
-                self.tell(actor, error)
-        self.look()
-        if isinstance(effect, Load) and value is not None:
-            actor.reads.append((self.context.revision, self.time.seconds))
-        if value is True:
-            self.has_won(actor, before)
-        else:
-            assert self.context == before, "who lost has written, or a read has"
-        return value
-
-    def send(self, actor: Actor, value: Any) -> None:
-        self.step(actor, lambda: actor.machine.send(value))
-
-    def tell(self, actor: Actor, error: BaseException) -> None:
-        self.step(actor, lambda: actor.machine.throw(error))
-
-    def step(self, actor: Actor, step: Callable[[], Effect]) -> None:
-        try:
-            actor.effect = step()
-        except StopIteration as ended:
-            self.actors.remove(actor)
-            self.has_returned(actor, ended.value)
-        except (Stopped, Exception) as error:
-            self.actors.remove(actor)
-            self.has_raised(actor, error)
-        else:
-            if actor.is_at(Insert, Claim):
-                actor.turn_id = actor.effect.change.turn.id
-            if isinstance(actor.effect, Ask):
-                actor.came = ""
-                self.has_asked(actor, actor.effect)

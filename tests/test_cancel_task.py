@@ -1,5 +1,5 @@
-"""A task that is cancelled at any moment leaves its turn as it is to be: the session is free at once, what has
-been said is kept, nothing is left behind."""
+"""A task that is cancelled at any moment leaves its turn as it is to be: the session is free at once, what
+was said is kept, nothing is left behind."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agentsession import NoResult, TextDelta, TurnFinished, TurnStarted, testing
+from agentsession import NoResult, TurnFinished, TurnStarted, testing
 from tests import servers
 from tests.cancelling import WORDS
 from tests.half_said import (
@@ -32,7 +32,6 @@ from tests.half_said import (
 )
 from tests.losing import Fault, and_stays_away, is_not_stored, losing
 from tests.models import chat_model, let_the_lease_run_out, stored
-
 
 # Ways to leave a stream. Each takes one that has not been followed yet.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -193,3 +193,25 @@ def test_a_stream_that_goes_as_part_of_a_cycle_is_interrupted(Chat: Any) -> None
 
     asyncio.run(scenario())
     assert is_interrupted(Chat.get_context(Chat.get().id), WORDS)
+
+
+def test_streams_that_ended_or_were_dropped_leave_nothing_behind(Chat: Any) -> None:
+    async def follow(words: str, leave: Any) -> None:
+        await leave(Chat.astream_start_session(words))
+
+    async def to_its_end(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    async def scenario() -> None:
+        for words, leave in (("fast", to_its_end), (WORDS, ahalf_of), (WORDS, by_the_end_of_its_async_block)):
+            await asyncio.gather(*(follow(words, leave) for _ in range(3)))
+        async with asyncio.timeout(20):
+            while len(tasks()) > 1:
+                await asyncio.sleep(0.01)
+        gc.collect()
+        left = [each for each in gc.get_objects() if isinstance(each, AsyncGenerator) and each.ag_frame]
+        assert [each for each in left if "agentsession" in str(each.ag_code)] == []
+
+    asyncio.run(scenario())
+    assert sorted(row.status for row in Chat.select()) == ["completed"] * 3 + ["interrupted"] * 6

@@ -11,7 +11,15 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from agentsession import AgentSessionError, ProviderError, TurnFinished, actions, testing
+from agentsession import (
+    AgentSessionError,
+    NoResult,
+    ProviderError,
+    SessionBusy,
+    TurnFinished,
+    actions,
+    testing,
+)
 from agentsession.provider import Delta, Reply
 from tests import servers
 from tests.models import Answer, chat_model
@@ -263,3 +271,34 @@ def test_a_stream_tells_each_thing_that_happens(database: Any, way: Call) -> Non
     for event in events:
         assert event.sse().startswith(f"event: {event.name}\ndata: {{")
         assert event.sse().endswith("}\n\n")
+
+
+def test_a_stream_that_could_not_begin_can_be_awaited_again(database: Any) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("Before", run=False)
+
+    async def twice() -> list[str]:
+        stream = Chat.astream_continue_session(session.id, "More")
+        with pytest.raises(SessionBusy):
+            await stream
+        with pytest.raises(NoResult):
+            _ = stream.session
+        Chat.resume_session(session.id)
+        return [event.name async for event in stream]
+
+    assert asyncio.run(twice())[-1] == "turn_finished"
+
+
+def test_events_for_a_client_end_with_the_error_and_without_the_words_of_others(database: Any) -> None:
+    Chat = chat_model(database, retries=0)
+    busy(Chat)
+    key = Chat.select().get().id
+
+    async def told(stream: Any) -> list[str]:
+        return [text async for text in stream.sse()]
+
+    (refused,) = asyncio.run(told(Chat.astream_continue_session(key, "More")))
+    assert refused.startswith('event: stream_failed\ndata: {"type":"stream_failed","error":"SessionBusy"')
+    with testing.script(Chat, [("half ", ProviderError("secret host 10.0.0.7 is down"))]):
+        *_, last = Chat.stream_start_session("Hello").sse()
+    assert '"error":"ProviderFailed","message":"the model could not answer"' in last

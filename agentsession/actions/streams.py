@@ -26,9 +26,7 @@ class Followed(Generic[M]):
     @property
     def session(self) -> M:
         """The record, from the moment when the turn is claimed."""
-        if self._action is None:
-            raise _not_yet("the turn has not begun", "await the stream, or enter it with `async with`")
-        return self._action.record
+        return self._claimed.record
 
     @property
     def result(self) -> Result[Any]:
@@ -37,8 +35,14 @@ class Followed(Generic[M]):
             raise _not_yet("the stream has not come to the end of a turn", "iterate over it first")
         return self._finished.result
 
-    def _seen(self, action: Action[M], event: Event | Outcome) -> Event:
-        told = action.told(event)
+    @property
+    def _claimed(self) -> Action[M]:
+        if self._action is None:
+            raise _not_yet("the turn has not begun", "await the stream, or enter it with `async with`")
+        return self._action
+
+    def _seen(self, event: Event | Outcome) -> Event:
+        told = self._claimed.told(event)
         if isinstance(told, TurnFinished):
             self._finished = told
         return told
@@ -63,7 +67,7 @@ class TurnStream(Followed[M]):
     """
 
     def __init__(self, action: Action[M]) -> None:
-        self._action: Action[M] = action
+        self._action = action
         self._events = action.events()
         close_when_dropped(self, self._events)
         self._first: Event | None = self._next()
@@ -79,8 +83,8 @@ class TurnStream(Followed[M]):
     def _next(self) -> Event:
         if self._finished is not None:
             raise StopIteration
-        with self._action.errors():
-            return self._seen(self._action, next(self._events))
+        with self._claimed.errors():
+            return self._seen(next(self._events))
 
     def __enter__(self) -> Self:
         return self
@@ -99,12 +103,12 @@ class TurnStream(Followed[M]):
     def sse(self) -> Iterator[str]:
         """The events in their SSE form, for a web response. One of our errors becomes the last event,
         `stream_failed`; to close the iterator closes the stream."""
-        with self:
-            try:
+        try:
+            with self:
                 for event in self:
                     yield event.sse()
-            except AgentSessionError as error:
-                yield StreamFailed.of(error).sse()
+        except AgentSessionError as error:
+            yield StreamFailed.of(error).sse()
 
 
 class AsyncTurnStream(Followed[M]):
@@ -131,31 +135,35 @@ class AsyncTurnStream(Followed[M]):
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
 
-    async def _begun(self) -> Action[M]:
+    async def _begun(self) -> None:
         self._is_awaited = True
-        if self._action is None:
-            self._action = self._begin()
-            self._events = self._action.aevents()
-            aclose_when_dropped(self, self._events)
-            self._first = await self._next(self._action)
-        return self._action
+        if self._action is not None:
+            return
+        self._action = self._begin()
+        self._events = self._action.aevents()
+        aclose_when_dropped(self, self._events)
+        try:
+            self._first = await self._next()
+        except BaseException:
+            self._action = None
+            raise
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
         """The next event. Raises what the plain action would raise where the turn fails."""
-        action = await self._begun()
+        await self._begun()
         event, self._first = self._first, None
-        return await self._next(action) if event is None else event
+        return await self._next() if event is None else event
 
-    async def _next(self, action: Action[M]) -> Event:
+    async def _next(self) -> Event:
         if self._finished is not None:
             raise StopAsyncIteration
         self._is_stepping = True
         try:
-            with action.errors():
-                return self._seen(action, await anext(self._events))
+            with self._claimed.errors():
+                return self._seen(await anext(self._events))
         finally:
             self._is_stepping = False
 
@@ -180,12 +188,12 @@ class AsyncTurnStream(Followed[M]):
     async def sse(self) -> AsyncIterator[str]:
         """The events in their SSE form, for a web response. One of our errors becomes the last event,
         `stream_failed`; to close the iterator closes the stream."""
-        async with self:
-            try:
+        try:
+            async with self:
                 async for event in self:
                     yield event.sse()
-            except AgentSessionError as error:
-                yield StreamFailed.of(error).sse()
+        except AgentSessionError as error:
+            yield StreamFailed.of(error).sse()
 
     def __del__(self) -> None:
         if not self._is_awaited:
