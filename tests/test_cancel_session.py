@@ -58,6 +58,8 @@ def streamed_on_a_loop(Chat: Any, key: Any) -> None:
 
 WAYS = [plainly, awaited, streamed, streamed_on_a_loop]
 STREAMS = [streamed, streamed_on_a_loop]
+SOON = 20
+"""Seconds in which a stream has to learn that it was cancelled: before it counts as dead for its silence."""
 
 
 @contextmanager
@@ -90,7 +92,7 @@ def test_a_turn_that_runs_is_stored_as_interrupted_at_once_and_its_holder_stores
         if way not in STREAMS:
             model.goes_on.set()
         with pytest.raises(TurnCancelled, match="was cancelled while it ran") as told:
-            turn.result(60)
+            turn.result(SOON)
         assert not model.goes_on.is_set() or way not in STREAMS, "a stream does not wait for its model"
         assert (told.value.result and told.value.result.text) == (None if way in STREAMS else WHOLE)
         assert told.value.session.id == session.id
@@ -112,7 +114,7 @@ def test_a_cancelled_turn_can_be_resumed_and_its_late_holder_writes_nothing(
         before = stored(session)
         model.goes_on.set()
         with pytest.raises((LeaseLost, TurnCancelled) if way in STREAMS else LeaseLost):
-            turn.result(60)
+            turn.result(SOON)
     assert [message.content for message in asked[0]][1:] == ["fast, before", WHOLE, WORDS]
     context = Chat.get_context(session)
     assert replies(context, WORDS) == [("another reply", None)]
@@ -129,7 +131,7 @@ def test_what_had_come_of_a_cancelled_turn_is_shown_to_the_model(database: Any, 
         with testing.script(Chat, ["and then?"]) as asked:
             Chat.continue_session(session.id, "go on")
         with pytest.raises(TurnCancelled):
-            turn.result(60)
+            turn.result(SOON)
     assert [message.content for message in asked[0]][3:] == [WORDS, SAID, "go on"]
     assert texts(Chat, session)[2:] == [WORDS, SAID, "go on", "and then?"]
 
@@ -182,7 +184,7 @@ def test_a_turn_of_another_process_is_cancelled_and_the_process_is_told(database
         assert Chat.cancel_session(session.id).last_turn.status == "interrupted"
         assert is_interrupted(Chat.get_context(session), WORDS, SAID, CANCELLED)
         before = stored(session)
-        assert process.communicate(timeout=60)[0].split() == [CANCELLED]
+        assert process.communicate(timeout=SOON)[0].split() == [CANCELLED]
     assert stored(session) == before
 
 

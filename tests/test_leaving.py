@@ -8,7 +8,9 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from agentsession import NoResult, TurnFinished, TurnStarted, testing
+from agentsession.provider import Delta
 from tests import servers
 from tests.cancelling import WORDS
 from tests.half_said import (
@@ -178,6 +181,43 @@ def test_ctrl_c_in_the_provider_reaches_who_follows(Chat: Any, stop: type[BaseEx
             for _ in stream:
                 pass
     assert is_interrupted(Chat.get_context(stream.session), WORDS, SAID, stop.__name__)
+
+
+class Endless(Halves):
+    """Says one word after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = threading.Event()
+
+    def stream(self, request: Any) -> Iterator[Delta]:
+        try:
+            while True:
+                yield Delta("word ")
+                time.sleep(0.001)
+        finally:
+            self.stopped.set()
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_a_provider_that_goes_on_and_on_is_told_to_stop(tmp_path: Path, on_a_loop: bool) -> None:
+    model = Endless()
+    Chat = chat_model(servers.open_database(tmp_path / "chat.db"), provider=model)
+
+    async def follow() -> None:
+        async with Chat.astream_start_session(WORDS) as stream:
+            await anext(stream)
+            await anext(stream)
+
+    if on_a_loop:
+        asyncio.run(follow())
+    else:
+        with Chat.stream_start_session(WORDS) as stream:
+            assert isinstance(next(stream), TurnStarted)
+            next(stream)
+    assert model.stopped.wait(20)
+    context = Chat.get_context(Chat.get().id)
+    assert is_interrupted(context, WORDS, context.messages[1].text, "StreamClosed")
 
 
 def test_a_stream_that_goes_as_part_of_a_cycle_is_interrupted(Chat: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from agentsession import (
     AgentSessionError,
+    InputInvalid,
     NoResult,
     ProviderError,
     SessionBusy,
@@ -302,3 +303,12 @@ def test_events_for_a_client_end_with_the_error_and_without_the_words_of_others(
     with testing.script(Chat, [("half ", ProviderError("secret host 10.0.0.7 is down"))]):
         *_, last = Chat.stream_start_session("Hello").sse()
     assert '"error":"ProviderFailed","message":"the model could not answer"' in last
+
+
+@pytest.mark.parametrize("way", STREAMS)
+def test_a_stream_cannot_be_run_later(database: Any, way: Call) -> None:
+    Chat = chat_model(database)
+    with pytest.raises(InputInvalid, match="run=False") as error:
+        way(Chat, "start_session", ("Hello",), {"run": False})
+    assert error.value.fix == "start_session(…, run=False)"
+    assert not Chat.select().count()

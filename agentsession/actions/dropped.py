@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any
 from weakref import finalize
 
-_closing: dict[AsyncGenerator[Any, None], asyncio.Task[None] | None] = {}
-"""Those that are not closed yet are still held here when their event loop ends, so that it closes them."""
+_closing: dict[Any, asyncio.Task[None] | None] = {}
+"""The generators that are not closed yet: held here when their event loop ends, so that it closes them."""
 
 
 def close_when_dropped(stream: object, events: Generator[Any, None, None]) -> None:
@@ -23,6 +23,8 @@ def aclose_when_dropped(stream: object, events: AsyncGenerator[Any, None]) -> No
 
 
 def _close_on(loop: asyncio.AbstractEventLoop, events: AsyncGenerator[Any, None]) -> None:
+    for closed in [each for each in list(_closing) if each.ag_frame is None]:
+        _closing.pop(closed, None)
     if not loop.is_closed():
         _closing[events] = None
         loop.call_soon_threadsafe(_begin_to_close, events)
@@ -34,4 +36,4 @@ def _begin_to_close(events: AsyncGenerator[Any, None]) -> None:
 
 async def _close(events: AsyncGenerator[Any, None]) -> None:
     await events.aclose()
-    del _closing[events]
+    _closing.pop(events, None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 from agentsession.actions.action import Action
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
+from agentsession.errors import InputInvalid
 from agentsession.store.connection import refuse_async
 
 P = ParamSpec("P")
@@ -36,6 +37,7 @@ def awaited(prepare: Callable[P, Action[M]], name: str) -> Callable[P, Coroutine
 
 def streamed(prepare: Callable[P, Action[M]], name: str) -> Callable[P, TurnStream[M]]:
     def action(*args: P.args, **keywords: P.kwargs) -> TurnStream[M]:
+        _refuse_to_run_later(keywords, name)
         return TurnStream(_on_a_thread(prepare(*args, **keywords), name))
 
     return like(prepare, action, name, STREAM)
@@ -43,6 +45,7 @@ def streamed(prepare: Callable[P, Action[M]], name: str) -> Callable[P, TurnStre
 
 def astreamed(prepare: Callable[P, Action[M]], name: str) -> Callable[P, AsyncTurnStream[M]]:
     def action(*args: P.args, **keywords: P.kwargs) -> AsyncTurnStream[M]:
+        _refuse_to_run_later(keywords, name)
         return AsyncTurnStream(partial(prepare, *args, **keywords), name)
 
     return like(prepare, action, name, ASTREAM)
@@ -59,6 +62,15 @@ def like(prepare: Callable[..., Any], action: F, name: str, first: str) -> F:
     action.__doc__ = first + (prepare.__doc__ or "")
     action.__signature__ = signature(prepare).replace(return_annotation=signature(prepare).empty)  # type: ignore[attr-defined]
     return action
+
+
+def _refuse_to_run_later(keywords: Mapping[str, object], name: str) -> None:
+    if not keywords.get("run", True):
+        raise InputInvalid(
+            f"{name} was called with run=False",
+            why="a stream tells of a turn that runs; nothing was stored",
+            fix=f"{name.removeprefix('astream_').removeprefix('stream_')}(…, run=False)",
+        )
 
 
 def _on_a_thread(prepared: Action[M], name: str) -> Action[M]:
