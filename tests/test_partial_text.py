@@ -1,4 +1,4 @@
-"""What has come of a streamed reply is stored while it comes, for others to read and for what may happen next."""
+"""What has come of a streamed reply is stored while it comes: for others to read, and for what may happen."""
 
 from __future__ import annotations
 
