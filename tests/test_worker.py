@@ -282,7 +282,8 @@ def test_whatever_is_killed_each_sentence_is_answered_once_and_in_order(
 def test_the_example_shows_a_conversation(url: str, tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.count(" answered: ") == 3
+    assert run.stdout.count("assistant: You said: ") == 3
+    assert run.stdout.count(" answered: ") in (2, 3)  # the one that is killed may not come to say so
     assert "assistant: You said: And on Sundays? (message 3 of this conversation)" in run.stdout
 
 
