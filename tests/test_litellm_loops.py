@@ -74,9 +74,9 @@ with LlmServer(*[Says("Hello!")] * 10) as server:
     for client in (GPT, CLAUDE) * 5:
         with asyncio.Runner(loop_factory=loop_with_an_id_that_was_there) as runner:
             assert runner.run(seen(request_to(server, client))) == "Hello!"
-print(len({*ids}) < len(ids))
+print("answered")
 """
-    assert python(program)[0] == "True\n"
+    assert python(program)[0] == "answered\n"  # most of the ids were there before, which nobody promises
 
 
 def test_nothing_is_left_open_of_streams_that_failed_or_were_left() -> None:
