@@ -6,13 +6,17 @@ from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context, Message, Result, Turn, TurnError, Usage
 from agentsession.dsl.agent import agent
 from agentsession.dsl.code_interface import code_interface
+from agentsession.dsl.message import agent_message
+from agentsession.dsl.message_fields import MessageFields
 from agentsession.dsl.session import agent_session
 from agentsession.errors import (
     AgentSessionError,
     ContextUnreadable,
     DslError,
+    HookFailed,
     IdempotencyMismatch,
     InputInvalid,
+    LayoutMismatch,
     LeaseLost,
     ManagedField,
     NoResult,
@@ -51,11 +55,14 @@ __all__ = [
     "ContextUnreadable",
     "DslError",
     "Event",
+    "HookFailed",
     "IdempotencyMismatch",
     "InputInvalid",
+    "LayoutMismatch",
     "LeaseLost",
     "ManagedField",
     "Message",
+    "MessageFields",
     "NoResult",
     "NothingToResume",
     "OutputInvalid",
@@ -84,6 +91,7 @@ __all__ = [
     "UnsafeDatabase",
     "Usage",
     "agent",
+    "agent_message",
     "agent_session",
     "build_context",
     "code_interface",

@@ -22,7 +22,6 @@ else:
 
     Out = TypeVar("Out")
 
-LAYOUT = "document"
 VERSION = 1
 
 
@@ -46,7 +45,8 @@ class Message(msgspec.Struct, frozen=True):
     """One entry of the conversation.
 
     `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "thinking", …}`), or a
-    dict for structured input. `turn` is the turn's id, `id` is `turn:position`. The user message's
+    dict for structured input. `turn` is the turn's id, `id` is `turn:position`, where positions count the
+    messages of the conversation from 0. The user message's
     `metadata` tells of its turn (`input_hash`, and `status` and `error` once it has failed or was
     interrupted), the reply's `metadata` holds `model`, `usage`, `cost`, `finish_reason`, `duration`.
     """
@@ -164,23 +164,35 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """The whole conversation. Has the attributes of the stored map."""
+    """The conversation, or a page of it. Has the attributes of the stored map.
+
+    `count` is the number of messages of the whole conversation, `first` the position in it of the first one
+    that is here: `get_context(id, last=50, before=page.first)` is the page before.
+    """
 
     v: int = VERSION
     revision: int | None = None
-    layout: str = LAYOUT
+    layout: str = "document"
     messages: tuple[Message, ...] = ()
     metadata: JsonMap = {}
     instruction_args: JsonMap = {}
     turn: Turn | None = None
+    first: int = 0
+    count: int = 0
 
-    def opening(self, turn_id: str) -> int:
-        """Position of the user message that began this turn; -1 if there is none."""
-        for position in range(len(self.messages) - 1, -1, -1):
-            message = self.messages[position]
+    def opening(self, turn_id: str) -> Message | None:
+        """The user message that began this turn."""
+        for message in reversed(self.messages):
             if message.turn == turn_id and message.role == "user":
+                return message
+        return None
+
+    def position(self, id_: str) -> int:
+        """Where the message with this id stands among those that are here; `ValueError` if it does not."""
+        for position in range(len(self.messages) - 1, -1, -1):
+            if self.messages[position].id == id_:
                 return position
-        return -1
+        raise ValueError(f"no message has the id {id_!r}")
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,10 @@ class ContextUnreadable(AgentSessionError):
     """The stored context is not one that this version can read. It was left as it is."""
 
 
+class LayoutMismatch(AgentSessionError):
+    """The session is stored in the other layout than the model declares. Nothing was written."""
+
+
 class NothingToResume(AgentSessionError):
     """The session has no open turn. Nothing was stored."""
 
@@ -117,6 +121,10 @@ class TurnFailed(AgentSessionError):
 
 class ProviderFailed(TurnFailed):
     """The model could not be asked, or answered with an error."""
+
+
+class HookFailed(TurnFailed):
+    """A function of yours that the turn called raised an error, or gave what does not fit."""
 
 
 class OutputInvalid(TurnFailed):

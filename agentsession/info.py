@@ -67,6 +67,12 @@ def output_schema(model: Any) -> Any:
     return agent_options(model).output.type
 
 
+def message_model(model: Any) -> Any:
+    """The model of its messages, where they are rows; None where there is none (yet)."""
+    declared = registry.message_of(model)
+    return None if declared is None else declared[0]
+
+
 def managed_attributes(model: Any) -> tuple[str, ...]:
     """The attributes that `save()` leaves out once the record exists."""
     return session_options(model).managed

@@ -16,6 +16,12 @@ OUTPUT_MODES: tuple[OutputMode, ...] = ("auto", "schema", "prompt")
 OnBusy = Literal["raise", "wait"]
 ON_BUSY: tuple[OnBusy, ...] = ("raise", "wait")
 
+Layout = Literal["document", "rows"]
+DOCUMENT: Layout = "document"
+ROWS: Layout = "rows"
+LAYOUTS = (DOCUMENT, ROWS)
+"""All messages in the context attribute, or each in a row of its own."""
+
 _CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>[^\s\0\ud800-\udfff]*)")
 
 
@@ -74,6 +80,7 @@ class SessionOptions:
     """The options of `@agent_session`."""
 
     context_attribute: str
+    messages: Layout
     status_attribute: str | None
     updated_attribute: str | None
     owner_attribute: str | None
@@ -83,6 +90,7 @@ class SessionOptions:
     lease: float
     on_busy: OnBusy
     busy_timeout: float
+    history: Any
     pin_instruction: bool
     inject: bool
 

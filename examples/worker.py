@@ -79,7 +79,7 @@ def say(words: str, key: str, session: Any = None) -> Chat:
     """
     if session is None:
         return Chat.start_session(words, idempotency_key=key, run=False)
-    if Chat.get_context(session).opening(key) >= 0:
+    if Chat.get_context(session).opening(key) is not None:
         return Chat.get_by_id(session)
     with db.atomic():  # begins with a write, which locks the row on every database
         new_turn = Chat.update(tries=0, due=now()).where(Chat.id == session, ~WAITING)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from agentsession import clock, testing
 from tests import servers
 from tests.keyed import Speaker, Speaks, keyed_model
+from tests.layouts import LAYOUTS
 from tests.models import Answer, chat_model
 from tests.owned import KINDS, Case, named, owned
 
@@ -19,21 +21,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "backends(*names): the databases that the test runs on, instead of all"
     )
+    config.addinivalue_line("markers", "layouts(*names): the layouts that the test runs in, instead of both")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes the URL of a database runs on each of them."""
+    """A test that takes the URL of a database runs on each of them, in both layouts."""
     if "database_url" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("backends")
-        names = marker.args if marker else servers.BACKENDS
+        backends, layouts = (
+            marker.args if marker else every
+            for marker, every in (
+                (metafunc.definition.get_closest_marker("backends"), servers.BACKENDS),
+                (metafunc.definition.get_closest_marker("layouts"), LAYOUTS),
+            )
+        )
+        names = [
+            backend if layout == "document" else f"{backend}-{layout}"
+            for backend, layout in product(backends, layouts)
+        ]
         metafunc.parametrize("database_url", names, indirect=True)
 
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database of the test's own."""
-    url = servers.place_of(request.param, tmp_path)
-    yield url
+    """The URL of a database of the test's own; the layout of the sessions in it stands behind a `#`."""
+    backend, _, layout = request.param.partition("-")
+    url = servers.place_of(backend, tmp_path)
+    yield f"{url}#{layout}" if layout else url
     servers.remove(url)
 
 

@@ -100,7 +100,8 @@ def is_interrupted(context: Context, words: str, received: str = SAID, why: str 
     turn = context.turn
     assert turn is not None
     assert (turn.status, turn.claim, turn.partial) == ("interrupted", None, "")
-    opening = context.messages[context.opening(turn.id)]
+    opening = context.opening(turn.id)
+    assert opening is not None
     assert (opening.text, opening.metadata["status"]) == (words, "interrupted")
     assert turn.error is not None
     assert opening.metadata["error"] == {"type": turn.error.type, "message": turn.error.message}
@@ -115,7 +116,9 @@ def is_completed(context: Context, words: str) -> bool:
     assert turn is not None
     assert (turn.status, turn.claim, turn.partial, turn.error) == ("completed", None, "", None)
     assert replies(context, words) == [(WHOLE, None)]
-    assert "status" not in context.messages[context.opening(turn.id)].metadata
+    opening = context.opening(turn.id)
+    assert opening is not None
+    assert "status" not in opening.metadata
     return True
 
 

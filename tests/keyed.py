@@ -10,6 +10,7 @@ from uuid import uuid4
 import peewee as pw
 
 from agentsession import SessionActions, agent, agent_session
+from tests.layouts import layout_of, with_messages
 
 
 def keyed_model(
@@ -18,7 +19,7 @@ def keyed_model(
     """A session model with columns that a start gives values to; `key` is its primary key."""
     connection, primary_key = database, key or pw.UUIDField(primary_key=True, default=uuid4)
 
-    @agent_session(**({"status_attribute": "status"} | (session or {})))
+    @agent_session(**({"status_attribute": "status"} | layout_of(database) | (session or {})))
     @agent(**({"client": "echo:", "instruction": "You help."} | options))
     class Chat(SessionActions, pw.Model):
         id = primary_key
@@ -34,8 +35,7 @@ def keyed_model(
             legacy_table_names = False
             database = connection
 
-    database.create_tables([Chat])
-    return Chat
+    return with_messages(Chat)
 
 
 BY_ATTRIBUTE: Any = {"idempotency_attribute": "start_key"}

@@ -10,6 +10,7 @@ import peewee as pw
 from pydantic import BaseModel
 
 from agentsession import SessionActions, agent, agent_session
+from tests.layouts import layout_of, messages_in_rows, with_messages
 from tests.servers import open_database
 
 __all__ = [
@@ -43,8 +44,9 @@ def chat_model(database: Any, *, create: bool = True, session: Any = None, **opt
     """A session model with a status, an updated time and columns of the user's own."""
     connection = database
     declared = {"client": "echo:", "instruction": "You help."} | options
+    stores = {"status_attribute": "status", "updated_attribute": "updated"} | layout_of(database)
 
-    @agent_session(**({"status_attribute": "status", "updated_attribute": "updated"} | (session or {})))
+    @agent_session(**(stores | (session or {})))
     @agent(**declared)
     class Chat(SessionActions, pw.Model):
         id = pw.UUIDField(primary_key=True, default=uuid4)
@@ -58,10 +60,7 @@ def chat_model(database: Any, *, create: bool = True, session: Any = None, **opt
             table_name = "chat"
             database = connection
 
-    if create:
-        with database.connection_context():
-            database.create_tables([Chat])
-    return Chat
+    return with_messages(Chat, create=create)
 
 
 def roles(model: Any, session: Any) -> list[str]:
@@ -73,9 +72,10 @@ def texts(model: Any, session: Any) -> list[str]:
 
 
 def stored(record: Any) -> dict[str, Any]:
-    """The map as it is in the table."""
-    found: dict[str, Any] = type(record).get_by_id(record._pk).context
-    return found
+    """The map as it is in the table, with its messages if they are rows of their own."""
+    model = type(record)
+    found: dict[str, Any] = model.get_by_id(record._pk).context
+    return found | {"messages": messages_in_rows(model, record._pk)} if found["layout"] == "rows" else found
 
 
 def raw_text(model: Any) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from agentsession import info
 from agentsession.context import Message, Turn
-from agentsession.store.document import DocumentSession
-from agentsession.store.new_document import NewDocumentSession
+from agentsession.store.new_session import NewSession
 from agentsession.store.opened import new_session, open_session
+from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Change
 from tests import servers
 from tests.models import chat_model
@@ -41,11 +41,11 @@ def change(number: int = 1, words: str = ODD, *, status: str = "running", **more
     return Change(turn, (message,), **more)
 
 
-def opened(Chat: Any, session: Any, actor: Any = None) -> DocumentSession:
+def opened(Chat: Any, session: Any, actor: Any = None) -> StoredSession:
     return open_session(Chat, info.session_options(Chat), session, actor)
 
 
-def new(Chat: Any, attributes: Any = None, actor: Any = None, key: str | None = None) -> NewDocumentSession:
+def new(Chat: Any, attributes: Any = None, actor: Any = None, key: str | None = None) -> NewSession:
     return new_session(Chat, info.session_options(Chat), attributes, actor, key)
 
 

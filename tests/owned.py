@@ -10,12 +10,14 @@ from uuid import UUID, uuid4
 import peewee as pw
 
 from agentsession import SessionActions, agent, agent_session
+from tests.layouts import layout_of, with_messages
 
 
 def owned(database: Any, owner: Any, session: Any = None, **options: Any) -> Any:
     """A session model whose sessions have an owner."""
     connection, field = database, owner
-    declared = {"status_attribute": "status", "owner_attribute": "owner"} | (session or {})
+    declared = {"status_attribute": "status", "owner_attribute": "owner"}
+    declared |= layout_of(database) | (session or {})
 
     @agent_session(**declared)
     @agent(**({"client": "echo:", "instruction": "You help."} | options))
@@ -29,8 +31,7 @@ def owned(database: Any, owner: Any, session: Any = None, **options: Any) -> Any
             table_name = "owned"
             database = connection
 
-    database.create_tables([Owned])
-    return Owned
+    return with_messages(Owned)
 
 
 def people(database: Any, key: Any = None, name: str = "person") -> Any:

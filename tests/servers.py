@@ -63,8 +63,15 @@ def place_of(backend: str, folder: Path) -> str:
 
 
 def open_database(url: Any, pool: int = 0) -> Any:
-    """A database object for a place; `pool`: the size of the pool, 0 for none."""
-    url = str(url) if "://" in str(url) else f"sqlite:///{url}"
+    """A database object for a place; `pool`: the size of the pool, 0 for none. Behind a `#` stands the layout of
+    the sessions in it."""
+    url, _, layout = (str(url) if "://" in str(url) else f"sqlite:///{url}").partition("#")
+    opened = _opened(url, pool)
+    opened.layout = layout or "document"
+    return opened
+
+
+def _opened(url: str, pool: int) -> Any:
     backend = backend_of(url)
     options: dict[str, Any] = {"max_connections": pool, "timeout": 20} if pool else {}
     kind: Any = (POOLS if pool else PLAIN)[backend]
@@ -86,6 +93,13 @@ def open_database(url: Any, pool: int = 0) -> Any:
 
 def open_async_database(url: str, pool_size: int = 2) -> Any:
     """A database object of `playhouse.pwasyncio` for a place; to be closed with `await db.close_pool()`."""
+    url, _, layout = url.partition("#")
+    opened = _opened_async(url, pool_size)
+    opened.layout = layout or "document"
+    return opened
+
+
+def _opened_async(url: str, pool_size: int) -> Any:
     from playhouse import pwasyncio
 
     backend = backend_of(url)
@@ -110,6 +124,7 @@ def backend_of(url: str) -> str:
 
 def remove(url: str) -> None:
     """Drop what `place_of` made."""
+    url = url.partition("#")[0]
     backend = backend_of(url)
     if backend == "postgres":
         admin(backend).execute_sql(f"drop schema {url.partition('=')[2]} cascade")

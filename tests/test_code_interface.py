@@ -83,7 +83,7 @@ def test_the_signature_is_the_list_and_all_else_by_keyword(load: Loader) -> None
     assert set(start.parameters) == set(known.parameters) - {"model"}
     assert start.parameters["run"].default is True
     assert list(inspect.signature(module.continue_session).parameters)[:2] == ["session", "input"]
-    assert list(inspect.signature(module.get_context).parameters) == ["id", "actor"]
+    assert list(inspect.signature(module.get_context).parameters) == ["id", "last", "before", "actor"]
 
 
 def test_every_keyword_of_the_action_stays_available(load: Loader) -> None:

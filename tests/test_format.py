@@ -18,8 +18,8 @@ from agentsession import AgentSessionError, ContextUnreadable, InputInvalid, tes
 from agentsession.context import Context, Message, Turn, Usage
 from agentsession.json_values import MAX_DEPTH, settled
 from agentsession.store import format
-from agentsession.store.document import DocumentSession
 from agentsession.store.opened import new_session
+from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Change
 from tests.models import chat_model, put_raw, raw_text, stored, texts
 
@@ -188,13 +188,14 @@ UNREADABLE = [
     ("{broken", "is no JSON"),
     ('{"v": 2, "messages": []}', "version 2, this package reads versions up to 1"),
     ('{"v": "1"}', "version '1'"),
-    ('{"v": 1, "layout": "rows", "revision": 1}', "layout 'rows'"),
+    ('{"v": 1, "layout": "tree", "revision": 1}', "layout 'tree'"),
+    ('{"v": 1, "layout": "rows", "revision": 1}', "no count of messages"),
     ('{"v": 1, "revision": "many", "messages": []}', "revision"),
     ('{"v": 1, "revision": 1, "messages": [{"id": "x"}]}', "messages"),
     ('{"v": 1, "revision": 1, "messages": 7}', "messages"),
     ('{"v": 1, "revision": 1, "messages": [], "turn": {"id": "x"}}', "turn"),
-    ('{"v": 1, "revision": 1}', "no revision number or no list of messages"),
-    ('{"v": 1}', "no revision number or no list of messages"),
+    ('{"v": 1, "revision": 1}', "no list of messages"),
+    ('{"v": 1}', "no revision number"),
     ('{"v": 1, "revision": null, "messages": []}', "no revision number"),
     ('{"v": 1, "revision": -1, "messages": []}', "no revision number"),
     ('{"v": 1, "revision": 99999999999999999999, "messages": []}', "no revision number"),
@@ -279,10 +280,13 @@ def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
     session = new_session(Chat, info.session_options(Chat), {}, None, None)
     session.insert(Change(Turn("t", "running"), tuple(first), instruction_args={"a": 1}))
     for turn, more, args, drops in changes:
-        before = DocumentSession(Chat, info.session_options(Chat), session.key).load().context
-        last = len(before.messages) - 1
+        before = StoredSession(Chat, info.session_options(Chat), session.key).load().context
+        last = before.messages[-1].id
         new_args = None if args is None else {"args": args}
-        change = Change(turn, tuple(more), {0: {"set": args}}, new_args, last if drops and last else None)
+        set_ = {before.messages[0].id: {"set": args}}
+        change = Change(
+            turn, tuple(more), set_, new_args, last if drops and len(before.messages) > 1 else None
+        )
         assert session.claim(before.revision, change)
         assert stored(session.record) == session.map == session.record.context
 

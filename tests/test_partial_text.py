@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentsession import SessionBusy, TextDelta, clock, testing
-from agentsession.store.document import SMALL
+from agentsession.store.stored import SMALL
 from tests.beats import SHORT, eventually
 from tests.half_said import HALF, SAID, Halves
 from tests.models import chat_model

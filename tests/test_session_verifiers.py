@@ -305,6 +305,11 @@ CASES: dict[Any, list[Case]] = {
         ),
         bad("inject", "inject is 'no', not True or False", "inject=True", inject="no"),
         *(
+            bad("messages", f"messages is {value!r}", "messages= one of 'document', 'rows'", messages=value)
+            for value in ("row", None, True, ["rows"])
+        ),
+        good(messages="rows"),
+        *(
             bad(
                 "busy_timeout",
                 f"busy_timeout is {value!r}, not a positive number of seconds",
@@ -329,6 +334,18 @@ CASES: dict[Any, list[Case]] = {
         ),
         good(lease=1, pin_instruction=True, inject=False),
         good(on_busy="wait", busy_timeout=0.5, max_input_bytes=1, max_context_bytes=2**40),
+    ],
+    verifiers.verify_history_is_a_number_or_a_function: [
+        *(
+            bad(
+                "history",
+                f"history is {value!r}, neither a number of turns nor a function",
+                "history=40 for the last 40 turns, or history=lambda messages: messages[-10:]",
+                history=value,
+            )
+            for value in (0, -1, 1.5, True, "all", list, [])
+        ),
+        *(good(history=value) for value in (1, 40, None, len)),
     ],
     verifiers.verify_save_is_guarded: [
         bad(
@@ -448,24 +465,21 @@ def test_what_is_no_model_is_two_problems_and_no_crash(target: Any) -> None:
 
 def test_all_problems_of_a_declaration_come_at_once() -> None:
     model = table(last_turn=1, meta={"database": None, "primary_key": False}, context=pw.TextField())
-    mistakes: dict[str, Any] = {"status_attribute": "context", "lease": 0, "on_bsy": "wait", "history": 3}
+    mistakes: dict[str, Any] = {"status_attribute": "context", "lease": 0, "on_bsy": "wait", "history": 0}
     with testing.dsl_errors() as problems:
         agent_session(**mistakes)(model)
     assert [problem.where.split("-> ")[1] for problem in problems] == [
         "on_bsy",
-        "history",
         "agent",
         "Meta.database",
         "primary_key",
         "context_attribute",
         "status_attribute",
         "lease",
+        "history",
         "last_turn",
     ]
-    assert [problem.found for problem in problems[:2]] == [
-        "@agent_session has no option 'on_bsy'",
-        "history is reserved and not supported yet",
-    ]
+    assert problems[0].found == "@agent_session has no option 'on_bsy'"
 
 
 def test_the_text_of_the_error_has_each_problem_with_its_place_reason_and_fix() -> None:

@@ -15,7 +15,7 @@ from agentsession.context import Context, Message
 from agentsession.schema import InputSchema
 from agentsession.store import format
 from agentsession.turn.effects import Shown, View
-from agentsession.turn.view import view
+from agentsession.turn.view import view, visible
 from tests.models import Ask, chat_model
 
 TEXT = st.sampled_from(["", "  ", "a", "{{ x }}", "line\nline", "é"])
@@ -58,7 +58,7 @@ def test_the_view_of_any_transcript_with_a_new_message_is_valid(
 ) -> None:
     for length in range(len(stored) + 1):
         messages = (*stored[:length], Message("new:0", "new", "user", "What now?"))
-        shown = view(Context(messages=messages), system, InputSchema(schema))
+        shown = view(visible(messages), system, InputSchema(schema))
         assert_valid(shown)
         assert shown[-1].role == "user"
         assert shown[-1].content.endswith("What now?")
@@ -72,7 +72,7 @@ def test_nothing_that_is_shown_is_hidden_by_a_later_message(stored: tuple[Messag
         m.turn for m in stored if m.role == "user" and m.metadata.get("status") in ("failed", "interrupted")
     }
     messages = (*stored, Message("new:0", "new", "user", "?"))
-    all_shown = "\n".join(shown.content for shown in view(Context(messages=messages), "", InputSchema()))
+    all_shown = "\n".join(shown.content for shown in view(visible(messages), "", InputSchema()))
     for message in stored:
         if message.role == "assistant" and message.turn not in failed:
             assert message.text.strip() in all_shown
@@ -87,7 +87,7 @@ def test_failed_and_wordless_interrupted_turns_are_hidden_a_partial_reply_is_sho
         Message("3:1", "3", "assistant", "half a", {"status": "interrupted"}),
         Message("4:0", "4", "user", "now"),
     )
-    assert view(Context(messages=messages), "", InputSchema()) == (
+    assert view(visible(messages), "", InputSchema()) == (
         Shown("user", "cut"),
         Shown("assistant", "half a"),
         Shown("user", "now"),
@@ -179,5 +179,5 @@ def test_a_view_survives_a_database_that_reorders_keys() -> None:
     context = Context(messages=(Message("1:0", "1", "user", content),))
     reordered = json.loads(json.dumps(msgspec.to_builtins(context), sort_keys=True))
     again = format.convert(reordered, Context, "test")
-    assert view(again, "x", schema) == view(context, "x", schema)
-    assert view(context, "x", schema)[-1].content == '{"to":"Rome","by":"train"}'
+    assert view(again.messages, "x", schema) == view(context.messages, "x", schema)
+    assert view(context.messages, "x", schema)[-1].content == '{"to":"Rome","by":"train"}'

@@ -58,7 +58,7 @@ class Truths:
 
     def was_put_aside(self, said: tuple[str, ...], before: Context) -> bool:
         """Was it the partial reply of the turn that is run again now? Its text is kept with the words."""
-        last, opening = before.messages[-1], opening_of(self.context, said[-1])
+        last, opening = before.messages[-1], self.context.opening(said[-1])
         assert said == said_in(before)[-1], "an earlier message is gone"
         assert is_partial(last), "a whole message is gone"
         return bool(opening.metadata["partials"][-1] == last.text)
@@ -67,15 +67,15 @@ class Truths:
         """The partial text of a running reply, unless that is whole now."""
         for earlier in before.messages:
             if earlier.role == "user":
-                put_aside = opening_of(self.context, earlier.turn).metadata.get("partials", [])
+                put_aside = self.context.opening(earlier.turn).metadata.get("partials", [])
                 already = earlier.metadata.get("partials", [])
                 assert put_aside[: len(already)] == already
         turn, now = before.turn, self.context.turn
         if turn is None or not turn.partial or reply_of(self.context, turn.id) is not None:
             return
-        opening = opening_of(self.context, turn.id)
+        opening = self.context.opening(turn.id)
         if now is not None and now.claim == turn.claim:
-            tried = opening_of(before, turn.id).metadata.get("attempts", [])
+            tried = before.opening(turn.id).metadata.get("attempts", [])
             is_tried = len(opening.metadata.get("attempts", [])) > len(tried)
             assert now.partial.startswith(turn.partial) or (is_tried and not now.partial)
             return
@@ -136,7 +136,7 @@ class Truths:
         """The words are stored under its claim, the view is valid, and no settled key asks again. Who pauses
         before asking may have been overtaken."""
         assert actor.settled is None
-        assert actor.words in ("", opening_of(self.context, actor.turn_id).text)
+        assert actor.words in ("", self.context.opening(actor.turn_id).text)
         view = [(message.role, message.content) for message in ask.view]
         if self.holds(actor):
             expected = shown(self.context)
@@ -149,7 +149,7 @@ class Truths:
 
     def has_returned(self, actor: Actor, outcome: Outcome) -> None:
         """What the caller is told is stored."""
-        opening = opening_of(self.context, outcome.turn.id)
+        opening = self.context.opening(outcome.turn.id)
         if actor.action == "cancel":
             assert not outcome.turn.is_open
             mark = opening.metadata.get("status")
@@ -167,7 +167,7 @@ class Truths:
 
     def has_raised(self, actor: Actor, error: BaseException) -> None:
         """What the caller is told is true."""
-        turn, opening = self.context.turn, opening_of(self.context, actor.turn_id)
+        turn, opening = self.context.turn, self.context.opening(actor.turn_id)
         answers, reads = actor.lost
         away = answers > 1 or reads > 0
         if actor.has_to_return or (actor.settled is not None and not away):
@@ -213,11 +213,6 @@ class Truths:
 
 def said_in(context: Context) -> list[tuple[str, str, str, str]]:
     return [(message.id, message.text, message.role, message.turn) for message in context.messages]
-
-
-def opening_of(context: Context, turn_id: str) -> Any:
-    position = context.opening(turn_id)
-    return None if position < 0 else context.messages[position]
 
 
 def is_partial(message: Message) -> bool:

@@ -21,7 +21,7 @@ from agentsession.errors import (
 )
 from agentsession.events import Event, TurnFinished, TurnStarted
 from agentsession.options import AgentOptions
-from agentsession.store.document import DocumentSession
+from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Machine, Outcome
 
 M = TypeVar("M")
@@ -34,7 +34,7 @@ class Action(Generic[M]):
     agent: AgentOptions
     machine: Machine
     client_options: Mapping[str, Any] | None
-    session: DocumentSession | None = None
+    session: StoredSession | None = None
 
     @property
     def record(self) -> M:

@@ -45,7 +45,7 @@ def build_context(model: type[Any], items: Iterable[Message | Context]) -> Conte
             Message(f"{turn}:{number}", str(turn), message.role, message.content, message.metadata)
         )
         number += 1
-    return Context(messages=tuple(messages))
+    return Context(messages=tuple(messages), count=len(messages))
 
 
 def accepted_message(agent: AgentOptions, given: Any) -> Message:

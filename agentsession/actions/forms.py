@@ -68,16 +68,36 @@ class ResumeOnRecord(Protocol[T_co]):
     def __call__(self, **options: Unpack[ResumeOptions]) -> T_co: ...
 
 
-class ReadById(Protocol[T_co]):
-    """`ChatAgent.get_context(id_or_record)`, `ChatAgent.cancel_session(id_or_record)`."""
+class CancelById(Protocol[T_co]):
+    """`ChatAgent.cancel_session(id_or_record)`."""
 
     def __call__(self, session: Any, *, actor: Any = ...) -> T_co: ...
 
 
-class ReadOnRecord(Protocol[T_co]):
-    """`session.get_context()`, `session.cancel_session()`."""
+class CancelOnRecord(Protocol[T_co]):
+    """`session.cancel_session()`."""
 
     def __call__(self, *, actor: Any = ...) -> T_co: ...
+
+
+class ReadOptions(TypedDict, total=False):
+    """The keywords of `get_context`."""
+
+    last: int | None
+    before: int | None
+    actor: Any
+
+
+class ReadById(Protocol[T_co]):
+    """`ChatAgent.get_context(id_or_record, last=…, before=…)`."""
+
+    def __call__(self, session: Any, **options: Unpack[ReadOptions]) -> T_co: ...
+
+
+class ReadOnRecord(Protocol[T_co]):
+    """`session.get_context(last=…, before=…)`."""
+
+    def __call__(self, **options: Unpack[ReadOptions]) -> T_co: ...
 
 
 class TwoForms:
@@ -183,9 +203,9 @@ class Cancel(TwoForms):
     if TYPE_CHECKING:
 
         @overload
-        def __get__(self, record: None, model: type[T]) -> ReadById[T]: ...
+        def __get__(self, record: None, model: type[T]) -> CancelById[T]: ...
         @overload
-        def __get__(self, record: T, model: type[Any]) -> ReadOnRecord[T]: ...
+        def __get__(self, record: T, model: type[Any]) -> CancelOnRecord[T]: ...
         def __get__(self, record: Any, model: Any) -> Any: ...
 
 
@@ -193,9 +213,9 @@ class AsyncCancel(TwoForms):
     if TYPE_CHECKING:
 
         @overload
-        def __get__(self, record: None, model: type[T]) -> ReadById[Coroutine[Any, Any, T]]: ...
+        def __get__(self, record: None, model: type[T]) -> CancelById[Coroutine[Any, Any, T]]: ...
         @overload
-        def __get__(self, record: T, model: type[Any]) -> ReadOnRecord[Coroutine[Any, Any, T]]: ...
+        def __get__(self, record: T, model: type[Any]) -> CancelOnRecord[Coroutine[Any, Any, T]]: ...
         def __get__(self, record: Any, model: Any) -> Any: ...
 
 

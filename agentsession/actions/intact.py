@@ -10,7 +10,7 @@ import peewee
 from agentsession import info, registry
 from agentsession.errors import DslError, Problem
 from agentsession.names import SESSION_NAMES
-from agentsession.options import SessionOptions
+from agentsession.options import ROWS, SessionOptions
 
 GUARD = frozenset({"save"})
 PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAccessor)
@@ -19,10 +19,10 @@ PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAc
 def refuse_altered(model: type[Any]) -> None:
     """Raise `DslError` where Peewee has put something over an action of this model: another model's
     `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass; and where a
-    subclass has put something else in the place of a managed field."""
+    subclass has put something else in the place of a managed field, or there is no model for the messages."""
     options = info.session_options(model)
     names = SESSION_NAMES | GUARD if options.inject else GUARD
-    problems = (*_covered(model, names), *_changed(model, options))
+    problems = (*_covered(model, names), *_changed(model, options), *_without_messages(model, options))
     if problems:
         raise DslError(problems)
 
@@ -63,6 +63,18 @@ def _changed(model: Any, options: SessionOptions) -> Iterator[Problem]:
                 why=f"{model.__name__} has the options of {declared.__name__}, which store the session in it",
                 fix=f"leave {name!r} as it is, or decorate {model.__name__} with options of its own",
             )
+
+
+def _without_messages(model: Any, options: SessionOptions) -> Iterator[Problem]:
+    if options.messages == ROWS and registry.message_of(model) is None:
+        yield Problem(
+            where=f"[{info.place(model)}] agent_session -> messages",
+            found='messages="rows", and no model with @agent_message refers to it',
+            why="there is no table for its messages",
+            fix=f"@agent_message above class {model.__name__}Message(MessageFields): "
+            f'session = peewee.ForeignKeyField({model.__name__}, backref="messages", …), '
+            "in a module that is imported before the first action",
+        )
 
 
 def _described(field: Any) -> str:

@@ -12,13 +12,11 @@ from agentsession.errors import InputInvalid
 from agentsession.json_values import unstorable
 from agentsession.options import AgentOptions, Client, SessionOptions
 from agentsession.store.connection import in_transaction
+from agentsession.store.message_rows import TURN_LENGTH as MAX_KEY
 from agentsession.turn.opening import Content, Plan, refuse_large_input
 
 ClientChoice: TypeAlias = "str | tuple[str, Mapping[str, Any]] | None"
 Options: TypeAlias = "Mapping[str, Any] | None"
-
-MAX_KEY = 255
-"""Characters of an idempotency key."""
 
 
 def plan_turn(
@@ -60,6 +58,7 @@ def _of_session(plan: Plan, model: type[Any], options: SessionOptions) -> Plan:
         patience=options.busy_timeout if waits else 0.0,
         max_bytes=options.max_context_bytes,
         pin_instruction=options.pin_instruction,
+        history=options.history,
     )
 
 

@@ -12,7 +12,8 @@ from agentsession.actions.action import Action
 from agentsession.actions.intact import refuse_altered
 from agentsession.actions.plan import ClientChoice, Options, plan_turn
 from agentsession.drive.perform import refuse_transaction
-from agentsession.store.opened import new_session, open_session
+from agentsession.store.opened import new_session, open_session, wanted_for_a_turn
+from agentsession.store.stored import StoredSession
 from agentsession.turn import machine
 from agentsession.turn.opening import accept_input
 
@@ -103,7 +104,7 @@ def continuing(
     """
     content = _accept(model, "continue_session", input, run)
     plan, options = plan_turn(model, content, instruction_args, client, client_options, run, idempotency_key)
-    opened = open_session(model, info.session_options(model), session, actor)
+    opened = _opened(model, session, actor, plan.turn_id if plan.keyed else None)
     return Action(plan.agent, machine.continue_(plan), options, opened)
 
 
@@ -132,7 +133,7 @@ def resuming(
     """
     _check(model, "resume_session", True)
     plan, options = plan_turn(model, "", instruction_args, client, client_options)
-    opened = open_session(model, info.session_options(model), session, actor)
+    opened = _opened(model, session, actor)
     return Action(plan.agent, machine.resume(plan), options, opened)
 
 
@@ -154,8 +155,13 @@ def cancelling(model: type[M], session: Any, *, actor: Any = None) -> Action[M]:
     ```
     """
     _check(model, "cancel_session", False)
-    opened = open_session(model, info.session_options(model), session, actor)
+    opened = _opened(model, session, actor)
     return Action(info.agent_options(model), machine.cancel(), None, opened)
+
+
+def _opened(model: type[Any], session: Any, actor: Any, turn: str | None = None) -> StoredSession:
+    options = info.session_options(model)
+    return open_session(model, options, session, actor, wanted_for_a_turn(options, turn))
 
 
 def _accept(model: type[Any], action: str, input: Any, run: bool) -> Any:

@@ -7,10 +7,12 @@ from typing import Any
 import peewee
 
 from agentsession import info
-from agentsession.context import Context, Result, Turn
+from agentsession.context import Context, Message, Result, Turn
 from agentsession.errors import NoResult
+from agentsession.options import ROWS
 from agentsession.store import format
-from agentsession.store.document import DocumentSession
+from agentsession.store.layouts import NOTHING
+from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Outcome
 from agentsession.turn.ended import result_of
 from agentsession.turn.view import latest_reply
@@ -38,7 +40,7 @@ def last_result(record: peewee.Model) -> Result[Any]:
     of its latest completed turn. Costs no query. Raises `NoResult` where there is none."""
     outcome = record.__dict__.get(OUTCOME)
     if outcome is None:
-        result = latest_result(type(record), context_of(record))
+        result = latest_result(record)
         found = "the session has no completed turn yet"
     else:
         result = outcome.result
@@ -52,18 +54,24 @@ def context_of(record: Any) -> Context:
     """The context in the record's own attribute; read once if the record was selected without it."""
     model, options = type(record), info.session_options(type(record))
     if options.context_attribute not in record.__data__:
-        session = DocumentSession(model, options, record._pk)
-        loaded = session.load()
+        session = StoredSession(model, options, record._pk, wanted=NOTHING)
+        session.load()
         record.__data__[options.context_attribute] = session.map or None
-        return loaded.context
     where = f"{info.place(model)} {record._pk} {options.context_attribute}"
-    return format.convert(format.as_map(record.__data__[options.context_attribute], where), Context, where)
+    map_ = format.as_map(record.__data__[options.context_attribute], where)
+    return format.convert({"messages": [], **map_}, Context, where)
 
 
-def latest_result(model: type[peewee.Model], context: Context) -> Result[Any] | None:
+def latest_result(record: Any) -> Result[Any] | None:
     """The result of the latest completed turn."""
-    message = latest_reply(context)
-    return None if message is None else result_of(message, info.agent_options(model).output)
+    context = context_of(record)
+    map_ = record.__data__[info.session_options(type(record)).context_attribute] or {}
+    if context.layout == ROWS:
+        where = f"{info.place(type(record))} {record._pk} reply"
+        message = format.convert(map_["reply"], Message, where) if "reply" in map_ else None
+    else:
+        message = latest_reply(context)
+    return None if message is None else result_of(message, info.agent_options(type(record)).output)
 
 
 def _none(record: peewee.Model, found: str) -> NoResult:

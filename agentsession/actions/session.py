@@ -12,10 +12,12 @@ from agentsession.actions.preparing import cancelling, continuing, resuming, sta
 from agentsession.actions.ways import ASYNC, astreamed, awaited, like, plain, streamed
 from agentsession.context import Context
 from agentsession.drive.crossing import on_the_store
+from agentsession.errors import InputInvalid
 from agentsession.store.connection import refuse_async
-from agentsession.store.document import DocumentSession
+from agentsession.store.layout import Wanted
 from agentsession.store.opened import open_session
 from agentsession.store.record import primary_key_of
+from agentsession.store.stored import StoredSession
 
 start_session = plain(starting, "start_session")
 astart_session = awaited(starting, "astart_session")
@@ -36,34 +38,71 @@ cancel_session = plain(cancelling, "cancel_session")
 acancel_session = awaited(cancelling, "acancel_session")
 
 
-def get_context(model: type[peewee.Model], session: Any, *, actor: Any = None) -> Context:
-    """The whole conversation as frozen, typed values, read anew from the row; nothing is changed.
+LARGEST = 2**31
+"""More messages than a conversation has."""
+
+
+def get_context(
+    model: type[peewee.Model],
+    session: Any,
+    *,
+    last: int | None = None,
+    before: int | None = None,
+    actor: Any = None,
+) -> Context:
+    """The conversation as frozen, typed values, read anew from the row; nothing is changed.
+
+    `last` gives a page: the last so many messages; with `before`, a position, of those that stand before it.
+    `context.first` is the position of the page's first message, `context.count` the number of all. From a
+    model with `messages="rows"` no more than the page is read.
 
     Allowed inside a transaction. A row that never had a turn gives an empty context. While a turn runs,
     `context.turn.partial` is what has come of its reply so far, if it is streamed.
 
-    Raises `SessionNotFound`, also for a session of another `actor`, and `ContextUnreadable` for a stored
-    value that is no context of ours.
+    Raises `SessionNotFound`, also for a session of another `actor`, `InputInvalid` for a page that is none,
+    `LayoutMismatch`, and `ContextUnreadable` for a stored value that is no context of ours.
 
     ```python
     for message in ChatAgent.get_context(session.id).messages:
         print(message.role, message.text)
+
+    page = ChatAgent.get_context(session.id, last=50)
+    while page.first > 0:
+        page = ChatAgent.get_context(session.id, last=50, before=page.first)
     ```
     """
-    opened = _opened(model, session, actor)
+    opened = _opened(model, session, last, before, actor)
     refuse_async(model, "get_context")
     return opened.load().context
 
 
-async def aget_context(model: type[peewee.Model], session: Any, *, actor: Any = None) -> Context:
-    opened = _opened(model, session, actor)
+async def aget_context(
+    model: type[peewee.Model],
+    session: Any,
+    *,
+    last: int | None = None,
+    before: int | None = None,
+    actor: Any = None,
+) -> Context:
+    opened = _opened(model, session, last, before, actor)
     return (await on_the_store(opened, opened.load)).context
 
 
 aget_context = like(get_context, aget_context, "aget_context", ASYNC)
 
 
-def _opened(model: type[peewee.Model], session: Any, actor: Any) -> DocumentSession:
+def _opened(
+    model: type[peewee.Model], session: Any, last: int | None, before: int | None, actor: Any
+) -> StoredSession:
     refuse_altered(model)
+    for name, number, least in (("last", last, 1), ("before", before, 0)):
+        is_whole = isinstance(number, int) and not isinstance(number, bool)
+        if number is not None and not (is_whole and least <= number < LARGEST):
+            raise InputInvalid(
+                f"{name} is {number!r}, not a whole number from {least}",
+                where=f"{info.place(model)} get_context",
+                why="a page is so many messages before a position",
+                fix="get_context(id, last=50), then get_context(id, last=50, before=page.first)",
+            )
     key = primary_key_of(model, session)
-    return open_session(model, info.session_options(model), key, actor)
+    return open_session(model, info.session_options(model), key, actor, Wanted(last=last, before=before))

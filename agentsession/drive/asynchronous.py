@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ from agentsession.turn.effects import (
     Delta,
     Effect,
     Emit,
+    Hook,
     Machine,
     Outcome,
     Prepare,
@@ -48,7 +50,7 @@ async def adrive(machine: Machine, perform: AsyncPerforming) -> AsyncGenerator[E
                             for event in await answer.more():
                                 yield event
                         steps.value = answer.reply
-                case Prepare() | Wait():
+                case Prepare() | Wait() | Hook():
                     steps.value = await perform.aside(effect)
                 case _:
                     steps.value = await perform(effect, steps)
@@ -71,9 +73,12 @@ class AsyncPerforming(Performing):
         crossing = on_the_store(self.session, work)
         return await (crossing if self.session.inside else unbroken(crossing, cancelled))
 
-    async def aside(self, effect: Prepare | Wait) -> Any:
+    async def aside(self, effect: Prepare | Wait | Hook) -> Any:
         if isinstance(effect, Prepare):
             return await asyncio.to_thread(self.prepare, effect.client)
+        if isinstance(effect, Hook):
+            value = effect.function(effect.value)
+            return await value if inspect.isawaitable(value) else value
         duration = pause(effect)
         await clock.asleep(duration)
         return duration

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from agentsession.drive.crossing import on_the_store, unbroken
 from agentsession.drive.heartbeat import PER_LEASE, SOONER, beat_of, own_context
-from agentsession.store.document import DocumentSession
+from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import ClaimGone
 
 _log = logging.getLogger("agentsession")
 
 
 def keep_alive_on_the_loop(
-    session: DocumentSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
+    session: StoredSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
 ) -> asyncio.Task[None] | None:
     """Extend the lease of the session's claim until the task is cancelled; None where there is nothing to
     do."""
@@ -25,9 +25,7 @@ def keep_alive_on_the_loop(
     return asyncio.create_task(_beat(session, beat, gone), context=own_context())
 
 
-async def _beat(
-    session: DocumentSession, beat: Callable[[], bool], gone: Callable[[ClaimGone], None]
-) -> None:
+async def _beat(session: StoredSession, beat: Callable[[], bool], gone: Callable[[ClaimGone], None]) -> None:
     every = session.options.lease / PER_LEASE
     pause = every
     while True:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Stored(Protocol):
-    """A session, or a list of them: as in `DocumentSession`."""
+    """A session, or a list of them: as in `StoredSession`."""
 
     model: type[peewee.Model]
     kept: bool

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from agentsession import clock
 from agentsession.store.connection import has_one_connection, is_async
-from agentsession.store.document import DocumentSession
+from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import ClaimGone
 
 PER_LEASE = 3
@@ -125,7 +125,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def beat_of(session: DocumentSession | None, partial: Callable[[], str]) -> Callable[[], bool] | None:
+def beat_of(session: StoredSession | None, partial: Callable[[], str]) -> Callable[[], bool] | None:
     """What extends the lease of the session's claim, and keeps the partial text. None where there is no
     claim, or no other connection can see the row (`:memory:`, an open transaction), so that nobody could take
     it over."""
@@ -137,7 +137,7 @@ def beat_of(session: DocumentSession | None, partial: Callable[[], str]) -> Call
 
 
 def keep_alive(
-    session: DocumentSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
+    session: StoredSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
 ) -> Callable[[], None]:
     """Extend the lease of the session's claim until the function that this returns is called."""
     beat = beat_of(session, partial)

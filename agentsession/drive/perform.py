@@ -3,6 +3,7 @@ partial text of a reply."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import time
@@ -18,8 +19,8 @@ from agentsession.errors import ProviderFailed, TransactionOpen
 from agentsession.options import AgentOptions
 from agentsession.provider.choose import provider_for
 from agentsession.store.connection import in_transaction
-from agentsession.store.document import DocumentSession
-from agentsession.store.new_document import NewDocumentSession
+from agentsession.store.new_session import NewSession
+from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Ask, Claim, ClaimGone, Effect, Finish, Insert, Load, Ready, Save, Wait
 
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
@@ -35,7 +36,7 @@ class Performing:
         self,
         agent: AgentOptions,
         client_options: Mapping[str, Any] | None,
-        session: DocumentSession | None = None,
+        session: StoredSession | None = None,
         *,
         streams: bool = False,
     ) -> None:
@@ -69,7 +70,7 @@ class Performing:
                 return True
             case Load(change):
                 return session.load(change, locking=True)
-            case Insert(change) if isinstance(session, NewDocumentSession):
+            case Insert(change) if isinstance(session, NewSession):
                 return session.insert(change)
             case Claim(seen, change):
                 return session.claim(seen, change)
@@ -98,6 +99,15 @@ def pause(wait: Wait) -> float:
     """Seconds to wait: a random part of a twentieth of the open turn's age."""
     usual = min(max(wait.age * 0.05, 0.01), 0.5)
     return min(random.uniform(0.5, 1.5) * usual, wait.left)
+
+
+def at_once(value: Any) -> Any:
+    """What a function of the user's gave; raises `TypeError` for a coroutine, which only a loop can await."""
+    if not inspect.isawaitable(value):
+        return value
+    if inspect.iscoroutine(value):
+        value.close()
+    raise TypeError("it is asynchronous: await an async twin of the action (acontinue_session, …)")
 
 
 def refuse_transaction(model: type[peewee.Model], action: str) -> None:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import TracebackType
 
 from agentsession.errors import StorageFailed
-from agentsession.turn.effects import Ask, Effect, Emit, Machine, Outcome, Prepare, Stopped, Wait
+from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine, Outcome, Prepare, Stopped, Wait
 
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
 """For crash tests: called after each performed effect; what it raises drops the machine."""
@@ -42,7 +42,7 @@ class Steps:
         if crash is not None and self.effect is not None:
             crash(self.effect)
         while (effect := self._advance()) is not None:
-            if self.leaving is None or not isinstance(effect, (Ask, Emit, Prepare, Wait)):
+            if self.leaving is None or not isinstance(effect, (Ask, Emit, Hook, Prepare, Wait)):
                 return effect
             if not isinstance(effect, Emit):
                 self.error = Stopped.by(self.leaving)
@@ -83,6 +83,9 @@ class Steps:
         elif error is not None and isinstance(self.effect, Emit):
             self.leave(error)
             return True
+        elif error is not None and isinstance(self.effect, Hook) and not isinstance(error, Exception):
+            self.leave(error)
+            error = Stopped.by(error)
         elif not isinstance(error, Exception):
             return False
         self.error = error

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from agentsession import clock
 from agentsession.drive.heartbeat import keep_alive
-from agentsession.drive.perform import Performing, pause
+from agentsession.drive.perform import Performing, at_once, pause
 from agentsession.drive.question import Question
 from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of
 from agentsession.drive.steps import Steps
@@ -20,6 +20,7 @@ from agentsession.turn.effects import (
     Delta,
     Effect,
     Emit,
+    Hook,
     Machine,
     Outcome,
     Prepare,
@@ -57,6 +58,8 @@ class SyncPerforming(Performing):
                 duration = pause(effect)
                 clock.sleep(duration)
                 return duration
+            case Hook(function, value):
+                return at_once(function(value))
         return self.store(effect)
 
     def asked(self, effect: Ask) -> Answer:

@@ -23,7 +23,8 @@ LATER = {
         "token_budget",
         "budget_strategy",
     },
-    "agent_session": {"messages", "history"},
+    "agent_session": set(),
+    "agent_message": set(),
 }
 """Options that have a name but no meaning yet."""
 
@@ -77,5 +78,5 @@ def refuse_unknown(
         else:
             near = get_close_matches(name, known, 1)
             found = f"@{decorator} has no option {name!r}"
-            fix = f"did you mean {near[0]}=…?" if near else f"use one of: {', '.join(known)}"
+            fix = f"did you mean {near[0]}=…?" if near else f"use one of: {', '.join(known) or 'none'}"
         yield Problem(where(model, decorator, name), found, "an option without effect would mislead", fix)

@@ -116,12 +116,12 @@ def _fits(
 
 
 def _other_than_a_map(field: Any) -> str | None:
-    flaw = _flaw_as_map(field)
+    flaw = flaw_as_map(field)
     return None if flaw == "" else f"is a {type(field).__name__}, {flaw or 'which is not map-typed'}"
 
 
 def _other_than_a_status(field: Any) -> str | None:
-    if not _is_text(field):
+    if not is_text(field):
         return f"is a {type(field).__name__}, not a text field"
     if isinstance(field, peewee.CharField) and (field.max_length or STATUS_LENGTH) < STATUS_LENGTH:
         return f"holds {field.max_length} characters, the longest status has {STATUS_LENGTH}"
@@ -134,22 +134,22 @@ def _other_than_a_time(field: Any) -> str | None:
 
 
 def _other_than_a_value(field: Any) -> str | None:
-    if _flaw_as_map(target_of(field)) is None and not isinstance(target_of(field), LOOSE):
+    if flaw_as_map(target_of(field)) is None and not isinstance(target_of(field), LOOSE):
         return None
     return f"is a {type(field).__name__}, whose values cannot be told apart for sure"
 
 
 def _other_than_a_key(field: Any) -> str | None:
-    if not _is_text(field) or not holds_a_uuid(field):
+    if not is_text(field) or not holds_a_uuid(field):
         return f"is a {type(field).__name__}, not a text field for {UUID_LENGTH} characters"
     if not (field.unique and field.null and field.default is None):
         return "is not unique, or has a value where no key was given"
     return None
 
 
-def _is_text(field: Any) -> bool:
+def is_text(field: Any) -> bool:
     """A text, and no JSON, which some build on a text field."""
-    return isinstance(field, (peewee.CharField, peewee.TextField)) and _flaw_as_map(field) is None
+    return isinstance(field, (peewee.CharField, peewee.TextField)) and flaw_as_map(field) is None
 
 
 def _no_field(draft: SessionDraft, name: Any) -> str:
@@ -159,7 +159,7 @@ def _no_field(draft: SessionDraft, name: Any) -> str:
     return f"the model has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
-def _flaw_as_map(field: Any) -> str | None:
+def flaw_as_map(field: Any) -> str | None:
     """None where it holds no JSON. By name, so that optional modules are not imported."""
     kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
     return next((JSON_FIELDS[kind] for kind in kinds if kind in JSON_FIELDS), None)

@@ -12,7 +12,8 @@ from agentsession.dsl.declare import UNSET, apply, problems_of, raise_problems, 
 from agentsession.dsl.inject import given
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.session_verifiers import SESSION_VERIFIERS
-from agentsession.options import OnBusy, SessionOptions
+from agentsession.options import DOCUMENT, Layout, OnBusy, SessionOptions
+from agentsession.turn.window import History
 
 C = TypeVar("C", bound=type)
 
@@ -23,6 +24,7 @@ MEBIBYTE = 1024 * 1024
 def agent_session(
     *,
     context_attribute: str = ...,
+    messages: Layout = ...,
     status_attribute: str | None = ...,
     updated_attribute: str | None = ...,
     owner_attribute: str | None = ...,
@@ -32,6 +34,7 @@ def agent_session(
     lease: float = ...,
     on_busy: OnBusy = ...,
     busy_timeout: float = ...,
+    history: History = ...,
     pin_instruction: bool = ...,
     inject: bool = ...,
 ) -> Callable[[C], C]: ...
@@ -42,6 +45,7 @@ def agent_session(
     /,
     *,
     context_attribute: Any = "context",
+    messages: Any = DOCUMENT,
     status_attribute: Any = None,
     updated_attribute: Any = None,
     owner_attribute: Any = None,
@@ -51,6 +55,7 @@ def agent_session(
     lease: Any = 30.0,
     on_busy: Any = "raise",
     busy_timeout: Any = 30.0,
+    history: Any = None,
     pin_instruction: Any = False,
     inject: Any = True,
     **unknown: Any,
@@ -62,6 +67,9 @@ def agent_session(
     `last_result` and `last_turn`; and a `save` that leaves the managed attributes alone.
 
     - `context_attribute`: the name of the JSON field that stores the conversation.
+    - `messages`: `"document"` keeps all messages in that field, for conversations of up to some hundred.
+      `"rows"` keeps each in a row of the model with `@agent_message`: a turn then costs the same at message
+      10 and at message 10 000.
     - `status_attribute`: a text field (17 characters or more) that follows the latest turn: `pending`,
       `running`, `completed`, `failed`, `interrupted`.
     - `updated_attribute`: a date-time field (UTC) that each stored step of a turn sets.
@@ -74,6 +82,10 @@ def agent_session(
       extends it, however long the model takes.
     - `on_busy`: what an action does while a turn is open: `"raise"` `SessionBusy`, or `"wait"` for up to
       `busy_timeout` seconds first, holding no connection.
+    - `history`: what the model is shown of the conversation, none of which is ever deleted. A number is the
+      last so many turns, moved in steps of a quarter of it, so that prompt caches keep working; a function is
+      given the messages and returns those to show (asynchronous ones work with the async actions). Without it
+      the model is shown everything.
     - `pin_instruction`: `True` keeps the instruction's text of the first turn. `False` renders it anew from
       the stored arguments, so that an edit reaches old sessions.
     - `inject`: `False` puts nothing but `save` on the model; use the functions of `agentsession.actions`.
@@ -94,6 +106,7 @@ def agent_session(
     """
     options = {
         "context_attribute": context_attribute,
+        "messages": messages,
         "status_attribute": status_attribute,
         "updated_attribute": updated_attribute,
         "owner_attribute": owner_attribute,
@@ -103,6 +116,7 @@ def agent_session(
         "lease": lease,
         "on_busy": on_busy,
         "busy_timeout": busy_timeout,
+        "history": history,
         "pin_instruction": pin_instruction,
         "inject": inject,
     }

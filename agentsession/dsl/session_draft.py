@@ -16,6 +16,7 @@ class SessionDraft:
 
     model: Any
     context_attribute: Any
+    messages: Any
     status_attribute: Any
     updated_attribute: Any
     owner_attribute: Any
@@ -25,6 +26,7 @@ class SessionDraft:
     lease: Any
     on_busy: Any
     busy_timeout: Any
+    history: Any
     pin_instruction: Any
     inject: Any
 

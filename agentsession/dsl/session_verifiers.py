@@ -21,7 +21,7 @@ from agentsession.dsl.field_verifiers import (
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.taken import taken_names
 from agentsession.errors import Problem
-from agentsession.options import ON_BUSY
+from agentsession.options import LAYOUTS, ON_BUSY
 
 
 def verify_class_is_a_model(draft: SessionDraft) -> Iterator[Problem]:
@@ -94,11 +94,26 @@ def verify_values_fit(draft: SessionDraft) -> Iterator[Problem]:
         found = f"on_busy is {draft.on_busy!r}"
         why = "it says what an action does while a turn is open"
         yield Problem(draft.where("on_busy"), found, why, f"on_busy= one of {', '.join(map(repr, ON_BUSY))}")
+    if draft.messages not in LAYOUTS:
+        found, why = f"messages is {draft.messages!r}", "it says where the messages are stored"
+        fix = f"messages= one of {', '.join(map(repr, LAYOUTS))}"
+        yield Problem(draft.where("messages"), found, why, fix)
     for option, default in (("pin_instruction", False), ("inject", True)):
         value = getattr(draft, option)
         if not isinstance(value, bool):
             found = f"{option} is {value!r}, not True or False"
             yield Problem(draft.where(option), found, "it is a switch", f"{option}={default}")
+
+
+def verify_history_is_a_number_or_a_function(draft: SessionDraft) -> Iterator[Problem]:
+    history = draft.history
+    is_count = isinstance(history, int) and not isinstance(history, bool) and history > 0
+    if history is None or is_count or (callable(history) and not isinstance(history, type)):
+        return
+    found = f"history is {history!r}, neither a number of turns nor a function"
+    why = "it says what of the conversation the model is shown"
+    fix = "history=40 for the last 40 turns, or history=lambda messages: messages[-10:]"
+    yield Problem(draft.where("history"), found, why, fix)
 
 
 def verify_save_is_guarded(draft: SessionDraft) -> Iterator[Problem]:
@@ -143,6 +158,7 @@ SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
     verify_idempotency_is_unique,
     verify_attributes_differ,
     verify_values_fit,
+    verify_history_is_a_number_or_a_function,
     verify_save_is_guarded,
     verify_mixin_agrees_with_inject,
     verify_names_are_free,

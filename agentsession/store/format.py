@@ -6,9 +6,10 @@ from typing import TypeVar
 
 import msgspec
 
-from agentsession.context import LAYOUT, VERSION, Context, Turn
-from agentsession.errors import ContextUnreadable
+from agentsession.context import VERSION, Context, Turn
+from agentsession.errors import ContextUnreadable, LayoutMismatch
 from agentsession.json_values import Json, JsonMap
+from agentsession.options import DOCUMENT, ROWS, Layout
 from agentsession.store.upcasters import UPCASTERS, Misfit
 from agentsession.turn.effects import Change
 
@@ -20,7 +21,7 @@ def decode(text: str | bytes | None, where: str) -> JsonMap:
     try:
         value = msgspec.json.decode(text) if text is not None else None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise _unreadable(
+        raise unreadable(
             where, f"the stored context is no JSON, or holds a lone surrogate: {error}"
         ) from error
     return as_map(value, where)
@@ -31,20 +32,45 @@ def as_map(value: Json, where: str) -> JsonMap:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _unreadable(where, f"the stored context is a JSON {_kind(value)}, not an object")
+        raise unreadable(where, f"the stored context is a JSON {_kind(value)}, not an object")
     value = _cast_up(value, where)
     if not is_current(value):
         return value
-    if value.get("layout", LAYOUT) != LAYOUT:
-        raise _unreadable(where, f"the stored context has the layout {value['layout']!r}, not {LAYOUT!r}")
-    revision = value.get("revision")
-    if (
-        not isinstance(revision, int)
-        or not 0 <= revision < 2**62
-        or not isinstance(value.get("messages"), list)
-    ):
-        raise _unreadable(where, "the stored context has no revision number or no list of messages")
+    if not _is_count(value.get("revision")):
+        raise unreadable(where, "the stored context has no revision number")
+    layout = value.get("layout", DOCUMENT)
+    if layout == DOCUMENT and not isinstance(value.get("messages"), list):
+        raise unreadable(where, "the stored context has no list of messages")
+    if layout == ROWS and not (_is_count(value.get("count")) and _is_count(value.get("turns"))):
+        raise unreadable(where, "the stored context has no count of messages and turns")
+    if layout not in (DOCUMENT, ROWS):
+        raise unreadable(where, f"the stored context has the layout {layout!r}")
     return value
+
+
+def layout_of(map_: JsonMap) -> str | None:
+    """The layout in which a session is stored; None as long as nothing is."""
+    if is_current(map_):
+        return str(map_.get("layout", DOCUMENT))
+    return DOCUMENT if map_.get("messages") else None
+
+
+def refuse_other_layout(map_: JsonMap, layout: Layout, where: str) -> None:
+    """Raise `LayoutMismatch` if the session is stored in the other layout than the model declares."""
+    found = layout_of(map_)
+    if found in (None, layout):
+        return
+    raise LayoutMismatch(
+        f"the session is stored as {found}, and the model declares messages={layout!r}",
+        where=where,
+        why="the messages are elsewhere, and would be hidden by new ones; nothing was written",
+        fix=f"move the table with python -m agentsession migrate module:Model --to {layout}, "
+        f"or declare messages={found!r}",
+    )
+
+
+def _is_count(value: Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
 
 
 def convert(value: Json, type_: type[T], where: str) -> T:
@@ -52,7 +78,7 @@ def convert(value: Json, type_: type[T], where: str) -> T:
     try:
         return msgspec.convert(value, type_)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise _unreadable(where, f"what is stored does not fit: {error}") from error
+        raise unreadable(where, f"what is stored does not fit: {error}") from error
 
 
 def is_current(map_: JsonMap) -> bool:
@@ -65,33 +91,81 @@ def _cast_up(map_: JsonMap, where: str) -> JsonMap:
     version = map_.get("v", 0)
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version <= VERSION:
         found = f"the stored context has version {version!r}, this package reads versions up to {VERSION}"
-        raise _unreadable(where, found, "install the version of agentsession that wrote it, or a newer one")
+        raise unreadable(where, found, "install the version of agentsession that wrote it, or a newer one")
     try:
         for older in range(version, VERSION):
             map_ = UPCASTERS[older](map_)
     except Misfit as misfit:
-        raise _unreadable(where, str(misfit)) from misfit
+        raise unreadable(where, str(misfit)) from misfit
     return map_
 
 
 def whole(map_: JsonMap, change: Change) -> JsonMap:
-    """The map after a change, to be written in full; other keys of the map are kept."""
+    """A document after a change; other keys of the map are kept."""
     messages = list(map_.get("messages", ()))
-    for position, metadata in change.metadata.items():
-        messages[position] = {**messages[position], "metadata": dict(metadata)}
+    for id_, metadata in change.metadata.items():
+        place = position(map_, id_)
+        messages[place] = {**messages[place], "metadata": dict(metadata)}
     if change.drop is not None:
-        del messages[change.drop]
+        del messages[position(map_, change.drop)]
+    messages += [msgspec.to_builtins(message) for message in change.append]
+    return _stored(map_, change, {"layout": DOCUMENT, "messages": messages})
+
+
+def head(map_: JsonMap, change: Change) -> JsonMap:
+    """The same where each message has a row of its own: what is left in the context attribute."""
+    kept = {key: value for key, value in map_.items() if key != "messages"}
+    return _stored(kept, change, {"layout": ROWS, **in_head(map_, change)})
+
+
+def in_head(map_: JsonMap, change: Change) -> JsonMap:
+    """What a change sets in the head."""
+    args = change.instruction_args
+    size = map_.get("size", 0) + sum(len(msgspec.json.encode(message)) for message in change.append)
+    return {
+        **counted(map_, change),
+        "size": size,
+        **({} if args is None else {"instruction_args": args}),
+        "turn": msgspec.to_builtins(change.turn),
+        **latest(change),
+    }
+
+
+def counted(map_: JsonMap, change: Change) -> JsonMap:
+    """The numbers of messages and turns after a change, and the position of the first system message."""
+    count = map_.get("count", 0) + len(change.append) - (change.drop is not None)
+    roles = [message.role for message in change.append]
+    counts = {"count": count, "turns": map_.get("turns", 0) + roles.count("user")}
+    if "system" in roles and "system" not in map_:
+        counts["system"] = count - len(roles) + roles.index("system")
+    return counts
+
+
+def latest(change: Change) -> JsonMap:
+    """The reply of the latest completed turn, if it is in this change."""
+    if change.turn.status != "completed":
+        return {}
+    replies = [message for message in change.append if message.role == "assistant"]
+    return {"reply": msgspec.to_builtins(replies[-1])} if replies else {}
+
+
+def _stored(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
     args = change.instruction_args
     return {
         **map_,
         "v": VERSION,
         "revision": map_.get("revision", 0) + 1,
-        "layout": LAYOUT,
-        "messages": messages + [msgspec.to_builtins(message) for message in change.append],
+        **own,
         "metadata": map_.get("metadata", {}),
         "instruction_args": map_.get("instruction_args", {}) if args is None else args,
         "turn": msgspec.to_builtins(change.turn),
     }
+
+
+def position(map_: JsonMap, id_: str) -> int:
+    """Where the message with this id stands in a document."""
+    messages = map_["messages"]
+    return next(place for place in reversed(range(len(messages))) if messages[place]["id"] == id_)
 
 
 def holds(context: Context, change: Change) -> bool:
@@ -103,8 +177,8 @@ def holds(context: Context, change: Change) -> bool:
         return False
     messages = {message.id: message for message in context.messages}
     return all(_equal(messages.get(message.id), message) for message in change.append) and all(
-        position < len(context.messages) and _equal(context.messages[position].metadata, metadata)
-        for position, metadata in change.metadata.items()
+        id_ in messages and _equal(messages[id_].metadata, metadata)
+        for id_, metadata in change.metadata.items()
     )
 
 
@@ -129,7 +203,5 @@ def _kind(value: Json) -> str:
     return {list: "array", str: "string", bool: "boolean"}.get(type(value), "number")
 
 
-def _unreadable(
-    where: str, found: str, fix: str = "repair the row; nothing was changed"
-) -> ContextUnreadable:
+def unreadable(where: str, found: str, fix: str = "repair the row; nothing was changed") -> ContextUnreadable:
     return ContextUnreadable(found, where=where, why="guessing could lose messages", fix=fix)

@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 class SessionList:
-    """`inside` and `kept` are as in `DocumentSession`."""
+    """`inside` and `kept` are as in `StoredSession`."""
 
     def __init__(self, model: type[peewee.Model], options: SessionOptions, updated: str, owner: Any) -> None:
         self.model = model

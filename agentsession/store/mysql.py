@@ -48,17 +48,17 @@ def holds(column: Field, json_text: str) -> Any:
 
 
 def patch(
-    column: Field, sets: Mapping[Path, Any], appends: Iterable[str], drop: int | None = None
+    column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None
 ) -> Function:
     value: Any = column if drop is None else fn.JSON_REMOVE(column, plain(pointer(("messages", drop))))
-    messages = [each for message in appends for each in (plain("$.messages"), document(message))]
+    messages = [each for message in appends for each in (plain("$.messages"), message)]
     if messages:
         value = fn.JSON_ARRAY_APPEND(value, *messages)
     arguments = [each for path, to in sets.items() for each in (plain(pointer(path)), to)]
     return fn.JSON_SET(value, *arguments, plain("$.revision"), number(column, "revision") + plain(1))
 
 
-def with_number(json_text: str, name: str, value: Any) -> Function:
+def with_number(json_text: Any, name: str, value: Any) -> Function:
     return fn.JSON_SET(document(json_text), plain(pointer((name,))), value)
 
 
@@ -66,7 +66,7 @@ def json_number(value: Any) -> Any:
     return value
 
 
-def document(json_text: str) -> Function:
+def document(json_text: Any) -> Function:
     """`CAST(… AS JSON)` is MySQL's alone, `JSON_COMPACT` MariaDB's."""
     return fn.JSON_EXTRACT(plain(json_text), plain("$"))
 

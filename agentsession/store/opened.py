@@ -8,18 +8,29 @@ from typing import Any
 import peewee
 
 from agentsession.options import SessionOptions
-from agentsession.store.document import DocumentSession
 from agentsession.store.keys import derived_value, key_field_of
-from agentsession.store.new_document import NewDocumentSession
+from agentsession.store.layouts import ALL, Wanted
+from agentsession.store.new_session import NewSession
 from agentsession.store.owner import owner_of
 from agentsession.store.record import new_record
+from agentsession.store.stored import StoredSession
 
 
 def open_session(
-    model: type[peewee.Model], options: SessionOptions, session: Any, actor: Any
-) -> DocumentSession:
+    model: type[peewee.Model],
+    options: SessionOptions,
+    session: Any,
+    actor: Any,
+    wanted: Wanted = ALL,
+) -> StoredSession:
     """A stored session of this actor, by id or record; nothing is read yet."""
-    return DocumentSession(model, options, session, owner_of(model, options, actor))
+    return StoredSession(model, options, session, owner_of(model, options, actor), wanted)
+
+
+def wanted_for_a_turn(options: SessionOptions, turn: str | None = None) -> Wanted:
+    """What the model is shown, and the turn with this id."""
+    history = options.history if isinstance(options.history, int) else None
+    return Wanted(history=history, turn=turn, system=options.pin_instruction)
 
 
 def new_session(
@@ -28,7 +39,7 @@ def new_session(
     attributes: Mapping[str, Any] | None,
     actor: Any,
     key: str | None,
-) -> NewDocumentSession:
+) -> NewSession:
     """A session that is not stored yet; raises `InputInvalid` for attributes that do not fit."""
     derived: dict[str, Any] = {}
     owner = owner_of(model, options, actor)
@@ -39,4 +50,4 @@ def new_session(
         key_field = key_field_of(model, options)
         derived[key_field.name] = derived_value(model, options, key_field, owner, key)
     record = new_record(model, options, attributes, derived)
-    return NewDocumentSession(model, options, record, owner, key_field)
+    return NewSession(model, options, record, owner, key_field)

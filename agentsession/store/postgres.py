@@ -14,12 +14,10 @@ from typing import Any
 from peewee import SQL, Cast, Expression, Field, Function, IntegerField, fn
 
 from agentsession.store.expression import Path, plain
-from agentsession.store.values import target_of
+from agentsession.store.values import LARGE, target_of
 
 OPEN = (1, 2, 3)
 """Transaction states: active, in a transaction, in a failed transaction (0 is idle, 4 a lost connection)."""
-
-LARGE = 2**63
 
 
 def now() -> Function:
@@ -48,7 +46,7 @@ def holds(column: Field, json_text: str) -> Any:
 
 
 def patch(
-    column: Field, sets: Mapping[Path, Any], appends: Iterable[str], drop: int | None = None
+    column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None
 ) -> Expression:
     """One `||` puts the changed keys of the map over the old ones; a key's inner paths are set one by one."""
     changed: dict[str | int, Any] = {}
@@ -57,18 +55,18 @@ def patch(
             outer = changed.get(key, fn.jsonb_extract_path(column, SQL(f"'{key}'")))
             value = fn.jsonb_set(outer, _path(*inner), value)
         changed[key] = value
-    appended = ",".join(appends)
+    appended = [*appends]
     messages = changed.get("messages", fn.jsonb_extract_path(column, SQL("'messages'")))
     if drop is not None:
         changed["messages"] = messages = Expression(messages, "#-", _path(drop))
     if appended:
-        changed["messages"] = Expression(messages, "||", document(f"[{appended}]"))
+        changed["messages"] = Expression(messages, "||", fn.jsonb_build_array(*appended))
     changed["revision"] = number(column, "revision") + plain(1)
     pairs = (each for key, value in changed.items() for each in (SQL(f"'{key}'"), value))
     return Expression(column, "||", fn.jsonb_build_object(*pairs))
 
 
-def with_number(json_text: str, name: str, value: Any) -> Function:
+def with_number(json_text: Any, name: str, value: Any) -> Function:
     return fn.jsonb_set(document(json_text), _path(name), json_number(value))
 
 
@@ -81,14 +79,15 @@ def json_number(value: Any) -> Function:
     return fn.to_jsonb(Cast(value, "double precision"))
 
 
-def document(json_text: str) -> Cast:
+def document(json_text: Any) -> Cast:
     return Cast(plain(json_text), "jsonb")
 
 
 def exactly(field: Any, value: Any) -> Any:
     """A number may be larger than any in the column."""
-    if isinstance(value, int) and isinstance(target_of(field), IntegerField):
-        value = Cast(plain(value), "bigint" if -LARGE <= value < LARGE else "numeric")
+    if isinstance(target_of(field), IntegerField):
+        is_larger = isinstance(value, int) and not -LARGE <= value < LARGE
+        value = Cast(plain(value), "numeric" if is_larger else "bigint")
     return field == value
 
 

@@ -103,6 +103,13 @@ def _given_by_other_means(options: SessionOptions, name: str, derived: Mapping[s
     return "leave it out: the idempotency key decides it" if name in derived else None
 
 
+def record_of(model: type[peewee.Model], values: Mapping[str, Any]) -> Any:
+    """A record as a query gives it."""
+    record: Any = model(__no_default__=1, **values)
+    record._dirty.clear()
+    return record
+
+
 def refresh(
     record: Any, options: SessionOptions, map_: JsonMap, status: str | None, updated: datetime | None
 ) -> None:

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agentsession.store.connection import connected
-from agentsession.store.document import DocumentSession
+from agentsession.store.message_table import MessageTable
+from agentsession.store.stored import StoredSession
+from agentsession.store.transaction import together
 
 
-class SessionToDelete(DocumentSession):
+class SessionToDelete(StoredSession):
     def delete(self) -> None:
-        """Delete the row, if it is the owner's; raises `SessionNotFound`."""
-        try:
-            with connected(self.model, kept=self.kept):
-                deleted = self.model.delete().where(self._this()).execute()
-        except OverflowError:
-            deleted = 0
+        """Delete the row, if it is the owner's, and those of its messages; raises `SessionNotFound`."""
+        query = lambda: self.model.delete().where(self._this())  # noqa: E731
+        with connected(self.model, kept=self.kept):
+            if not self.layout.has_rows:
+                deleted = self.table.changed(("delete", *self._shape), query, self._found())
+            else:
+                with together(self.table.database, inside=self.inside) as still_there:
+                    self._lock()
+                    still_there()
+                    MessageTable(self.model, self.column.name).clear(self.key)
+                    still_there()
+                    deleted = self.table.changed(("delete", *self._shape), query, self._found())
         if not deleted:
-            raise self._not_found()
+            raise self.not_found()
+
+    def _lock(self) -> None:
+        """The session before its messages, as every other write does."""
+
+        def query() -> Any:
+            found = self.model.select(self.meta.primary_key).where(self._this())
+            return self.dialect.locked(self.model, found)
+
+        if not self.table.rows(None, query, self._found()):
+            raise self.not_found()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from peewee import Cast, Expression, Field, Function, fn
+from peewee import Cast, Expression, Field, Function, NodeList, fn
 
 from agentsession.errors import UnsafeDatabase
 from agentsession.store.expression import Path, plain, pointer
@@ -38,9 +38,9 @@ def number(column: Field, *path: str) -> Cast:
     return Cast(text(column, *path), "INTEGER")
 
 
-def raw(column: Field) -> Cast:
+def raw(column: Field) -> NodeList:
     """The JSON as it is stored, past the field's own conversion."""
-    return Cast(column, "TEXT")
+    return NodeList((column,))
 
 
 def holds(column: Field, json_text: str) -> Any:
@@ -49,7 +49,7 @@ def holds(column: Field, json_text: str) -> Any:
 
 
 def patch(
-    column: Field, sets: Mapping[Path, Any], appends: Iterable[str], drop: int | None = None
+    column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None
 ) -> Function:
     """The JSON with paths set, messages appended and the one at `drop`, behind the others, gone, one revision
     on.
@@ -61,13 +61,13 @@ def patch(
     for path, value in sets.items():
         arguments += [plain(pointer(path)), value]
     for message in appends:
-        arguments += [plain("$.messages[#]"), document(message)]
+        arguments += [plain("$.messages[#]"), message]
     arguments += [plain("$.revision"), number(column, "revision") + plain(1)]
     kept = column if drop is None else fn.json_remove(column, plain(pointer(("messages", drop))))
     return fn.json_set(kept, *arguments)
 
 
-def with_number(json_text: str, name: str, value: Any) -> Function:
+def with_number(json_text: Any, name: str, value: Any) -> Function:
     """A JSON object with one number set from SQL."""
     return fn.json_set(document(json_text), plain(pointer((name,))), value)
 
@@ -77,7 +77,7 @@ def json_number(value: Any) -> Any:
     return value
 
 
-def document(json_text: str) -> Function:
+def document(json_text: Any) -> Function:
     """JSON text as a JSON value."""
     return fn.json(plain(json_text))
 

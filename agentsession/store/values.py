@@ -18,6 +18,8 @@ from agentsession.json_values import unstorable
 
 PLAIN = (str, int, UUID, Decimal, date, Enum)
 
+LARGE = 2**63
+
 WHOLE = re.compile(r"-?[0-9]{1,40}")
 
 
@@ -57,6 +59,14 @@ def settled_value(field: Any, given: Any) -> Any:
     if isinstance(value, str) and any(unstorable(value)):
         raise ValueError("no database stores it as text")
     return given
+
+
+def column_value(field: Any, given: Any) -> Any:
+    """The same, as the driver takes it; `ValueError` also for a number that is larger than any column's."""
+    value = field.db_value(settled_value(field, given))
+    if isinstance(value, int) and not -LARGE <= value < LARGE:
+        raise ValueError("no column holds so large a number")
+    return value
 
 
 def _integer(value: Any) -> int:

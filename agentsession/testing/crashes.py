@@ -8,12 +8,12 @@ from types import TracebackType
 
 from agentsession.drive.steps import after_effect
 from agentsession.testing.local import changed
-from agentsession.turn.effects import Effect, Emit, Prepare, Wait
+from agentsession.turn.effects import Effect, Emit, Hook, Prepare, Wait
 
 MOST = 1_000
 """Steps after which `every_crash` takes it that there is no end."""
 
-NO_STEPS = (Emit, Prepare, Wait)
+NO_STEPS = (Emit, Hook, Prepare, Wait)
 
 
 class Crash(BaseException):

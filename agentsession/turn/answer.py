@@ -21,6 +21,7 @@ from agentsession.context import (
     output_invalid,
 )
 from agentsession.errors import (
+    HookFailed,
     LeaseLost,
     ProviderFailed,
     SessionNotFound,
@@ -41,6 +42,7 @@ from agentsession.turn.effects import (
     Effect,
     Emit,
     Finish,
+    Hook,
     Machine,
     Outcome,
     Reply,
@@ -52,7 +54,8 @@ from agentsession.turn.effects import (
 )
 from agentsession.turn.opening import Plan
 from agentsession.turn.unfinished import changed, left_behind, reply_message, told
-from agentsession.turn.view import SILENT, view
+from agentsession.turn.view import SILENT, view, visible
+from agentsession.turn.window import chosen_messages, in_window
 from agentsession.turn.written import found_gone, written_by_the_holder
 
 MAX_ERROR = 2_000
@@ -61,39 +64,34 @@ MAX_ERROR = 2_000
 
 @dataclass(frozen=True)
 class Held:
-    """A turn under its claim: the plan, the context as stored, the turn, what the model is shown."""
+    """A turn under its claim: the plan, the context as stored, the turn with its opening message, the system
+    message, and how many turns there are."""
 
     plan: Plan
     context: Context
     turn: Turn
-    shown: View
-
-    @classmethod
-    def of(cls, plan: Plan, context: Context, turn: Turn, system: str) -> Held:
-        return cls(plan, context, turn, view(context, system, plan.agent.input))
+    opening: Message
+    system: str
+    turns: int = 1
 
     @property
     def claim(self) -> str:
         return self.plan.claim_id
 
-    @property
-    def opening(self) -> Message:
-        return self.context.messages[self.context.opening(self.turn.id)]
-
-    def metadata(self, attempts: Attempts) -> dict[int, JsonMap]:
+    def metadata(self, attempts: Attempts) -> dict[str, JsonMap]:
         """The user message's metadata with the replies that did not fit."""
         values = dict(self.opening.metadata)
         if attempts:
             values["attempts"] = msgspec.to_builtins(list(attempts))
-        return {self.context.opening(self.turn.id): values}
+        return {self.opening.id: values}
 
 
 def answer(held: Held) -> Machine:
     """Ask, let an output that does not fit go back with its error, and store the end of the turn."""
     output = held.plan.agent.output
     attempts = _earlier(held)
-    shown = held.shown
     yield Emit(TurnStarted(held.turn.id))
+    shown = yield from _shown(held, attempts)
     left = held.plan.agent.output_retries
     while True:
         reply = yield from _ask(held, shown, attempts)
@@ -115,12 +113,30 @@ def answer(held: Held) -> Machine:
             return (yield from _complete(held, reply, attempts))
 
 
+def _shown(held: Held, attempts: Attempts) -> Generator[Effect, Any, View]:
+    """The model's view of the history, or of what the `history` option leaves of it."""
+    messages, history = visible(held.context.messages), held.plan.history
+    if isinstance(history, int):
+        messages = visible(in_window(held.context.messages, held.turns, history))
+    elif history is not None:
+        try:
+            chosen = yield Hook(history, tuple(message for message in messages if message.role != "system"))
+            messages = chosen_messages(chosen, held.opening)
+        except Stopped as stop:
+            yield from written_by_the_holder(_left(held, attempts, stop))
+            raise
+        except Exception as error:
+            failure = HookFailed(storable_text(f"history raised {type(error).__name__}: {words(error)}"))
+            yield from written_by_the_holder(_ended(held, "failed", attempts, failure))
+            raise failure from error
+    return view(messages, held.system, held.plan.agent.input)
+
+
 def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, Reply]:
     try:
         reply: Reply = yield Ask(shown, held.plan.client)
     except Stopped as stop:
-        error = TurnError(stop.why, "the caller stopped the turn")
-        yield from written_by_the_holder(_ended(held, "interrupted", attempts, error, stop.received))
+        yield from written_by_the_holder(_left(held, attempts, stop))
         raise
     except ClaimGone:
         raise (yield from found_gone(held.turn.id)) from None
@@ -185,6 +201,11 @@ def _ended(
     partial = left_behind(context, held.turn, status, received)
     turn = held.turn.ended(status, error=error, usage=_spent(attempts))
     return Finish(Change(turn, partial, told(context, turn, status, error)), held.claim)
+
+
+def _left(held: Held, attempts: Attempts, stop: Stopped) -> Finish:
+    error = TurnError(stop.why, "the caller stopped the turn")
+    return _ended(held, "interrupted", attempts, error, stop.received)
 
 
 def _earlier(held: Held) -> Attempts:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import msgspec
 
 from agentsession.context import Context, Message, Result, Turn, Usage
 from agentsession.events import Event
 from agentsession.json_values import JsonMap
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """One message as the model is shown it."""
 
     role: str
@@ -29,12 +30,14 @@ class Loaded:
     """A session as one read found it, its size in bytes, and the database's clock in seconds since 1970.
 
     `seen` is what a claim is guarded by: the revision, or the text of a map that has none. `stored` answers
-    whether a change that was asked about is in it.
+    whether a change that was asked about is in it. `turns` are all that were ever begun, those before the
+    messages that were read included.
     """
 
     context: Context
     now: float
     size: int = 0
+    turns: int = 0
     seen: Seen = None
     stored: bool = False
 
@@ -77,16 +80,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One guarded write: the turn from now on, messages to append, metadata of stored messages by position.
+    """One guarded write: the turn from now on, messages to append, metadata of stored messages by their ids.
 
-    `drop` is the position of the message that goes: the partial reply of a turn that is run again.
+    `drop` is the id of the message that goes: the partial reply of a turn that is run again, the last one.
     """
 
     turn: Turn
     append: tuple[Message, ...] = ()
-    metadata: Mapping[int, JsonMap] = field(default_factory=dict)
+    metadata: Mapping[str, JsonMap] = field(default_factory=dict)
     instruction_args: JsonMap | None = None
-    drop: int | None = None
+    drop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,14 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """Call a function of the user's with a value → what it gives, awaited where it has to be."""
+
+    function: Callable[[Any], Any]
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Tell whoever follows the turn what has happened → None."""
 
@@ -160,7 +171,7 @@ class Finish:
 
 
 Write: TypeAlias = Insert | Claim | Save | Finish
-Effect: TypeAlias = Prepare | Load | Wait | Emit | Ask | Write
+Effect: TypeAlias = Prepare | Load | Wait | Hook | Emit | Ask | Write
 
 
 class Stopped(BaseException):

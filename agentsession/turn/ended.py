@@ -7,20 +7,21 @@ from typing import Any
 import msgspec
 
 from agentsession.context import Context, Message, ReplyFacts, Result, Turn, TurnError
-from agentsession.errors import IdempotencyMismatch, OutputInvalid, ProviderFailed, TurnFailed
+from agentsession.errors import HookFailed, IdempotencyMismatch, OutputInvalid, ProviderFailed, TurnFailed
 from agentsession.schema import OutputSchema
 from agentsession.turn.effects import Outcome
 from agentsession.turn.opening import Plan, input_hash
 
-ERRORS: dict[str, type[TurnFailed]] = {kind.__name__: kind for kind in (OutputInvalid, ProviderFailed)}
+ERRORS: dict[str, type[TurnFailed]] = {
+    kind.__name__: kind for kind in (HookFailed, OutputInvalid, ProviderFailed)
+}
 GOES_ON = TurnError("Unknown", "it has no reply")
 
 
 def refuse_other_input(plan: Plan, context: Context) -> None:
     """Raise `IdempotencyMismatch` unless the key's turn began with the same input."""
-    position = context.opening(plan.turn_id)
-    earlier = context.messages[position].metadata.get("input_hash") if position >= 0 else None
-    if earlier == input_hash(plan.content):
+    opening = context.opening(plan.turn_id)
+    if opening is not None and opening.metadata.get("input_hash") == input_hash(plan.content):
         return
     raise IdempotencyMismatch(
         f"the idempotency key {plan.turn_id!r} was used before, for another input",
@@ -39,7 +40,8 @@ def outcome_of(plan: Plan, context: Context) -> Outcome:
         and message.role == "assistant"
         and message.metadata.get("status") is None
     ]
-    told = context.messages[context.opening(plan.turn_id)].metadata
+    opening = context.opening(plan.turn_id)
+    told = {} if opening is None else opening.metadata
     if told.get("status") is not None or not replies:
         raise _failure(plan, told)
     result = result_of(replies[-1], plan.agent.output)

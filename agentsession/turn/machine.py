@@ -49,7 +49,7 @@ def start(plan: Plan) -> Machine:
     refuse_oversized(plan, 0, messages, args)
     ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
     turn = _begun(plan, ready.now if ready else 0.0)
-    held = Held.of(plan, Context(messages=messages), turn, system)
+    held = Held(plan, Context(messages=messages, count=len(messages)), turn, messages[-1], system)
     found = yield from written_from_outside(Insert(Change(turn, messages, instruction_args=args)))
     if found is not None and not plan.keyed:
         return _overtaken(plan, turn, found)
@@ -64,22 +64,23 @@ def continue_(plan: Plan) -> Machine:
     loaded: Loaded = yield Load()
     while True:
         context = loaded.context
-        if plan.keyed and context.opening(plan.turn_id) >= 0:
+        if plan.keyed and context.opening(plan.turn_id) is not None:
             return (yield from _repeated(plan, loaded, patience))
         if context.turn is not None and _is_busy(context.turn, loaded.now):
             loaded = yield from patience.wait(context.turn, loaded.now)
             continue
         system, pinned, new_args = _instruction(plan, context)
-        messages = opening_messages(plan, pinned)
+        ending = _abandoned(context)
+        messages = opening_messages(plan, pinned, context.count + len(ending.append))
         refuse_oversized(plan, loaded.size, messages, new_args)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
-        change = _next(context, Change(turn, messages, instruction_args=new_args))
-        held = Held.of(plan, changed(context, change), turn, system)
+        change = Change(turn, (*ending.append, *messages), ending.metadata, new_args)
+        held = Held(plan, changed(context, change), turn, messages[-1], system, loaded.turns + 1)
         found = yield from written_from_outside(Claim(loaded.seen, change))
         if found is None:
             return (yield from answer(held)) if plan.run else Outcome(turn)
-        if not plan.keyed and found.context.opening(plan.turn_id) >= 0:
+        if not plan.keyed and found.context.opening(plan.turn_id) is not None:
             return _overtaken(plan, turn, found)
         loaded = _changed_since(context, found)
 
@@ -111,7 +112,8 @@ def cancel() -> Machine:
 def single(plan: Plan, context: Context, system: str) -> Machine:
     """A call without a session: the same questions and answers, whose writes nobody performs."""
     yield Prepare(plan.client)
-    return (yield from answer(Held.of(plan, context, Turn(context.messages[-1].turn, "running"), system)))
+    opening = context.messages[-1]
+    return (yield from answer(Held(plan, context, Turn(opening.turn, "running"), opening, system)))
 
 
 def _repeated(plan: Plan, loaded: Loaded, patience: Patience | None = None) -> Machine:
@@ -131,13 +133,17 @@ def _again(plan: Plan, loaded: Loaded, choose: Choice, patience: Patience | None
         if chosen.is_held(loaded.now):
             loaded = yield from patience.wait(chosen, loaded.now)
             continue
+        opening = context.opening(chosen.id)
+        if opening is None:
+            raise _nothing_to_resume("the messages of the latest turn are gone")
         plan = replace(plan, turn_id=chosen.id, client=given or chosen.client)
         system, _, new_args = _instruction(plan, context)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
-        metadata, partial = reopened(context, chosen)
+        metadata, partial = reopened(context, opening, chosen)
         change = Change(turn, (), metadata, new_args, partial)
-        held = Held.of(plan, changed(context, change), turn, system)
+        after = changed(context, change)
+        held = Held(plan, after, turn, after.opening(chosen.id) or opening, system, loaded.turns)
         found = yield from written_from_outside(Claim(loaded.seen, change))
         if found is None:
             return (yield from answer(held)) if plan.run else Outcome(turn)
@@ -155,13 +161,19 @@ def _overtaken(plan: Plan, turn: Turn, found: Loaded) -> Outcome:
 def _latest(_: Plan, context: Context) -> Turn:
     """For resume: the latest turn, unless it is completed."""
     turn = context.turn
-    if turn is None or turn.status == "completed" or context.opening(turn.id) < 0:
-        raise NothingToResume(
-            "the session has no open turn" if turn is None else f"the latest turn is {turn.status}",
-            why="resume_session runs a turn that is pending, failed, interrupted or was left by its process",
-            fix="call continue_session with a new message",
+    if turn is None or turn.status == "completed":
+        raise _nothing_to_resume(
+            "the session has no open turn" if turn is None else f"the latest turn is {turn.status}"
         )
     return turn
+
+
+def _nothing_to_resume(found: str) -> NothingToResume:
+    return NothingToResume(
+        found,
+        why="resume_session runs a turn that is pending, failed, interrupted or was left by its process",
+        fix="call continue_session with a new message",
+    )
 
 
 def _of_the_key(plan: Plan, context: Context) -> Turn | Outcome:
@@ -213,10 +225,9 @@ def _is_busy(turn: Turn, now: float) -> bool:
     return turn.is_held(now) if turn.status == "running" else turn.is_open
 
 
-def _next(context: Context, change: Change) -> Change:
-    """The write that begins a turn; it also closes one whose process went away."""
+def _abandoned(context: Context) -> Change:
+    """What closes a turn whose process went away, if there is one."""
     turn = context.turn
     if turn is None or not turn.is_open:
-        return change
-    ending = closed(context, turn, ABANDONED)
-    return replace(change, append=(*ending.append, *change.append), metadata=ending.metadata)
+        return Change(turn or Turn("", "completed"))
+    return closed(context, turn, ABANDONED)

@@ -16,6 +16,7 @@ from agentsession.json_values import JsonMap
 from agentsession.options import AgentOptions
 from agentsession.prompt import VariableMissing
 from agentsession.schema import SchemaMismatch
+from agentsession.turn.window import History
 
 Content = str | JsonMap
 
@@ -36,6 +37,7 @@ class Plan:
     patience: float = 0.0
     max_bytes: float = math.inf
     pin_instruction: bool = False
+    history: History = None
     content: Content = ""
     instruction_args: Any = None
     client: str | None = None
@@ -141,14 +143,13 @@ def pinned_instruction(plan: Plan, context: Context) -> str | None:
     return pinned
 
 
-def opening_messages(plan: Plan, pinned: str | None) -> tuple[Message, ...]:
+def opening_messages(plan: Plan, pinned: str | None, position: int = 0) -> tuple[Message, ...]:
     """The messages that begin a turn: the pinned instruction, if it is new, and the user's."""
-    messages: tuple[Message, ...] = ()
-    if pinned is not None:
-        messages = (Message(f"{plan.turn_id}:0", plan.turn_id, "system", pinned),)
-    metadata = {"input_hash": input_hash(plan.content)}
-    number = len(messages)
-    return (*messages, Message(f"{plan.turn_id}:{number}", plan.turn_id, "user", plan.content, metadata))
+    turn, metadata = plan.turn_id, {"input_hash": input_hash(plan.content)}
+    if pinned is None:
+        return (Message(f"{turn}:{position}", turn, "user", plan.content, metadata),)
+    system = Message(f"{turn}:{position}", turn, "system", pinned)
+    return system, Message(f"{turn}:{position + 1}", turn, "user", plan.content, metadata)
 
 
 def refuse_large_input(agent: AgentOptions, content: Content, limit: int) -> None:

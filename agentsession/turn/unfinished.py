@@ -17,13 +17,12 @@ ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away"
 CANCELLED = TurnError("TurnCancelled", "cancel_session stopped this turn")
 
 
-def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[int, JsonMap]:
+def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[str, JsonMap]:
     """Metadata of the user's message that tells how the turn ended."""
-    position = context.opening(turn.id)
-    if position < 0:
+    opening = context.opening(turn.id)
+    if opening is None:
         return {}
-    known = context.messages[position].metadata
-    return {position: {**known, "status": status, "error": msgspec.to_builtins(error)}}
+    return {opening.id: {**opening.metadata, "status": status, "error": msgspec.to_builtins(error)}}
 
 
 def left_behind(context: Context, turn: Turn, status: str, received: Delta) -> tuple[Message, ...]:
@@ -43,40 +42,35 @@ def closed(context: Context, turn: Turn, error: TurnError) -> Change:
     )
 
 
-def reopened(context: Context, turn: Turn) -> tuple[dict[int, JsonMap], int | None]:
-    """Metadata that shows an ended turn to the model again, and the position of a partial reply that goes:
-    its text is kept in that metadata."""
-    position, partial = context.opening(turn.id), _partial_reply(context, turn)
-    known = context.messages[position].metadata
+def reopened(context: Context, opening: Message, turn: Turn) -> tuple[dict[str, JsonMap], str | None]:
+    """Metadata that shows an ended turn to the model again, and the id of a partial reply that goes: its text
+    is kept in that metadata."""
+    last, known = context.messages[-1], opening.metadata
+    is_partial = last.turn == turn.id and last.role == "assistant" and "status" in last.metadata
     metadata = {key: value for key, value in known.items() if key not in ("status", "error")}
-    text = turn.partial if partial is None else context.messages[partial].text
+    text = last.text if is_partial else turn.partial
     if text:
         metadata["partials"] = [*known.get("partials", ()), text]
-    return ({} if metadata == known else {position: metadata}), partial
-
-
-def _partial_reply(context: Context, turn: Turn) -> int | None:
-    last = context.messages[-1]
-    is_partial = last.turn == turn.id and last.role == "assistant" and "status" in last.metadata
-    return len(context.messages) - 1 if is_partial else None
+    return ({} if metadata == known else {opening.id: metadata}), last.id if is_partial else None
 
 
 def reply_message(
     context: Context, turn: Turn, text: str, thinking: str, metadata: Mapping[str, object]
 ) -> Message:
     """The next message of the turn, said by the model."""
-    number = sum(message.turn == turn.id for message in context.messages)
     content: str | list[JsonMap] = text
     if thinking:
         content = [{"type": "thinking", "text": thinking}, {"type": "text", "text": text}]
-    return Message(f"{turn.id}:{number}", turn.id, "assistant", content, dict(metadata))
+    return Message(f"{turn.id}:{context.count}", turn.id, "assistant", content, dict(metadata))
 
 
 def changed(context: Context, change: Change) -> Context:
     """The context as it is stored after a write."""
     messages = list(context.messages)
-    for position, values in change.metadata.items():
-        messages[position] = msgspec.structs.replace(messages[position], metadata=values)
     if change.drop is not None:
-        del messages[change.drop]
-    return msgspec.structs.replace(context, messages=(*messages, *change.append))
+        messages.pop()
+    for id_, values in change.metadata.items():
+        position = context.position(id_)
+        messages[position] = msgspec.structs.replace(messages[position], metadata=values)
+    count = context.count - (change.drop is not None) + len(change.append)
+    return msgspec.structs.replace(context, messages=(*messages, *change.append), count=count)

@@ -6,9 +6,9 @@ that failed, or were interrupted before a word came, are hidden; nothing stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, eq
 
 from agentsession.context import Context, Message
 from agentsession.schema import InputSchema
@@ -18,19 +18,23 @@ SILENT = "(no text)"
 BEGINNING = "(The conversation begins.)"
 
 
-def view(context: Context, system: str, schema: InputSchema) -> View:
-    """The messages that are sent for the open turn, which is the last one of the context."""
-    hidden = hidden_turns(context.messages)
-    visible = (message for message in context.messages if message.turn not in hidden)
+def view(messages: Iterable[Message], system: str, schema: InputSchema) -> View:
+    """What is sent for the open turn, which is the last one of these messages."""
     head = (Shown("system", system),) if system.strip() else ()
-    return head + in_turns(_shown(visible, schema))
+    return head + in_turns(_shown(messages, schema))
+
+
+def visible(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages of the turns that the model may be shown."""
+    hidden = hidden_turns(messages)
+    return [message for message in messages if message.turn not in hidden] if hidden else messages
 
 
 def hidden_turns(messages: Iterable[Message]) -> set[str]:
     """Ids of the turns that the model is not shown, read from the messages alone."""
     hidden: set[str] = set()
-    for message in messages:
-        status = message.metadata.get("status")
+    for message in [message for message in messages if "status" in message.metadata]:
+        status = message.metadata["status"]
         if message.role == "user" and status in ("failed", "interrupted"):
             hidden.add(message.turn)
         elif message.role == "assistant" and status == "interrupted" and message.text.strip():
@@ -40,24 +44,31 @@ def hidden_turns(messages: Iterable[Message]) -> set[str]:
 
 def in_turns(messages: Iterable[Shown]) -> View:
     """Roles in order: neighbours of one role are joined, an assistant that speaks first is introduced."""
-    joined = [
-        Shown(role, "\n\n".join(message.content for message in neighbours))
-        for role, neighbours in groupby(messages, attrgetter("role"))
-    ]
-    if joined and joined[0].role == "assistant":
+    joined = list(messages)
+    roles = [message.role for message in joined]
+    if any(map(eq, roles, roles[1:])):
+        joined = [
+            Shown(role, "\n\n".join(message.content for message in neighbours))
+            for role, neighbours in groupby(joined, attrgetter("role"))
+        ]
+    if roles[:1] == ["assistant"]:
         joined.insert(0, Shown("user", BEGINNING))
     return tuple(joined)
 
 
-def _shown(messages: Iterable[Message], schema: InputSchema) -> Iterator[Shown]:
+def _shown(messages: Iterable[Message], schema: InputSchema) -> Iterable[Shown]:
+    show = schema.show
+    shown: list[Shown] = []
     for message in messages:
-        if message.role == "user":
-            content = message.content
-            text = message.text if isinstance(content, list) else schema.show(content)
-            yield Shown("user", text if text.strip() else SILENT)
-        elif message.role == "assistant":
-            text = message.text
-            yield Shown("assistant", text if text.strip() else SILENT)
+        role, content = message.role, message.content
+        if role not in ("user", "assistant"):
+            continue
+        if isinstance(content, str):
+            text = content
+        else:
+            text = show(content) if role == "user" and isinstance(content, dict) else message.text
+        shown.append(Shown(role, text if text and not text.isspace() else SILENT))
+    return shown
 
 
 def latest_reply(context: Context) -> Message | None:

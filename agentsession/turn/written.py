@@ -77,8 +77,8 @@ def _as_the_holder(steps: Generator[Effect, Any, T]) -> Generator[Effect, Any, T
 
 def ended_by_another(context: Context, turn_id: str) -> LeaseLost | TurnCancelled:
     """The transcript says it, even after other turns."""
-    position = context.opening(turn_id)
-    told = context.messages[position].metadata.get("error") if position >= 0 else None
+    opening = context.opening(turn_id)
+    told = None if opening is None else opening.metadata.get("error")
     if not isinstance(told, dict) or told.get("type") != TurnCancelled.__name__:
         return _taken_over()
     return TurnCancelled(
@@ -125,7 +125,7 @@ def _written(write: Write) -> Writing:
 
 def _began(found: Loaded | None, turn_id: str) -> bool:
     """Did this turn begin, whoever has it now?"""
-    return found is not None and found.context.opening(turn_id) >= 0
+    return found is not None and found.context.opening(turn_id) is not None
 
 
 def _looked_up(write: Write, lost: Unacknowledged | None) -> Writing:

@@ -1,22 +1,22 @@
-"""A session in the document layout that is not stored yet: one INSERT, which a key lets happen once."""
+"""A session that is not stored yet: one INSERT, which a key lets happen once, and those of its messages."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import peewee
 
 from agentsession import clock
 from agentsession.options import SessionOptions
-from agentsession.store import format
-from agentsession.store.connection import connected, database_of
-from agentsession.store.document import DocumentSession
+from agentsession.store.connection import connected
 from agentsession.store.record import refresh
+from agentsession.store.stored import StoredSession
+from agentsession.store.transaction import together
 from agentsession.turn.effects import Change
 
 
-class NewDocumentSession(DocumentSession):
+class NewSession(StoredSession):
     """`insert` makes it a stored one. `key_field` is derived from the idempotency key, if there is one."""
 
     def __init__(
@@ -35,13 +35,13 @@ class NewDocumentSession(DocumentSession):
 
     def insert(self, change: Change) -> bool:
         """Store the record; False if a row of the same idempotency key is there."""
-        self.map = format.whole({}, change)
+        self.map = self.layout.changed({}, change)
         now = self.dialect.moment(clock.utc())
         refresh(self.new, self.options, self.map, change.turn.status, now)
         acknowledged = self._acknowledged() if self._can_be_found else nullcontext()
         try:
             with acknowledged, connected(self.model, kept=self.kept):
-                self._save()
+                self._save(change)
         except peewee.IntegrityError:
             if self.key_field is not None and self._exists():
                 return False
@@ -57,11 +57,15 @@ class NewDocumentSession(DocumentSession):
         """Has it an id or a key before the database gives it one?"""
         return self.found_by[1] is not None
 
-    def _save(self) -> None:
+    def _save(self, change: Change) -> None:
         """Inside a transaction a refused row must not undo what the caller did before."""
-        undoes = self.inside and self.key_field is not None
-        with peewee.Database.savepoint(database_of(self.model)) if undoes else nullcontext():
+        with ExitStack() as stack:
+            still_there = None
+            if self.layout.has_rows or (self.inside and self.key_field is not None):
+                still_there = stack.enter_context(together(self.table.database, inside=self.inside))
             self.new.save(force_insert=True)
+            if self.layout.has_rows and still_there is not None:
+                self.layout.write(self.new._pk, {}, change, still_there)
 
     def _was_sent_twice(self, change: Change) -> bool:
         """Was the driver's repetition refused? In a failed transaction PostgreSQL reads nothing."""
@@ -70,6 +74,9 @@ class NewDocumentSession(DocumentSession):
         return self._exists() and self.load(change).stored
 
     def _exists(self) -> bool:
-        query = self.model.select(self.meta.primary_key).where(self._this())
+        def query() -> Any:
+            found = self.model.select(self.meta.primary_key).where(self._this())
+            return self.dialect.locked(self.model, found) if self.inside else found
+
         with connected(self.model, kept=self.kept):
-            return bool(list(self.dialect.locked(self.model, query) if self.inside else query))
+            return bool(self.table.rows(None, query, self._found()))

@@ -1,0 +1,188 @@
+"""The verifiers of `@agent_message`. Each is the claim that it checks; add yours to `MESSAGE_VERIFIERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import peewee
+
+from agentsession import registry
+from agentsession.dsl.declare import stands_on, where
+from agentsession.dsl.field_verifiers import flaw_as_map, is_text
+from agentsession.errors import Problem
+from agentsession.options import ROWS
+from agentsession.store.message_rows import OWN, ROLE_LENGTH, TURN_LENGTH
+
+LINES = {
+    "seq": "seq = peewee.IntegerField()",
+    "turn": f"turn = peewee.CharField(max_length={TURN_LENGTH})",
+    "role": f"role = peewee.CharField(max_length={ROLE_LENGTH})",
+    "content": "content = peewee.JSONField()",
+    "metadata": "metadata = peewee.JSONField()",
+}
+LENGTHS = {"turn": TURN_LENGTH, "role": ROLE_LENGTH}
+KEY = 'session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)'
+
+
+@dataclass
+class MessageDraft:
+    """What `@agent_message` stands on, not yet verified."""
+
+    model: Any
+
+    def where(self, option: str) -> str:
+        return where(self.model, "agent_message", option)
+
+    @property
+    def is_model(self) -> bool:
+        is_class = isinstance(self.model, type)
+        return is_class and issubclass(self.model, peewee.Model) and self.model is not peewee.Model
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return self.model._meta.fields if self.is_model else {}
+
+    @cached_property
+    def keys(self) -> list[Any]:
+        """The foreign keys to sessions."""
+        keys = [field for field in self.fields.values() if isinstance(field, peewee.ForeignKeyField)]
+        return [key for key in keys if registry.session_of(key.rel_model) is not None]
+
+    @cached_property
+    def key(self) -> Any:
+        """The one of them that the unique index is about, if there are several."""
+        indexed = [key for key in self.keys if {key.name, "seq"} in self.unique]
+        return next(iter(indexed or self.keys), None)
+
+    @cached_property
+    def unique(self) -> list[set[str]]:
+        """The names of the fields of each unique index."""
+        names = {field.column_name: field.name for field in self.fields.values()}
+        found = []
+        for index in self.model._meta.indexes:
+            if isinstance(index, peewee.ModelIndex):
+                columns = [getattr(column, "name", None) for column in vars(index)["_expressions"]]
+                found += (
+                    [{names.get(str(name), str(name)) for name in columns}] if vars(index)["_unique"] else []
+                )
+            elif isinstance(index, (list, tuple)) and len(index) == 2 and index[1]:
+                found.append(set(index[0]))
+        return found
+
+
+def verify_class_is_a_model(draft: MessageDraft) -> Iterator[Problem]:
+    if draft.is_model:
+        return
+    is_class = isinstance(draft.model, type)
+    found = f"{draft.model.__name__} is no Peewee model of its own" if is_class else stands_on(draft.model)
+    why = "each message is a row of the model's table"
+    yield Problem(draft.where("class"), found, why, "class ChatMessage(MessageFields): …")
+
+
+def verify_session_has_its_messages_in_rows(draft: MessageDraft) -> Iterator[Problem]:
+    if not draft.is_model:
+        return
+    if draft.key is None:
+        found = "the model has no foreign key to a session model"
+        yield Problem(draft.where("session"), found, "a message belongs to a session", KEY)
+        return
+    session = draft.key.rel_model
+    options: Any = registry.session_of(session)
+    if options.messages != ROWS:
+        found = f"{session.__name__} is declared with messages={options.messages!r}"
+        why = "its messages are stored in its context attribute, and never here"
+        yield Problem(draft.where(draft.key.name), found, why, '@agent_session(messages="rows", …)')
+    if draft.key.rel_field is not session._meta.primary_key:
+        found = f"{draft.key.name!r} refers to {session.__name__}.{draft.key.rel_field.name}"
+        why = "a session is found by its primary key"
+        yield Problem(draft.where(draft.key.name), found, why, f"leave field=… out of {draft.key.name}")
+
+
+def verify_fields_fit(draft: MessageDraft) -> Iterator[Problem]:
+    why = "each message is stored in these columns; MessageFields as a base brings them"
+    for name in OWN if draft.is_model else ():
+        field = draft.fields.get(name)
+        flaw = f"the model has no field {name!r}" if field is None else _flaw(name, field)
+        if flaw is not None:
+            yield Problem(draft.where(name), flaw, why, LINES[name])
+
+
+def verify_positions_are_unique(draft: MessageDraft) -> Iterator[Problem]:
+    if draft.key is None or {draft.key.name, "seq"} in draft.unique:
+        return
+    name = draft.key.name
+    yield Problem(
+        draft.where("Meta.indexes"),
+        f"there is no unique index on {name!r} and 'seq'",
+        "it finds a conversation in its order, and no two messages may have one place",
+        f"indexes = ((({name!r}, 'seq'), True), (({name!r}, 'turn'), False)) in class Meta",
+    )
+
+
+def verify_indexes_name_fields(draft: MessageDraft) -> Iterator[Problem]:
+    """Those of `MessageFields` name the foreign key `session`."""
+    for index in draft.model._meta.indexes if draft.is_model else ():
+        names = index[0] if isinstance(index, (list, tuple)) and len(index) == 2 else ()
+        missing = [name for name in names if name not in draft.model._meta.combined]
+        if missing and draft.key is not None:
+            own = draft.key.name
+            yield Problem(
+                draft.where("Meta.indexes"),
+                f"an index names {missing[0]!r}, which is no field",
+                "the table could not be created",
+                f"call the foreign key 'session', or indexes = ((({own!r}, 'seq'), True), "
+                f"(({own!r}, 'turn'), False)) in class Meta",
+            )
+            return
+
+
+def verify_other_fields_need_no_value(draft: MessageDraft) -> Iterator[Problem]:
+    for field in draft.fields.values():
+        is_ours = field.name in OWN or field in draft.keys[:1] or field is draft.key
+        is_given = field.null or field.default is not None or isinstance(field, peewee.AutoField)
+        if not (is_ours or is_given or _has_default_in_sql(field)):
+            found = f"{field.name!r} has neither a default nor null=True"
+            why = "the library inserts the rows, and has no value for it"
+            yield Problem(draft.where(field.name), found, why, f"{field.name} = …(null=True)")
+
+
+def verify_database_is_the_session_s(draft: MessageDraft) -> Iterator[Problem]:
+    if draft.key is None:
+        return
+    own, other = draft.model._meta.database, draft.key.rel_model._meta.database
+    if own is not other:
+        found = "the model has no database" if own is None else "its database is not that of the session"
+        why = "a message and its session are written in one transaction"
+        fix = f"database = {draft.key.rel_model.__name__}._meta.database in class Meta, or a common base"
+        yield Problem(draft.where("Meta.database"), found, why, fix)
+
+
+def _flaw(name: str, field: Any) -> str | None:
+    kind = type(field).__name__
+    if name == "seq":
+        return None if isinstance(field, peewee.IntegerField) else f"'seq' is a {kind}, not an integer field"
+    if name not in LENGTHS:
+        flaw = flaw_as_map(field)
+        return None if flaw == "" else f"{name!r} is a {kind}, {flaw or 'which holds no JSON'}"
+    if not is_text(field):
+        return f"{name!r} is a {kind}, not a text field"
+    length = getattr(field, "max_length", None) or LENGTHS[name]
+    return None if length >= LENGTHS[name] else f"{name!r} holds {length} characters, not {LENGTHS[name]}"
+
+
+def _has_default_in_sql(field: Any) -> bool:
+    return any("DEFAULT" in str(getattr(each, "sql", "")).upper() for each in field.constraints or ())
+
+
+MESSAGE_VERIFIERS: tuple[Callable[[MessageDraft], Iterator[Problem]], ...] = (
+    verify_class_is_a_model,
+    verify_session_has_its_messages_in_rows,
+    verify_fields_fit,
+    verify_positions_are_unique,
+    verify_indexes_name_fields,
+    verify_other_fields_need_no_value,
+    verify_database_is_the_session_s,
+)

@@ -1,0 +1,17 @@
+"""Which layout a model has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentsession.options import ROWS, SessionOptions
+from agentsession.store.document import Document
+from agentsession.store.layout import ALL, NOTHING, Layout, Wanted
+from agentsession.store.rows import Rows
+
+__all__ = ["ALL", "NOTHING", "Layout", "Wanted", "layout_of"]
+
+
+def layout_of(model: Any, options: SessionOptions, wanted: Wanted) -> Layout:
+    """The layout of a model's sessions, for one action."""
+    return Rows(model, options, wanted) if options.messages == ROWS else Document(wanted)

@@ -1,0 +1,88 @@
+"""The rows layout: each message in a row of its own, and the rest, the head, in the context attribute.
+
+A write is the guarded UPDATE of the head and the INSERT of what was said, in one short transaction, so it
+costs the same however long the conversation is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from agentsession.context import Context, Message
+from agentsession.json_values import JsonMap, compact
+from agentsession.options import ROWS, SessionOptions
+from agentsession.store import format
+from agentsession.store.expression import Path
+from agentsession.store.layout import NOTHING, Patch, Read, Wanted
+from agentsession.store.message_rows import columns_of, messages_of
+from agentsession.store.message_table import MessageTable
+from agentsession.turn.effects import Change
+from agentsession.turn.window import hidden_before
+
+
+class Rows:
+    """Where the messages of one session are, on a model that `@agent_message` belongs to."""
+
+    has_rows = True
+
+    def __init__(self, model: Any, options: SessionOptions, wanted: Wanted) -> None:
+        self.rows = MessageTable(model, options.context_attribute)
+        self.wanted = wanted
+        self.read_rows: list[Any] = []
+        self.messages: tuple[Message, ...] = ()
+
+    def read(self, map_: JsonMap, key: Any, place: str) -> Read | None:
+        format.refuse_other_layout(map_, ROWS, place)
+        context = format.convert({**map_, "messages": ()}, Context, place)
+        found = self._wanted(map_, key)
+        if found and format.is_current(map_) and found[-1][-1] != context.revision:
+            return None
+        self.read_rows, self.messages = found, messages_of(found, place)
+        if found and not self.wanted.is_page:  # rows may have been added by hand
+            map_["count"] = max(map_.get("count", 0), found[-1][0] + 1)
+        first, count = found[0][0] if found else 0, map_.get("count", 0)
+        seen = msgspec.structs.replace(context, messages=self.messages, layout=ROWS, first=first, count=count)
+        return Read(seen, map_.get("turns", 0), map_.get("size", 0))
+
+    def patch(self, map_: JsonMap, change: Change) -> Patch:
+        values = format.in_head(map_, change)
+        sets: dict[Path, str] = {(name,): name for name in values}
+        return Patch(sets, {name: compact(value) for name, value in values.items()})
+
+    def changed(self, map_: JsonMap, change: Change) -> JsonMap:
+        return format.head(map_, change)
+
+    def write(self, key: Any, map_: JsonMap, change: Change, still_there: Callable[[], None]) -> None:
+        first = format.counted(map_, change)["count"] - len(change.append)
+        if change.drop is not None:
+            still_there()
+            self.rows.delete(key, self._seq(change.drop))
+        for id_, metadata in change.metadata.items():
+            still_there()
+            self.rows.update(key, self._seq(id_), compact(metadata))
+        if change.append:
+            still_there()
+            said = [msgspec.to_builtins(message) for message in change.append]
+            self.rows.insert(key, [columns_of(each, first + n) for n, each in enumerate(said)])
+
+    def _wanted(self, map_: JsonMap, key: Any) -> list[Any]:
+        wanted = self.wanted
+        if wanted == NOTHING:
+            return []
+        if wanted.is_page:
+            return self.rows.page(key, wanted.last, wanted.before)
+        hidden = 0 if wanted.history is None else hidden_before(map_.get("turns", 0), wanted.history)
+        if hidden == 0:
+            return self.rows.all(key)
+        system = map_.get("system") if wanted.system else None
+        return self.rows.latest(key, map_["turns"] - hidden, wanted.turn, system)
+
+    def _seq(self, id_: str) -> int:
+        """The position of a message, which may have the id of another, that it had in a document."""
+        for message, row in zip(reversed(self.messages), reversed(self.read_rows), strict=True):
+            if message.id == id_:
+                return int(row[0])
+        return int(id_.rpartition(":")[2])

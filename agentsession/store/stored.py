@@ -1,0 +1,265 @@
+"""A session as it is stored: one row, read at once, and changed by one guarded write after the other.
+
+Two guards: who comes from outside writes where the revision is the one it read, the holder writes where
+the claim is its own. A takeover gets a new claim id, so every later write of the old holder finds no row.
+Where the messages are is the layout's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import peewee
+
+from agentsession import clock, info
+from agentsession.context import Turn
+from agentsession.errors import SessionNotFound
+from agentsession.json_values import JsonMap, compact, storable_text
+from agentsession.options import SessionOptions
+from agentsession.store import format
+from agentsession.store.connection import LOST, connected, in_transaction, is_connected
+from agentsession.store.layout import ALL, Layout, Patch, Wanted
+from agentsession.store.layouts import layout_of
+from agentsession.store.record import primary_key_of, record_of, refresh
+from agentsession.store.statement import Table, given
+from agentsession.store.transaction import together
+from agentsession.store.values import column_value
+from agentsession.turn.effects import Change, Loaded, Seen, Unacknowledged
+
+SMALL = 256 * 1024
+"""Bytes of a context up to which each write of partial text is cheap."""
+
+ROUNDS = 5
+"""How often a session that is changed while it is read is read again."""
+
+
+class StoredSession:
+    """One session during one action. `record` is the row as the caller gets it back.
+
+    `owner` is the actor's value of the owner attribute, to which every query is limited; `wanted` are the
+    messages that the action needs. `kept` and `inside`: the caller had a connection open, and a transaction,
+    when the action began.
+    """
+
+    def __init__(
+        self,
+        model: type[peewee.Model],
+        options: SessionOptions,
+        session: Any,
+        owner: Any = None,
+        wanted: Wanted = ALL,
+    ) -> None:
+        self.model = model
+        self.options = options
+        self.owner = owner
+        self.table = Table(model)
+        self.dialect, self.meta = self.table.dialect, self.table.meta
+        self.column: peewee.Field = self.meta.fields[options.context_attribute]
+        self.record: Any = session if isinstance(session, peewee.Model) else None
+        self.key = primary_key_of(model, session)
+        self.found_by: tuple[Any, Any] = (self.meta.primary_key, self.key)
+        self.row: dict[str, Any] = {}
+        self.map: JsonMap = {}
+        self.turn: Turn | None = None
+        self.kept = is_connected(model)
+        self.inside = in_transaction(model)
+        self.layout: Layout = layout_of(model, options, wanted)
+
+    def load(self, change: Change | None = None, *, locking: bool = False) -> Loaded:
+        """One read, tried again on a new connection if the first was lost.
+
+        `change`: is this write, whose answer was lost, stored? `locking`: inside a transaction, no other may
+        change the row before the write that follows.
+        """
+        try:
+            loaded = self._load(locking)
+        except LOST:
+            if self.inside:
+                raise
+            loaded = self._load(locking)
+        if change is None or not format.holds(loaded.context, change):
+            return loaded
+        self.turn = change.turn
+        self.reflect()
+        return replace(loaded, stored=True)
+
+    def claim(self, seen: Seen, change: Change) -> bool:
+        if isinstance(seen, int):
+            return self._patch("claim", change, {"seen": seen})
+        untouched = self.column.is_null() if seen is None else self.dialect.holds(self.column, seen)
+        whole = self.layout.changed(format.decode(seen, self._place), change)
+        value = self.dialect.document(compact(whole))
+        return self._write(None, lambda: self._update(value, untouched), {}, change)
+
+    def save(self, change: Change, claim: str, lease: float) -> bool:
+        return self._patch("save", change, {"claim": claim, "lease": lease})
+
+    def finish(self, change: Change, claim: str) -> bool:
+        return self._patch("finish", change, {"claim": claim})
+
+    def extend(self, claim: str, lease: float, partial: str = "") -> bool:
+        """Extend the lease while the model is asked, and keep what has come of its reply; from another
+        thread, so nothing else is touched."""
+
+        def extended() -> Any:
+            sets = {("turn", "until"): self.dialect.json_number(self.table.now() + given("lease"))}
+            if partial:
+                sets["turn", "partial"] = self.dialect.document(given("partial"))
+            patched = self.dialect.patch(self.column, sets, ())
+            return self.model.update({self.column: patched}).where(self._this(), self._guard("extend"))
+
+        values = {"claim": claim, "lease": lease, "partial": compact(storable_text(partial)), **self._found()}
+        with connected(self.model, kept=self.kept):
+            return bool(self.table.changed(("extend", bool(partial), *self._shape), extended, values))
+
+    @property
+    def is_small(self) -> bool:
+        """Is the stored context so small that partial text may be written often?"""
+        return len(compact(self.map)) <= SMALL
+
+    def reflect(self) -> None:
+        """Bring the record's managed attributes to what was read last."""
+        status, updated = self.options.status_attribute, self.options.updated_attribute
+        refresh(self.record, self.options, self.map, self.row.get(status or ""), self.row.get(updated or ""))
+
+    @property
+    def _place(self) -> str:
+        return f"{info.place(self.model)} {self.key} {self.column.name}"
+
+    def _patch(self, kind: str, change: Change, values: JsonMap) -> bool:
+        patch = self.layout.patch(self.map, change)
+        shape = (kind, *patch.shape, *self._shape) if patch.is_usual else None
+        query = lambda: self._update(self._patched(kind, patch), self._guard(kind))  # noqa: E731
+        return self._write(shape, query, values | patch.values, change)
+
+    def _patched(self, kind: str, patch: Patch) -> Any:
+        document = self.dialect.document
+        sets = {path: document(given(name)) for path, name in patch.sets.items()}
+        if kind == "save":
+            until = self.table.now() + given("lease")
+            sets["turn",] = self.dialect.with_number(given("turn"), "until", until)
+        return self.dialect.patch(self.column, sets, [document(given(n)) for n in patch.appends], patch.drop)
+
+    def _guard(self, kind: str) -> Any:
+        if kind == "claim":
+            return self.dialect.number(self.column, "revision") == given("seen")
+        return self.dialect.text(self.column, "turn", "claim") == given("claim")
+
+    def _update(self, value: Any, guard: Any) -> Any:
+        status, updated = self.options.status_attribute, self.options.updated_attribute
+        values = {self.column: value}
+        if status:
+            values[self.meta.fields[status]] = given("status")
+        if updated:
+            values[self.meta.fields[updated]] = given("updated")
+        return self.model.update(values).where(self._this(), guard)
+
+    def _write(
+        self, shape: Hashable | None, query: Callable[[], Any], values: JsonMap, change: Change
+    ) -> bool:
+        now = self.dialect.moment(clock.utc())
+        values |= {"status": change.turn.status, "updated": now, **self._found()}
+        with self._acknowledged(), connected(self.model, kept=self.kept):
+            rows = self._written(shape, query, values, change)
+        if rows:
+            self.map = self.layout.changed(self.map, change)
+            self.turn = change.turn
+            if self.record is not None:
+                refresh(self.record, self.options, self.map, change.turn.status, now)
+        return bool(rows)
+
+    def _written(
+        self, shape: Hashable | None, query: Callable[[], Any], values: JsonMap, change: Change
+    ) -> int:
+        """The context and, where the layout has them elsewhere, the messages: all of it, or nothing."""
+        if not self.layout.has_rows:
+            return self.table.changed(shape, query, values)
+        with together(self.table.database, inside=self.inside) as still_there:
+            rows = self.table.changed(shape, query, values)
+            if rows:
+                self.layout.write(self.key, self.map, change, still_there)
+        return rows
+
+    @property
+    def _shape(self) -> tuple[Any, ...]:
+        return self.found_by[0].name, self.owner is None
+
+    def _this(self) -> Any:
+        """The row, if it is the owner's."""
+        this = self.dialect.exactly(self.found_by[0], given("key"))
+        if self.owner is None:
+            return this
+        return this & self.dialect.exactly(self.meta.fields[self.options.owner_attribute], given("owner"))
+
+    def _found(self) -> JsonMap:
+        """The values for `_this`; raises `SessionNotFound` for a key that no row can have."""
+        field, value = self.found_by
+        try:
+            values = {"key": column_value(field, value)}
+        except ValueError:
+            raise self.not_found() from None
+        if self.owner is not None:
+            owner: Any = self.options.owner_attribute
+            values["owner"] = column_value(self.meta.fields[owner], self.owner)
+        return values
+
+    @contextmanager
+    def _acknowledged(self) -> Iterator[None]:
+        """A database that goes away during a write leaves open whether it was done."""
+        try:
+            yield
+        except LOST as error:
+            if self.inside:
+                raise
+            raise Unacknowledged from error
+
+    def _load(self, locking: bool) -> Loaded:
+        """The row and what is wanted of its messages, as they were at one moment."""
+        for _ in range(ROUNDS):
+            with connected(self.model, kept=self.kept):
+                text, now = self._read(locking)
+                self.map = format.decode(text, self._place)
+                read = self.layout.read(self.map, self.key, self._place)
+            if read is not None:
+                break
+        else:
+            raise format.unreadable(self._place, "the database reads another revision than is stored")
+        seen = read.context.revision if format.is_current(self.map) else text
+        size = read.size + (len(text.encode()) if text else 0)
+        return Loaded(read.context, now, size, read.turns, seen)
+
+    def _read(self, locking: bool) -> tuple[str | None, float]:
+        """The stored text and the time; the other columns into `row`, and into `record` if there was none."""
+        is_new, context = self.record is None, self.column.name
+        names = self.meta.sorted_field_names if is_new else self.options.managed
+        fields = [self.meta.fields[name] for name in names if name != context]
+
+        def query() -> Any:
+            columns = (*fields, self.dialect.raw(self.column), self.table.now())
+            found = self.model.select(*columns).where(self._this())
+            return self.dialect.locked(self.model, found) if is_locked else found
+
+        is_locked = locking and self.inside
+        shape = None if is_locked else ("load", is_new, *self._shape)
+        found = self.table.rows(shape, query, self._found())
+        if not found:
+            raise self.not_found()
+        *values, text, now = found[0]
+        pairs = zip(fields, values, strict=True)
+        self.row = {field.name: field.python_value(value) for field, value in pairs}
+        if is_new:
+            self.record = record_of(self.model, self.row)
+            self.key = self.record._pk
+            self.found_by = (self.meta.primary_key, self.key)
+        return text, now
+
+    def not_found(self) -> SessionNotFound:
+        return SessionNotFound(
+            f"no row has the id {self.key!r}",
+            where=info.place(self.model),
+            why="the id is unknown, or the row was deleted",
+            fix="check the id, or begin a session with start_session",
+        )
