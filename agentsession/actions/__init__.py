@@ -11,6 +11,7 @@ continue_session(ChatAgent, session.id, "And how do you do?")
 from agentsession.actions.building import build_context, instruction_message, user_message
 from agentsession.actions.deletion import adelete_session, delete_session
 from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
+from agentsession.actions.migration import Moved, migrate
 from agentsession.actions.one_call import acall, astream, call, stream, warm_up
 from agentsession.actions.results import last_result, last_turn
 from agentsession.actions.session import (
@@ -34,6 +35,7 @@ from agentsession.actions.session import (
 
 __all__ = [
     "ListedSession",
+    "Moved",
     "SessionPage",
     "acall",
     "acancel_session",
@@ -57,6 +59,7 @@ __all__ = [
     "last_result",
     "last_turn",
     "list_sessions",
+    "migrate",
     "resume_session",
     "start_session",
     "stream",

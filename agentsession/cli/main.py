@@ -6,10 +6,19 @@ import argparse
 from collections.abc import Sequence
 
 from agentsession.cli.demo import demo
+from agentsession.cli.migrate import migrate
+from agentsession.options import LAYOUTS, ROWS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    if given.command == "migrate":
+        return migrate(given.model, given.to, given.batch, dry_run=given.dry_run)
+    return demo()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m agentsession", description="Persistent LLM agent sessions."
     )
@@ -20,5 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Runs offline with the echo provider. AGENTSESSION_CLIENT=anthropic:claude-… asks a real "
         "model with the key from its usual environment variable.",
     )
-    parser.parse_args(arguments)
-    return demo()
+    moving = commands.add_parser(
+        "migrate",
+        help="move the sessions of a model from documents to rows, or back",
+        description='The model is declared with messages="rows" and has its @agent_message, also to move '
+        "back. Each session is moved in a transaction of its own: stop it and run it again as you like, also "
+        "beside running turns.",
+    )
+    moving.add_argument("model", metavar="module:Model", help="the session model, as app.models:ChatAgent")
+    moving.add_argument("--to", choices=LAYOUTS, default=ROWS, help="the layout to move to (rows)")
+    moving.add_argument("--batch", type=int, default=100, metavar="N", help="ids that are read at once (100)")
+    moving.add_argument("--dry-run", action="store_true", help="write nothing, tell what would be moved")
+    return parser

@@ -111,7 +111,7 @@ def verify_fields_fit(draft: MessageDraft) -> Iterator[Problem]:
 
 
 def verify_positions_are_unique(draft: MessageDraft) -> Iterator[Problem]:
-    if draft.key is None or {draft.key.name, "seq"} in draft.unique:
+    if draft.key is None or "seq" not in draft.fields or {draft.key.name, "seq"} in draft.unique:
         return
     name = draft.key.name
     yield Problem(
@@ -140,8 +140,8 @@ def verify_indexes_name_fields(draft: MessageDraft) -> Iterator[Problem]:
 
 
 def verify_other_fields_need_no_value(draft: MessageDraft) -> Iterator[Problem]:
-    for field in draft.fields.values():
-        is_ours = field.name in OWN or field in draft.keys[:1] or field is draft.key
+    for field in draft.fields.values() if draft.key is not None else ():
+        is_ours = field.name in OWN or field is draft.key
         is_given = field.null or field.default is not None or isinstance(field, peewee.AutoField)
         if not (is_ours or is_given or _has_default_in_sql(field)):
             found = f"{field.name!r} has neither a default nor null=True"

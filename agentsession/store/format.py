@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from agentsession.context import VERSION, Context, Turn
+from agentsession.context import VERSION, Context, Message, Turn
 from agentsession.errors import ContextUnreadable, LayoutMismatch
 from agentsession.json_values import Json, JsonMap
 from agentsession.options import DOCUMENT, ROWS, Layout
@@ -14,6 +14,9 @@ from agentsession.store.upcasters import UPCASTERS, Misfit
 from agentsession.turn.effects import Change
 
 T = TypeVar("T")
+
+HEAD = frozenset({"count", "turns", "size", "system", "reply"})
+"""Keys that only the head of messages in rows has."""
 
 
 def decode(text: str | bytes | None, where: str) -> JsonMap:
@@ -129,6 +132,26 @@ def in_head(map_: JsonMap, change: Change) -> JsonMap:
         "turn": msgspec.to_builtins(change.turn),
         **latest(change),
     }
+
+
+def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
+    """The head of a document whose messages are going to be rows."""
+    messages = document["messages"]
+    roles = [message["role"] for message in messages]
+    return {
+        **{key: value for key, value in document.items() if key != "messages"},
+        "layout": ROWS,
+        "count": len(messages),
+        "turns": roles.count("user"),
+        "size": sum(len(msgspec.json.encode(message)) for message in messages),
+        **({"system": roles.index("system")} if "system" in roles else {}),
+        **({} if reply is None else {"reply": msgspec.to_builtins(reply)}),
+    }
+
+
+def without_head(map_: JsonMap) -> JsonMap:
+    """The keys that are no head's alone."""
+    return {key: value for key, value in map_.items() if key not in HEAD}
 
 
 def counted(map_: JsonMap, change: Change) -> JsonMap:

@@ -53,6 +53,14 @@ def columns_of(message: JsonMap, seq: int) -> dict[str, Any]:
     }
 
 
+def as_document(row: Row) -> JsonMap:
+    """The same, back from its row."""
+    message = _message_of(row, "")
+    known = {**msgspec.to_builtins(message), **_other(message)}
+    known["metadata"] = {key: value for key, value in message.metadata.items() if key != OTHER}
+    return known
+
+
 def messages_of(rows: Sequence[Row], place: str) -> tuple[Message, ...]:
     """The messages of these rows; raises `ContextUnreadable` that names a row that is none."""
     try:
@@ -76,6 +84,10 @@ def _message_of(row: Row, place: str) -> Message:
 
 def _restored(message: Message) -> Message:
     """With the id that it had in a document."""
-    metadata = dict(message.metadata)
-    id_ = metadata.pop(OTHER).get("id", message.id)
-    return msgspec.structs.replace(message, id=id_, metadata=metadata)
+    metadata = {key: value for key, value in message.metadata.items() if key != OTHER}
+    return msgspec.structs.replace(message, id=_other(message).get("id", message.id), metadata=metadata)
+
+
+def _other(message: Message) -> JsonMap:
+    other = message.metadata.get(OTHER, {})
+    return other if isinstance(other, dict) else {}

@@ -31,7 +31,7 @@ class Rows:
     def __init__(self, model: Any, options: SessionOptions, wanted: Wanted) -> None:
         self.rows = MessageTable(model, options.context_attribute)
         self.wanted = wanted
-        self.read_rows: list[Any] = []
+        self.found: list[Any] = []
         self.messages: tuple[Message, ...] = ()
 
     def read(self, map_: JsonMap, key: Any, place: str) -> Read | None:
@@ -40,7 +40,7 @@ class Rows:
         found = self._wanted(map_, key)
         if found and format.is_current(map_) and found[-1][-1] != context.revision:
             return None
-        self.read_rows, self.messages = found, messages_of(found, place)
+        self.found, self.messages = found, messages_of(found, place)
         if found and not self.wanted.is_page:  # rows may have been added by hand
             map_["count"] = max(map_.get("count", 0), found[-1][0] + 1)
         first, count = found[0][0] if found else 0, map_.get("count", 0)
@@ -82,7 +82,7 @@ class Rows:
 
     def _seq(self, id_: str) -> int:
         """The position of a message, which may have the id of another, that it had in a document."""
-        for message, row in zip(reversed(self.messages), reversed(self.read_rows), strict=True):
+        for message, row in zip(reversed(self.messages), reversed(self.found), strict=True):
             if message.id == id_:
                 return int(row[0])
         return int(id_.rpartition(":")[2])

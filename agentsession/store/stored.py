@@ -89,10 +89,9 @@ class StoredSession:
     def claim(self, seen: Seen, change: Change) -> bool:
         if isinstance(seen, int):
             return self._patch("claim", change, {"seen": seen})
-        untouched = self.column.is_null() if seen is None else self.dialect.holds(self.column, seen)
         whole = self.layout.changed(format.decode(seen, self._place), change)
         value = self.dialect.document(compact(whole))
-        return self._write(None, lambda: self._update(value, untouched), {}, change)
+        return self._write(None, lambda: self._update(value, self._untouched(seen)), {}, change)
 
     def save(self, change: Change, claim: str, lease: float) -> bool:
         return self._patch("save", change, {"claim": claim, "lease": lease})
@@ -145,8 +144,14 @@ class StoredSession:
 
     def _guard(self, kind: str) -> Any:
         if kind == "claim":
-            return self.dialect.number(self.column, "revision") == given("seen")
+            return self._untouched(0)
         return self.dialect.text(self.column, "turn", "claim") == given("claim")
+
+    def _untouched(self, seen: Seen) -> Any:
+        """Is what is stored still what was seen?"""
+        if isinstance(seen, int):
+            return self.dialect.number(self.column, "revision") == given("seen")
+        return self.column.is_null() if seen is None else self.dialect.holds(self.column, seen)
 
     def _update(self, value: Any, guard: Any) -> Any:
         status, updated = self.options.status_attribute, self.options.updated_attribute

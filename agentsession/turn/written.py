@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from agentsession.context import Context
 from agentsession.errors import (
     AgentSessionError,
+    LayoutMismatch,
     LeaseLost,
     SessionNotFound,
     StorageFailed,
@@ -64,6 +65,8 @@ def _as_the_holder(steps: Generator[Effect, Any, T]) -> Generator[Effect, Any, T
         return (yield from steps)
     except SessionNotFound as gone:
         raise _deleted(gone) from None
+    except LayoutMismatch:
+        raise _taken_over() from None
     except AgentSessionError:
         raise
     except Exception as error:

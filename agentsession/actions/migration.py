@@ -1,0 +1,109 @@
+"""To move the sessions of a model from one layout to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import peewee
+
+from agentsession import info
+from agentsession.actions.intact import refuse_altered
+from agentsession.errors import ContextUnreadable, DslError, InputInvalid, Problem, SessionNotFound
+from agentsession.options import LAYOUTS, ROWS, Layout
+from agentsession.store.connection import in_transaction, refuse_async
+from agentsession.store.moving import SessionToMove, sessions_to_move
+
+
+@dataclass
+class Moved:
+    """What became of the sessions: so many were `moved` (or would be), with so many `messages`; the ids of
+    those that were `busy` with a turn, and of those that could not be moved, with the reason."""
+
+    moved: int = 0
+    messages: int = 0
+    busy: list[Any] = field(default_factory=list)
+    failed: dict[Any, str] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.busy and not self.failed
+
+
+def migrate(
+    model: type[peewee.Model],
+    *,
+    to: Layout = ROWS,
+    batch: int = 100,
+    dry_run: bool = False,
+    progress: Callable[[Moved], object] = lambda _: None,
+) -> Moved:
+    """Move all sessions of a model to the layout `to`; those that are there already stay as they are.
+
+    The model is declared with `messages="rows"` and has its `@agent_message`, also to move back to documents:
+    change the declaration afterwards. Each session is moved in a transaction of its own, so the work can be
+    stopped at any moment and begun again, and turns of other sessions go on beside it. A session that a turn
+    is running in is left for the next time. Until it is moved, or once it is moved back, a program with the
+    declaration of the other layout gets `LayoutMismatch` for it, and writes nothing.
+
+    `batch`: how many ids are read at once; `dry_run`: nothing is written; `progress` is called after each
+    session. Returns what became of them.
+
+    Raises `DslError` for a model without `@agent_message`, and `InputInvalid` inside a transaction.
+
+    ```python
+    from agentsession.actions import migrate
+
+    while not migrate(ChatAgent, to="rows").is_complete:
+        time.sleep(30)                          # a turn was running
+    ```
+    """
+    options = info.session_options(model)
+    _refuse(model, to, batch)
+    refuse_async(model, "migrate")
+    moved = Moved()
+    for key in sessions_to_move(model, options, to, batch):
+        session = SessionToMove(model, options, key)
+        try:
+            fate = session.move(to, dry_run=dry_run)
+        except SessionNotFound:
+            continue
+        except (ContextUnreadable, peewee.IntegrityError) as error:
+            moved.failed[key] = str(error)
+            continue
+        if fate == "moved":
+            moved.moved += 1
+            moved.messages += session.count
+        elif fate == "busy":
+            moved.busy.append(key)
+        progress(moved)
+    return moved
+
+
+def _refuse(model: type[peewee.Model], to: Layout, batch: int) -> None:
+    refuse_altered(model)
+    if info.message_model(model) is None:
+        raise DslError(
+            (
+                Problem(
+                    f"[{info.place(model)}] agent_session -> messages",
+                    "the model has no @agent_message",
+                    "its messages are moved from, or to, the rows of that model",
+                    '@agent_session(messages="rows", …), and @agent_message on a model of its messages, in a '
+                    "module that is imported with this one",
+                ),
+            )
+        )
+    found = None
+    if to not in LAYOUTS:
+        found, fix = f"to is {to!r}", f"to= one of {', '.join(map(repr, LAYOUTS))}"
+    elif not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        found, fix = f"batch is {batch!r}", "batch=100"
+    elif in_transaction(model):
+        found, fix = (
+            "a transaction is open",
+            "call migrate outside `atomic()`: each session is moved in its own",
+        )
+    if found is not None:
+        raise InputInvalid(found, where=f"{info.place(model)} migrate", why="nothing was moved", fix=fix)

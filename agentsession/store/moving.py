@@ -1,0 +1,118 @@
+"""A session that is moved from one layout to the other, by an outsider's guarded write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import peewee
+
+from agentsession.context import VERSION, Context
+from agentsession.errors import LayoutMismatch
+from agentsession.json_values import JsonMap, compact
+from agentsession.options import DOCUMENT, ROWS, Layout, SessionOptions
+from agentsession.store import format
+from agentsession.store.connection import connected, dialect_of
+from agentsession.store.document import Document
+from agentsession.store.layout import ALL
+from agentsession.store.message_rows import as_document, columns_of
+from agentsession.store.message_table import MessageTable
+from agentsession.store.rows import Rows
+from agentsession.store.statement import Table
+from agentsession.store.stored import StoredSession
+from agentsession.store.transaction import together
+from agentsession.turn.effects import Change, Seen
+from agentsession.turn.unfinished import ABANDONED, changed, closed
+from agentsession.turn.view import latest_reply
+
+Fate = Literal["moved", "busy", "there"]
+
+AT_ONCE = 200
+"""Messages that one INSERT stores."""
+
+TRIES = 3
+"""How often a session that is changed meanwhile is tried."""
+
+
+def sessions_to_move(
+    model: type[peewee.Model], options: SessionOptions, to: Layout, batch: int
+) -> Iterator[Any]:
+    """The keys of all sessions that are not there yet, read so many at a time."""
+    table, dialect = Table(model), dialect_of(model)
+    key: Any = table.meta.primary_key
+    column = table.meta.fields[options.context_attribute]
+    layout = dialect.text(column, "layout")
+    elsewhere = (layout.is_null() | (layout != ROWS)) if to == ROWS else (layout == ROWS)
+    after = None
+    while True:
+        query = model.select(key).where(column.is_null(False), elsewhere).order_by(key).limit(batch)
+        with connected(model):
+            records = query if after is None else query.where(key > after)
+            keys = [record.__data__[key.name] for record in records]
+        yield from keys
+        if len(keys) < batch:
+            return
+        after = keys[-1]
+
+
+class SessionToMove(StoredSession):
+    """`count`: the number of its messages, once it was read."""
+
+    count = 0
+
+    def move(self, to: Layout, *, dry_run: bool = False) -> Fate:
+        """Move it, unless a turn is running. A turn that was left by its process is closed as interrupted,
+        since its claim would count in the other layout no more."""
+        self.layout = Document(ALL) if to == ROWS else Rows(self.model, self.options, ALL)
+        for _ in range(TRIES):
+            try:
+                loaded = self.load()
+            except LayoutMismatch:
+                return "there"
+            if format.layout_of(self.map) is None:
+                return "there"
+            turn = loaded.context.turn
+            self.count = len(loaded.context.messages)
+            if turn is not None and turn.is_held(loaded.now):
+                return "busy"
+            left = turn if turn is not None and turn.status == "running" else None
+            ending = None if left is None else closed(loaded.context, left, ABANDONED)
+            if dry_run or self._moved(to, loaded.seen, loaded.context, ending):
+                return "moved"
+        return "busy"
+
+    def _moved(self, to: Layout, seen: Seen, context: Context, ending: Change | None) -> bool:
+        document = self._document()
+        if ending is not None:
+            document, context = format.whole(document, ending), changed(context, ending)
+        whole = format.head_of(document, latest_reply(context)) if to == ROWS else document
+        messages = document["messages"]
+        with connected(self.model, kept=self.kept):
+            rows = MessageTable(self.model, self.column.name)
+            with together(self.table.database, inside=self.inside) as still_there:
+                if not self._replace({**whole, "revision": document["revision"] + 1}, seen, ending):
+                    return False
+                if to != ROWS:
+                    still_there()
+                    rows.clear(self.key)
+                for first in range(0, len(messages) if to == ROWS else 0, AT_ONCE):
+                    still_there()
+                    some = enumerate(messages[first : first + AT_ONCE], first)
+                    rows.insert(self.key, [columns_of(message, seq) for seq, message in some])
+        return True
+
+    def _document(self) -> JsonMap:
+        """All of it as one map."""
+        map_ = {"revision": 0, "messages": [], "metadata": {}, "instruction_args": {}, **self.map}
+        if isinstance(self.layout, Rows):
+            map_ = format.without_head(map_) | {"messages": [as_document(row) for row in self.layout.found]}
+        return map_ | {"v": VERSION, "layout": DOCUMENT}
+
+    def _replace(self, map_: JsonMap, seen: Seen, ending: Change | None) -> bool:
+        """Write the context attribute whole, if it is still as it was seen."""
+        values: dict[Any, Any] = {self.column: self.dialect.document(compact(map_))}
+        if ending is not None and self.options.status_attribute:
+            values[self.meta.fields[self.options.status_attribute]] = ending.turn.status
+        guard = self._untouched(seen)
+        query = lambda: self.model.update(values).where(self._this(), guard)  # noqa: E731
+        return bool(self.table.changed(None, query, {"seen": seen, **self._found()}))
