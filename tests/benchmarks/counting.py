@@ -1,0 +1,67 @@
+"""What a turn costs the database: statements, commits, waits for the disk, bytes. No times.
+
+`bytes_per_turn(Chat, after=1000)` and `statements_per_turn(Chat, after=1000)` take any session model whose
+provider answers by itself, on SQLite in WAL mode in a file, or on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import statistics
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from tests.benchmarks import statements
+from tests.benchmarks.meters import Meter, meter_of
+from tests.benchmarks.ours import Ours
+from tests.benchmarks.sessions import turns_after
+from tests.benchmarks.texts import Texts
+from tests.benchmarks.timing import Side
+
+TURNS = 10
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one turn. `statements` are those between the beginnings and ends of transactions."""
+
+    statements: int
+    commits: int
+    syncs: int | None
+    written: int
+
+
+def bytes_per_turn(model: Any, *, after: int) -> int:
+    return _cost_of(model, after).written
+
+
+def statements_per_turn(model: Any, *, after: int) -> int:
+    return _cost_of(model, after).statements
+
+
+def _cost_of(model: Any, after: int) -> Cost:
+    side = Ours(model, Texts(after))
+    with model._meta.database.connection_context(), closing(meter_of(model._meta.database)) as meter:
+        return cost(side, side.connection, meter, after)
+
+
+def cost(side: Side, connection: Any, meter: Meter, after: int, turns: int = TURNS) -> Cost:
+    """The bytes are the mean of some turns; where others write, too, those of the turn with the fewest."""
+    turn = turns_after(side, after, turns + 2)
+    meter.settle()
+    turn()
+    executed = statements.verbs(connection, turn)
+    commits = statements.commits(executed)
+    written, synced = [], []
+    for _ in range(turns):
+        synced_before, before = meter.syncs(connection, 0), meter.written()
+        turn()
+        written.append(meter.written() - before)
+        synced.append(_less(meter.syncs(connection, commits), synced_before))
+    mean = min(written) if meter.is_shared else round(statistics.mean(written))
+    syncs = None if None in synced else min(count for count in synced if count is not None)
+    return Cost(statements.statements(executed), commits, syncs, mean)
+
+
+def _less(now: int | None, before: int | None) -> int | None:
+    return None if now is None or before is None else now - before
