@@ -14,14 +14,24 @@ from pathlib import Path
 
 from tests.benchmarks import table
 from tests.benchmarks.figures import Section
+from tests.benchmarks.growth import growth
+from tests.benchmarks.import_time import imports
 from tests.benchmarks.layouts import LAYOUTS
 from tests.benchmarks.machine import described, machine
 from tests.benchmarks.places import PLACES
 from tests.benchmarks.plan import LENGTHS, QUICK_LENGTHS, Plan
+from tests.benchmarks.reading import reading
 from tests.benchmarks.timing import FULL, QUICK
 from tests.benchmarks.turns import turns
+from tests.benchmarks.workers import workers
 
-SECTIONS: dict[str, Callable[[Plan], Section]] = {"turns": turns}
+SECTIONS: dict[str, Callable[[Plan], Section]] = {
+    "turns": turns,
+    "growth": growth,
+    "reading": reading,
+    "workers": workers,
+    "imports": imports,
+}
 JSON = Path(__file__).with_name("latest.json")
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Figure: TypeAlias = dict[str, Any]
-Column: TypeAlias = tuple[str, Callable[[Figure], str]]
+Form: TypeAlias = Callable[[Figure], str]
+Column: TypeAlias = tuple[str, Form]
 
 
 @dataclass
@@ -60,5 +61,6 @@ def size(value: float) -> str:
     return f"{value / 1000:.1f}" if value < 100_000 else f"{value / 1000:.0f}"
 
 
-def ratio(value: float) -> str:
+def times(value: float) -> str:
+    """A ratio."""
     return f"{value:.2f}"

@@ -8,10 +8,16 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 
-ROUNDS = 11
+from tests.benchmarks import targets
+from tests.benchmarks.figures import Figure, Section, column, milliseconds, times
+from tests.benchmarks.plan import Plan
+from tests.benchmarks.table import lines
+from tests.benchmarks.timing import FULL
 
-FLOOR = "import peewee, pydantic; pydantic.BaseModel"
+ROUNDS, QUICK_ROUNDS = 11, 3
+
 DECORATED = """
 import peewee
 from pydantic import BaseModel
@@ -31,12 +37,45 @@ class ChatAgent(SessionActions[Ask, Answer], peewee.Model):
     class Meta:
         database = peewee.SqliteDatabase(":memory:")
 """
+FLOOR = "import peewee and pydantic (floor)"
+DEPENDENCIES = "import every dependency but litellm"
+OURS = "import agentsession"
+BEYOND = "import agentsession, beyond its dependencies"
 CASES = {
-    "import peewee and pydantic (floor)": FLOOR,
-    "import every dependency but litellm": "import chevron, msgspec, peewee, pydantic; pydantic.BaseModel",
-    "import agentsession": "import agentsession",
+    FLOOR: "import peewee, pydantic; pydantic.BaseModel",
+    DEPENDENCIES: "import chevron, msgspec, peewee, pydantic; pydantic.BaseModel",
+    OURS: "import agentsession",
     "import agentsession, decorate a model": DECORATED,
 }
+
+HEAD = (
+    "Milliseconds in fresh processes, in turns. Beyond: the median difference of two that follow each other."
+)
+COLUMNS = [
+    column("", "case"),
+    column("p50 ms", "p50_ms", form=milliseconds),
+    column("ratio", "ratio", form=times),
+    ("target", targets.at_most("p50_ms")),
+]
+
+
+def imports(plan: Plan) -> Section:
+    return Section(
+        "imports", "Import", HEAD, COLUMNS, list(figures(ROUNDS if plan.effort is FULL else QUICK_ROUNDS))
+    )
+
+
+def figures(rounds: int) -> Iterator[Figure]:
+    taken: dict[str, list[float]] = {name: [] for name in CASES}
+    for _ in range(rounds):
+        for name, code in CASES.items():
+            taken[name].append(seconds(code))
+    floor = statistics.median(taken[FLOOR])
+    for name, found in taken.items():
+        median = statistics.median(found)
+        yield {"case": name, "p50_ms": median * 1000, "ratio": median / floor, "target": None}
+    beyond = [ours - theirs for ours, theirs in zip(taken[OURS], taken[DEPENDENCIES], strict=True)]
+    yield {"case": BEYOND, "p50_ms": statistics.median(beyond) * 1000, "target": targets.IMPORT_MS}
 
 
 def seconds(code: str) -> float:
@@ -45,15 +84,8 @@ def seconds(code: str) -> float:
 
 
 def main() -> None:
-    times: dict[str, list[float]] = {name: [] for name in CASES}
-    for _ in range(ROUNDS):
-        for name, code in CASES.items():
-            times[name].append(seconds(code))
-    floor = statistics.median(times["import peewee and pydantic (floor)"])
-    print(f"{'':42}{'median':>10}{'ratio':>8}")
-    for name, taken in times.items():
-        median = statistics.median(taken)
-        print(f"{name:42}{median * 1000:7.0f} ms{median / floor:7.2f}x")
+    section = Section("imports", "Import", HEAD, COLUMNS, list(figures(ROUNDS)))
+    print("\n".join(lines(section)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.benchmarks.figures import Section
 from tests.benchmarks.places import Place
@@ -21,6 +21,9 @@ class Plan:
     layouts: Sequence[str]
     lengths: Sequence[int]
     effort: Effort
+
+    def limited_to(self, places: Sequence[str]) -> Plan:
+        return replace(self, places=[place for place in self.places if place.key in places])
 
     def cases(self, section: Section) -> Iterator[tuple[Place, str]]:
         """Each place and layout; the section is told what cannot be measured."""

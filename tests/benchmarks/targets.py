@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, Form
 
 ROWS_TURN = {0: 5.0, 100: 2.0, 1000: 1.5, 5000: 1.5}
 ROWS_TURN_POSTGRES = 1.5
@@ -24,16 +25,20 @@ def of_turn(place: str, layout: str, figure: Figure) -> float | None:
     return ROWS_TURN_POSTGRES if place == "postgres" else ROWS_TURN.get(figure["after"])
 
 
-def at_most(figure: Figure) -> str:
-    return _judged("≤", figure, lambda value, target: value <= target)
+def at_most(name: str) -> Form:
+    """Is this value of the figure as small as it is meant to be?"""
+    return _judged("≤", name, operator.le)
 
 
-def at_least(figure: Figure) -> str:
-    return _judged("≥", figure, lambda value, target: value >= target)
+def at_least(name: str) -> Form:
+    return _judged("≥", name, operator.ge)
 
 
-def _judged(sign: str, figure: Figure, holds: Callable[[float, float], bool]) -> str:
-    target = figure.get("target")
-    if target is None:
-        return ""
-    return f"{sign} {target:g} {'ok' if holds(figure['ratio'], target) else 'MISSED'}"
+def _judged(sign: str, name: str, holds: Callable[[float, float], bool]) -> Form:
+    def form(figure: Figure) -> str:
+        target = figure["target"]
+        if target is None:
+            return ""
+        return f"{sign} {target:g} {'ok' if holds(figure[name], target) else 'MISSED'}"
+
+    return form

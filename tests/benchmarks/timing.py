@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tests.benchmarks.figures import Figure
+
 
 class Side(Protocol):
     """One way to keep conversations: ours, the floor, a peer. A turn or a read opens no connection if there
@@ -43,10 +45,10 @@ class Effort:
 
 
 FULL = Effort(1.2, 11, 200, 10)
-QUICK = Effort(0.25, 5, 60, 3)
+QUICK = Effort(0.15, 5, 40, 3)
 
 
-def alternate(acts: list[Callable[[], object]], effort: Effort) -> list[list[float]]:
+def alternate(acts: Sequence[Callable[[], object]], effort: Effort) -> list[list[float]]:
     """The seconds that each of them took in each round, after one that does not count."""
     for act in acts:
         act()
@@ -65,3 +67,9 @@ def alternate(acts: list[Callable[[], object]], effort: Effort) -> list[list[flo
 def summary(times: list[float]) -> dict[str, float]:
     p95 = statistics.quantiles(times, n=20, method="inclusive")[-1]
     return {"p50_ms": statistics.median(times) * 1000, "p95_ms": p95 * 1000}
+
+
+def beside(ours: list[float], floor: list[float]) -> Figure:
+    """Both sides' times, and the ratio of their medians."""
+    one, other = summary(ours), summary(floor)
+    return {"rounds": len(ours), "ours": one, "floor": other, "ratio": one["p50_ms"] / other["p50_ms"]}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from tests.benchmarks import targets
 from tests.benchmarks.counting import cost
-from tests.benchmarks.figures import Figure, Section, column, milliseconds, pair, ratio, size
+from tests.benchmarks.figures import Figure, Section, column, milliseconds, pair, size, times
 from tests.benchmarks.floor import open_floor
 from tests.benchmarks.floor.connected import Floor
 from tests.benchmarks.meters import meter_at
@@ -16,7 +16,7 @@ from tests.benchmarks.ours import Ours, open_ours
 from tests.benchmarks.places import another_connection
 from tests.benchmarks.plan import Plan
 from tests.benchmarks.sessions import turns_after
-from tests.benchmarks.timing import Effort, alternate, summary
+from tests.benchmarks.timing import Effort, alternate, beside
 
 UNCONNECTED = 100
 
@@ -35,8 +35,8 @@ COLUMNS = [
     column("connection", "connection"),
     pair("p50 ms", "p50_ms", milliseconds),
     pair("p95 ms", "p95_ms", milliseconds),
-    column("ratio", "ratio", form=ratio),
-    ("target", targets.at_most),
+    column("ratio", "ratio", form=times),
+    ("target", targets.at_most("ratio")),
     pair("statements", "statements"),
     pair("commits", "commits"),
     pair("fsyncs", "syncs"),
@@ -82,8 +82,5 @@ class Both:
             return asdict(cost(side, side.connection, meter, after, self.effort.counted))
 
     def timed(self, after: int) -> Figure:
-        both = [turns_after(side, after, self.effort.at_most) for side in (self.ours, self.floor)]
-        times = alternate(both, self.effort)
-        ours, floor = (summary(taken) for taken in times)
-        ratio = ours["p50_ms"] / floor["p50_ms"]
-        return {"rounds": len(times[0]), "ours": ours, "floor": floor, "ratio": ratio}
+        turns = [turns_after(side, after, self.effort.at_most) for side in (self.ours, self.floor)]
+        return beside(*alternate(turns, self.effort))
