@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.benchmarks import table
+from tests.benchmarks.beside_peers import peers
 from tests.benchmarks.figures import Section
 from tests.benchmarks.growth import growth
 from tests.benchmarks.import_time import imports
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Plan], Section]] = {
     "reading": reading,
     "workers": workers,
     "imports": imports,
+    "peers": peers,
 }
 JSON = Path(__file__).with_name("latest.json")
 

@@ -11,9 +11,8 @@ from typing import Any, Protocol
 from tests.benchmarks.figures import Figure
 
 
-class Side(Protocol):
-    """One way to keep conversations: ours, the floor, a peer. A turn or a read opens no connection if there
-    is one already."""
+class Keeper(Protocol):
+    """One way to keep conversations. A turn opens no connection if there is one already."""
 
     name: str
 
@@ -24,10 +23,14 @@ class Side(Protocol):
     def seeded(self, length: int) -> Any:
         """The key of a new session with so many messages."""
 
+    def turn(self, key: Any) -> None: ...
+
+
+class Side(Keeper, Protocol):
+    """Ours, or the floor."""
+
     def start(self) -> None:
         """The first turn of a new session."""
-
-    def turn(self, key: Any) -> None: ...
 
     def read(self, key: Any) -> Sequence[Any]:
         """All messages, as typed values."""
