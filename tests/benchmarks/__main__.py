@@ -62,7 +62,9 @@ def measured(options: argparse.Namespace) -> Iterator[Section]:
     """Each section is printed as soon as it is there."""
     plan = plan_of(options)
     for name in options.only:
+        began = time.perf_counter()
         section = SECTIONS[name](plan)
+        section.seconds = time.perf_counter() - began
         print("\n".join(table.lines(section, markdown=options.markdown)), flush=True)
         yield section
 
@@ -70,10 +72,7 @@ def measured(options: argparse.Namespace) -> Iterator[Section]:
 def main(given: Sequence[str] | None = None) -> None:
     options, began, facts = arguments(given), time.perf_counter(), machine()
     print(f"{described(facts)}\n", flush=True)
-    sections = {
-        section.name: {"figures": section.figures, "skipped": section.skipped}
-        for section in measured(options)
-    }
+    sections = {section.name: section.json() for section in measured(options)}
     facts["seconds"] = round(time.perf_counter() - began, 1)
     options.json.write_text(json.dumps({"machine": facts, "sections": sections}, indent=1) + "\n")
     print(f"{facts['seconds']} s; all figures are in {options.json}")

@@ -31,18 +31,18 @@ class Cost:
     written: int
 
 
-def bytes_per_turn(model: Any, *, after: int) -> int:
-    return _cost_of(model, after).written
+def bytes_per_turn(model: Any, *, after: int, turns: int = TURNS) -> int:
+    return _cost_of(model, after, turns).written
 
 
 def statements_per_turn(model: Any, *, after: int) -> int:
-    return _cost_of(model, after).statements
+    return _cost_of(model, after, 1).statements
 
 
-def _cost_of(model: Any, after: int) -> Cost:
+def _cost_of(model: Any, after: int, turns: int) -> Cost:
     side = Ours(model, Texts(after))
-    with model._meta.database.connection_context(), closing(meter_of(model._meta.database)) as meter:
-        return cost(side, side.connection, meter, after)
+    with side.connected(), closing(meter_of(side.database)) as meter:
+        return cost(side, side.connection, meter, after, turns)
 
 
 def cost(side: Side, connection: Any, meter: Meter, after: int, turns: int = TURNS) -> Cost:

@@ -13,7 +13,8 @@ Column: TypeAlias = tuple[str, Form]
 
 @dataclass
 class Section:
-    """`head` says what was counted and how. `skipped` says what could not be measured, and why."""
+    """`head` says what was counted and how, `skipped` what could not be measured and why, `seconds` how long
+    it took."""
 
     name: str
     title: str
@@ -21,6 +22,10 @@ class Section:
     columns: list[Column]
     figures: list[Figure] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def json(self) -> Figure:
+        return {"seconds": round(self.seconds, 1), "skipped": self.skipped, "figures": self.figures}
 
     def cells(self) -> Iterator[list[str]]:
         """The table: its head, then a line for each figure."""

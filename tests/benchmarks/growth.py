@@ -1,4 +1,7 @@
-"""How the bytes that a turn writes grow with the conversation."""
+"""How the bytes that a turn writes grow with the conversation.
+
+The long sessions are stored first, so that both are measured in tables of about the same size.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ def growth(plan: Plan) -> Section:
     section = Section("growth", "Growth of what a turn writes", HEAD, COLUMNS)
     for place, layout in plan.cases(section):
         with place.database() as url:
-            model = open_ours(url, layout).model
-            short, long = bytes_per_turn(model, after=SHORT), bytes_per_turn(model, after=LONG)
+            model, turns = open_ours(url, layout).model, plan.effort.counted
+            long, short = (bytes_per_turn(model, after=after, turns=turns) for after in (LONG, SHORT))
         target = targets.ROWS_GROWTH if layout == "rows" else None
         figure = {"short": short, "long": long, "ratio": long / short, "target": target}
         section.figures.append({"place": place.key, "layout": layout, **figure})

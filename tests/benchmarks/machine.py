@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import servers
-from tests.benchmarks.places import PRAGMAS
+from tests.benchmarks.places import PLACES, PRAGMAS
 
 LIBRARIES = ("agentsession", "peewee", "pydantic", "msgspec", "psycopg")
 SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "autovacuum")
@@ -25,6 +25,7 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
+        "filesystems": {place.key: _filesystem(place.folder) for place in PLACES if place.folder},
         "sqlite": {"version": sqlite3.sqlite_version, **PRAGMAS},
         "postgresql": _postgres(),
     }
@@ -46,6 +47,14 @@ def _processor() -> str:
     return next(
         (line.partition(": ")[2] for line in names if line.startswith("model name")), "processor unknown"
     )
+
+
+def _filesystem(folder: Path) -> str:
+    """The type of the file system that is mounted nearest."""
+    mounts = Path("/proc/mounts")
+    found = [line.split()[1:3] for line in mounts.read_text().splitlines()] if mounts.exists() else []
+    above = [(place, kind) for place, kind in found if folder.resolve().is_relative_to(place)]
+    return max(above, key=lambda mount: len(mount[0]), default=("", "unknown"))[1]
 
 
 def _postgres() -> dict[str, str] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tests.benchmarks.layouts import LAYOUTS
@@ -31,13 +32,19 @@ class Ours:
     def disconnect(self) -> None:
         self.database.close()
 
-    def seeded(self, length: int) -> Any:
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """With a connection open, which is closed again if there was none."""
         opened = self.database.connect(reuse_if_open=True)
         try:
-            return seed(self.model, length, self.texts)
+            yield
         finally:
             if opened:
                 self.database.close()
+
+    def seeded(self, length: int) -> Any:
+        with self.connected():
+            return seed(self.model, length, self.texts)
 
     def start(self) -> None:
         self.model.start_session(self.texts.fresh())

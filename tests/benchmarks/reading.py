@@ -31,6 +31,8 @@ def reading(plan: Plan) -> Section:
                 side.connect()
             keys = [side.seeded(LENGTH) for side in sides]
             reads = [lambda side=side, key=key: side.read(key) for side, key in zip(sides, keys, strict=True)]
+            if any(len(read()) != LENGTH for read in reads):
+                raise RuntimeError(f"a session of {LENGTH} messages is read as one of another length")
             figure = beside(*alternate(reads, plan.effort))
             for side in sides:
                 side.disconnect()

@@ -74,7 +74,8 @@ def _figure(pool: Any, urls: dict[str, str], layout: str, turns: int) -> Figure:
 @contextmanager
 def crowd() -> Iterator[Any]:
     """Processes of which each takes one task of a round, since none begins before all have one."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.benchmarks.__main__"])
     with context.Pool(WORKERS, _remember, (context.Barrier(WORKERS),)) as pool:
         yield pool
         pool.close()
