@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.benchmarks import targets
 from tests.benchmarks.figures import Section, column, milliseconds, pair, times
 from tests.benchmarks.floor import open_floor
 from tests.benchmarks.ours import open_ours
 from tests.benchmarks.plan import Plan
-from tests.benchmarks.timing import alternate, beside
+from tests.benchmarks.timing import Side, alternate, beside
 
 LENGTH = 1000
 
@@ -26,11 +28,11 @@ def reading(plan: Plan) -> Section:
     section = Section("reading", f"Reading {LENGTH} messages", HEAD, COLUMNS)
     for place, layout in plan.cases(section):
         with place.database() as ours, place.database() as floor:
-            sides = open_ours(ours, layout), open_floor(floor, layout)
+            sides: tuple[Side, Side] = (open_ours(ours, layout), open_floor(floor, layout))
             for side in sides:
                 side.connect()
             keys = [side.seeded(LENGTH) for side in sides]
-            reads = [lambda side=side, key=key: side.read(key) for side, key in zip(sides, keys, strict=True)]
+            reads = [partial(side.read, key) for side, key in zip(sides, keys, strict=True)]
             if any(len(read()) != LENGTH for read in reads):
                 raise RuntimeError(f"a session of {LENGTH} messages is read as one of another length")
             figure = beside(*alternate(reads, plan.effort))
