@@ -81,10 +81,10 @@ def _written(side: Keeper, file: str, after: int) -> float:
     turn = later_turns(side, after, EFFORT.counted)
     with closing(SqliteMeter(file)) as meter:
         meter.settle()
-        before = meter.written()
+        mark = meter.mark()
         for _ in range(EFFORT.counted):
             turn()
-        return (meter.written() - before) / EFFORT.counted
+        return meter.written_since(mark) / EFFORT.counted
 
 
 def _kept(peer: Keeping, after: int) -> bool:

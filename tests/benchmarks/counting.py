@@ -46,22 +46,25 @@ def _cost_of(model: Any, after: int, turns: int) -> Cost:
 
 
 def cost(side: Side, connection: Any, meter: Meter, after: int, turns: int = TURNS) -> Cost:
-    """The bytes are the mean of some turns; where others write, too, those of the turn with the fewest."""
+    """The bytes are the mean of some turns, the waits their median."""
     turn = turns_after(side, after, turns + 2)
-    meter.settle()
     turn()
+    meter.settle()
     executed = statements.verbs(connection, turn)
     commits = statements.commits(executed)
-    written, synced = [], []
+    synced, mark = [], meter.mark()
     for _ in range(turns):
-        synced_before, before = meter.syncs(connection, 0), meter.written()
+        before = meter.syncs(connection, 0)
         turn()
-        written.append(meter.written() - before)
-        synced.append(_less(meter.syncs(connection, commits), synced_before))
-    mean = min(written) if meter.is_shared else round(statistics.mean(written))
-    syncs = None if None in synced else min(count for count in synced if count is not None)
-    return Cost(statements.statements(executed), commits, syncs, mean)
+        synced.append(_less(meter.syncs(connection, commits), before))
+    written = round(meter.written_since(mark) / turns)
+    return Cost(statements.statements(executed), commits, _median(synced), written)
 
 
 def _less(now: int | None, before: int | None) -> int | None:
     return None if now is None or before is None else now - before
+
+
+def _median(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return statistics.median_low(known) if known else None

@@ -3,7 +3,7 @@
 SQLite: the bytes by which the -wal file grew. An open read transaction keeps it from starting over. How often
 it waits for the disk follows from its pragma, as its manual says: once a commit with synchronous=FULL, with
 NORMAL at checkpoints only.
-PostgreSQL: the bytes of WAL, and the syncs of it, of the whole server: others can only add to them.
+PostgreSQL: see `postgres_meter.py`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from typing import Any, Protocol
 
 import peewee as pw
 
-from tests import servers
-from tests.benchmarks.places import file_of, is_sqlite
+from tests.benchmarks.places import file_of, is_sqlite, schema_of
+from tests.benchmarks.postgres_meter import PostgresMeter
 
 SYNCS_OF_A_COMMIT = {0: 0, 1: 0, 2: 1, 3: 1}
 """In WAL mode, by the value of `pragma synchronous`."""
 
 
 class Meter(Protocol):
-    is_shared: bool
-
     def settle(self) -> None:
-        """Bring the database to where nothing but the turn itself will be written."""
+        """From here on all that is written can be seen."""
 
-    def written(self) -> int:
-        """Bytes so far."""
+    def mark(self) -> Any:
+        """Where the log of the database ends now."""
+
+    def written_since(self, mark: Any) -> int:
+        """Bytes in the log since then."""
 
     def syncs(self, connection: Any, commits: int) -> int | None:
         """Waits for the disk so far, of a connection that made so many commits; None if nobody knows."""
@@ -37,8 +38,6 @@ class Meter(Protocol):
 
 
 class SqliteMeter:
-    is_shared = False
-
     def __init__(self, file: str) -> None:
         self.wal = Path(f"{file}-wal")
         self.connection = sqlite3.connect(file, isolation_level=None)
@@ -50,8 +49,11 @@ class SqliteMeter:
         self.connection.execute("begin")
         self.connection.execute("select count(*) from sqlite_master").fetchall()
 
-    def written(self) -> int:
+    def mark(self) -> int:
         return self.wal.stat().st_size
+
+    def written_since(self, mark: int) -> int:
+        return self.mark() - mark
 
     def syncs(self, connection: Any, commits: int) -> int | None:
         (synchronous,) = connection.execute("pragma synchronous").fetchone()
@@ -61,38 +63,12 @@ class SqliteMeter:
         self.connection.close()
 
 
-class PostgresMeter:
-    is_shared = True
-
-    def __init__(self) -> None:
-        self.admin = servers.admin("postgres")
-
-    def settle(self) -> None:
-        """The first change of a page after a checkpoint brings the whole page into the WAL, so the caller
-        has to let a turn pass."""
-        self.admin.execute_sql("checkpoint")
-
-    def written(self) -> int:
-        return int(self._one("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')"))
-
-    def syncs(self, connection: Any, commits: int) -> int | None:
-        """The connection hands in its numbers once it is told to, since PostgreSQL 15."""
-        if connection.info.server_version < 150000:
-            return None
-        connection.execute("select pg_stat_force_next_flush()")
-        return int(self._one("select wal_sync from pg_stat_wal"))
-
-    def close(self) -> None:
-        """The connection is the test run's own."""
-
-    def _one(self, sql: str) -> Any:
-        return self.admin.execute_sql(sql).fetchone()[0]
-
-
 def meter_at(url: str) -> Meter:
-    return SqliteMeter(file_of(url)) if is_sqlite(url) else PostgresMeter()
+    return SqliteMeter(file_of(url)) if is_sqlite(url) else PostgresMeter(schema_of(url))
 
 
 def meter_of(database: Any) -> Meter:
-    """The meter of a Peewee database."""
-    return SqliteMeter(database.database) if isinstance(database, pw.SqliteDatabase) else PostgresMeter()
+    """The meter of a Peewee database that is connected."""
+    if isinstance(database, pw.SqliteDatabase):
+        return SqliteMeter(database.database)
+    return PostgresMeter(database.execute_sql("select current_schema()").fetchone()[0])

@@ -47,7 +47,7 @@ class Effort:
     counted: int
 
 
-FULL = Effort(1.2, 11, 200, 10)
+FULL = Effort(1.0, 9, 200, 8)
 QUICK = Effort(0.15, 5, 40, 3)
 
 

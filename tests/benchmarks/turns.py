@@ -24,10 +24,10 @@ HEAD = """\
 One turn whose model takes no time; ours / floor in each cell, measured in turns.
 After 0 messages: the first turn of a session. Connection none: the thread has none, another thread has one.
 Statements: without BEGIN and COMMIT.
-kB written: by which SQLite's -wal file grew, the mean of some turns; the WAL of a PostgreSQL server, after a
-checkpoint and a first turn, in the turn that wrote least, since others write to it, too.
-fsyncs: those of the commits. SQLite: by its rule, none with synchronous=NORMAL but at checkpoints, one a
-commit with FULL. PostgreSQL: from pg_stat_wal."""
+kB written, the mean of some turns: by which SQLite's -wal file grew; on PostgreSQL the WAL of the turn's
+transactions, without the images of whole pages that follow a checkpoint.
+fsyncs of the commits: SQLite's by its rule, none with synchronous=NORMAL but at checkpoints, one a commit
+with FULL; PostgreSQL's from pg_stat_wal, the median."""
 COLUMNS = [
     column("place", "place"),
     column("layout", "layout"),
