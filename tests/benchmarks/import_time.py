@@ -18,7 +18,7 @@ from tests.benchmarks.plan import Plan
 from tests.benchmarks.table import lines
 from tests.benchmarks.timing import FULL
 
-ROUNDS, QUICK_ROUNDS = 9, 3
+ROUNDS, QUICK_ROUNDS = 7, 3
 
 DECORATED = """
 import peewee

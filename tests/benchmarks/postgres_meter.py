@@ -1,9 +1,9 @@
 """What a PostgreSQL server wrote for the tables of one schema, however much others write at the time.
 
 The bytes are those of the WAL records of each transaction that changed one of these tables, without the
-images of whole pages that the first change after a checkpoint brings. The extension pg_walinspect reads them, which
-comes with PostgreSQL 15 and is created in the tests' database. Waits for the disk are told for the whole
-server only.
+images of whole pages that the first change after a checkpoint brings. They are read by the extension
+pg_walinspect, which comes with PostgreSQL 15 and is created in the tests' database. Waits for the disk are
+told for the whole server only.
 """
 
 from __future__ import annotations

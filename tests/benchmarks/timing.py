@@ -47,7 +47,7 @@ class Effort:
     counted: int
 
 
-FULL = Effort(1.0, 9, 200, 8)
+FULL = Effort(0.8, 7, 150, 6)
 QUICK = Effort(0.15, 5, 40, 3)
 
 
