@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from agentsession.prompt import Template
@@ -94,13 +95,13 @@ class SessionOptions:
     pin_instruction: bool
     inject: bool
 
-    @property
+    @cached_property
     def managed(self) -> tuple[str, ...]:
         """The attributes that belong to the library once the record exists."""
         names = (self.context_attribute, self.status_attribute, self.updated_attribute)
         return tuple(name for name in names if name is not None)
 
-    @property
+    @cached_property
     def attributes(self) -> tuple[str, ...]:
         """All attributes that the library writes or looks for."""
         names = (self.owner_attribute, self.idempotency_attribute)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import peewee
 
@@ -13,6 +14,10 @@ from agentsession.names import SESSION_NAMES
 from agentsession.options import ROWS, SessionOptions
 
 GUARD = frozenset({"save"})
+
+_intact: WeakKeyDictionary[type, tuple[Any, ...]] = WeakKeyDictionary()
+"""How a model looked when nothing was wrong with it."""
+
 PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAccessor)
 
 
@@ -21,10 +26,20 @@ def refuse_altered(model: type[Any]) -> None:
     `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass; and where a
     subclass has put something else in the place of a managed field, or there is no model for the messages."""
     options = info.session_options(model)
+    looks = _looks(model, options)
+    if _intact.get(model) == looks:
+        return
     names = SESSION_NAMES | GUARD if options.inject else GUARD
     problems = (*_covered(model, names), *_changed(model, options), *_without_messages(model, options))
     if problems:
         raise DslError(problems)
+    _intact[model] = looks
+
+
+def _looks(model: Any, options: SessionOptions) -> tuple[Any, ...]:
+    """Changes with all that could be wrong, and holds no reference to the model."""
+    kept = (model.save, *map(model._meta.fields.get, options.attributes))
+    return (registry.message_of(model) is None, *map(len, map(vars, model.__mro__)), *map(id, kept))
 
 
 def _covered(model: type[Any], names: frozenset[str]) -> Iterator[Problem]:

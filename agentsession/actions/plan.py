@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeAlias
 from uuid import uuid4
 
 from agentsession import info
 from agentsession.errors import InputInvalid
 from agentsession.json_values import unstorable
-from agentsession.options import AgentOptions, Client, SessionOptions
+from agentsession.options import AgentOptions, Client
 from agentsession.store.connection import in_transaction
 from agentsession.store.message_rows import TURN_LENGTH as MAX_KEY
 from agentsession.turn.opening import Content, Plan, refuse_large_input
@@ -33,6 +32,7 @@ def plan_turn(
     chosen = _client(agent, client)
     if client_options is not None and not isinstance(client_options, Mapping):
         raise _invalid(agent, f"client_options is a {type(client_options).__name__}")
+    declared = _of_session(agent, model, content) if info.is_session(model) else {}
     plan = Plan(
         agent=agent,
         turn_id=uuid4().hex if key is None else _accepted_key(agent, key),
@@ -42,24 +42,24 @@ def plan_turn(
         instruction_args=instruction_args,
         client=chosen.id if chosen else None,
         run=run,
+        **declared,
     )
-    if info.is_session(model):
-        plan = _of_session(plan, model, info.session_options(model))
     return plan, {**(chosen.options if chosen else {}), **(client_options or {})}
 
 
-def _of_session(plan: Plan, model: type[Any], options: SessionOptions) -> Plan:
-    refuse_large_input(plan.agent, plan.content, options.max_input_bytes)
+def _of_session(agent: AgentOptions, model: type[Any], content: Content) -> dict[str, Any]:
+    """What the session's options say of a turn."""
+    options = info.session_options(model)
+    refuse_large_input(agent, content, options.max_input_bytes)
     # Inside a transaction it would wait for a turn that waits for the transaction.
     waits = options.on_busy == "wait" and not in_transaction(model)
-    return replace(
-        plan,
-        lease=options.lease,
-        patience=options.busy_timeout if waits else 0.0,
-        max_bytes=options.max_context_bytes,
-        pin_instruction=options.pin_instruction,
-        history=options.history,
-    )
+    return {
+        "lease": options.lease,
+        "patience": options.busy_timeout if waits else 0.0,
+        "max_bytes": options.max_context_bytes,
+        "pin_instruction": options.pin_instruction,
+        "history": options.history,
+    }
 
 
 def _accepted_key(agent: AgentOptions, key: Any) -> str:

@@ -64,6 +64,7 @@ class Heart:
                 self.thread = threading.Thread(target=self._beat, name="agentsession-heartbeat", daemon=True)
                 self.thread.start()
             elif call.due < self.next:
+                self.next = call.due
                 self.changed.notify()
 
     def drop(self, call: Call) -> None:
@@ -107,8 +108,8 @@ class Heart:
                     for call in due:
                         call.due = math.inf
                     return due
-                self.next = min((call.due for call in self.calls), default=math.inf)
-                self.next = min(self.next, now + 60)
+                if self.calls or self.next <= now:  # else it stays awake for the next call to come
+                    self.next = min([now + 60, *(call.due for call in self.calls)])
                 self.changed.wait(self.next - now)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from agentsession.drive.received import Received
 from agentsession.errors import ProviderError, words
@@ -42,7 +43,7 @@ class Question:
             return [*self.received.add(piece)]
         reply = checked(piece)
         events = [*self.received.complete(reply)] if self.streams else []
-        self.reply = replace(reply, duration=time.perf_counter() - self._began)
+        self.reply = msgspec.structs.replace(reply, duration=time.perf_counter() - self._began)
         return events
 
     def is_due(self) -> bool:

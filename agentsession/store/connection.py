@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -32,6 +30,8 @@ CONFUSED = "InternalClientError"
 
 _checked: WeakSet[Any] = WeakSet()
 
+_dialects: dict[type[Any], ModuleType] = {}
+
 
 def database_of(model: type[peewee.Model]) -> Any:
     """The database behind the model now; raises `DslError` where a proxy was never initialised."""
@@ -47,36 +47,52 @@ def database_of(model: type[peewee.Model]) -> Any:
 def dialect_of(model: type[peewee.Model]) -> Any:
     """The SQL dialect of the model's database; raises `DslError` for one that is not supported."""
     database = database_of(model)
-    for kind, dialect in DIALECTS:
-        if isinstance(database, kind):
-            return dialect
-    found = f"{type(database).__name__} is not supported"
-    raise _unusable(model, found, "use a SqliteDatabase, PostgresqlDatabase or MySQLDatabase of peewee")
+    dialect = _dialects.get(type(database))
+    if dialect is None:
+        dialect = next((each for kind, each in DIALECTS if isinstance(database, kind)), None)
+        if dialect is None:
+            found = f"{type(database).__name__} is not supported"
+            raise _unusable(
+                model, found, "use a SqliteDatabase, PostgresqlDatabase or MySQLDatabase of peewee"
+            )
+        _dialects[type(database)] = dialect
+    return dialect
 
 
-@contextmanager
-def connected(model: type[peewee.Model], *, kept: bool = False) -> Iterator[None]:
+class connected:  # noqa: N801
     """A connection for one effect: the thread's or task's own if it is open, else one that is closed again.
 
     `kept`: the caller had one open when the action began, so one is left open, even if it had to be replaced
     because the server has ended it. An in-memory database lives in its connection, so that one stays open.
     """
-    database, dialect = database_of(model), dialect_of(model)
-    with _lost_is_operational(database):
-        opened = _opened(database, dialect)
+
+    def __init__(self, model: type[peewee.Model], *, kept: bool = False) -> None:
+        self.database, self.dialect = database_of(model), dialect_of(model)
+        self.kept = kept
+        self.opened = False
+
+    def __enter__(self) -> None:
         try:
-            if database not in _checked:
-                dialect.check(database)
-                _checked.add(database)
-            yield
-        finally:
-            if opened and not kept and not _lives_in_a_connection(database, dialect):
-                database.close()
+            self.opened = _opened(self.database, self.dialect)
+            if self.database not in _checked:
+                self.dialect.check(self.database)
+                _checked.add(self.database)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.opened and not self.kept and not _lives_in_a_connection(self.database, self.dialect):
+            self.database.close()
+        if isinstance(error, Exception) and is_asynchronous(self.database) and _tells_of_a_loss(error):
+            raise peewee.OperationalError(error, *error.args) from error
 
 
 def is_async(model: type[peewee.Model]) -> bool:
     """Is it a database of `playhouse.pwasyncio`, whose connections belong to tasks?"""
-    return _is_async(database_of(model))
+    return is_asynchronous(database_of(model))
 
 
 def refuse_async(model: type[peewee.Model], action: str) -> None:
@@ -100,11 +116,11 @@ def in_transaction(model: type[peewee.Model]) -> bool:
     """Is a transaction open on this thread's or task's connection, by Peewee or by hand?"""
     database = database_of(model)
     if database.is_closed():
-        return not _is_async(database) and bool(database.in_transaction())
+        return not is_asynchronous(database) and bool(database.in_transaction())
     if database.in_transaction():
         return True
     connection = database.connection()
-    if _is_async(database):
+    if is_asynchronous(database):
         if connection.stale():
             return False
         connection = connection.conn
@@ -120,7 +136,7 @@ def has_one_connection(model: type[peewee.Model]) -> bool:
 
 def _lives_in_a_connection(database: Any, dialect: Any) -> bool:
     """Would the data go with the connection? An asynchronous database keeps its one in a pool."""
-    return bool(dialect.is_memory(database)) and not _is_async(database)
+    return bool(dialect.is_memory(database)) and not is_asynchronous(database)
 
 
 def _opened(database: Any, dialect: Any) -> bool:
@@ -128,7 +144,7 @@ def _opened(database: Any, dialect: Any) -> bool:
     was_open = not database.is_closed()
     if was_open:
         connection = database.connection()
-        is_dead = connection.stale() if _is_async(database) else dialect.is_dead(connection)
+        is_dead = connection.stale() if is_asynchronous(database) else dialect.is_dead(connection)
         if is_dead and database.in_transaction():
             raise peewee.OperationalError("the connection was lost inside a transaction")
         if not is_dead:
@@ -143,9 +159,10 @@ def _opened(database: Any, dialect: Any) -> bool:
     return not was_open
 
 
-def _is_async(database: Any) -> bool:
-    """Asked without importing what needs greenlet."""
-    return isinstance(database, getattr(sys.modules.get("playhouse.pwasyncio"), "AsyncDatabaseMixin", ()))
+def is_asynchronous(database: Any) -> bool:
+    """Is it one of `playhouse.pwasyncio`? Asked without importing what needs greenlet."""
+    module = sys.modules.get("playhouse.pwasyncio")
+    return module is not None and isinstance(database, module.AsyncDatabaseMixin)
 
 
 def _is_bridged() -> bool:
@@ -155,19 +172,11 @@ def _is_bridged() -> bool:
     return getcurrent().parent is not None
 
 
-@contextmanager
-def _lost_is_operational(database: Any) -> Iterator[None]:
-    """What an asynchronous driver says of a lost connection becomes Peewee's `OperationalError`."""
-    try:
-        yield
-    except Exception as error:
-        if _is_async(database) and _tells_of_a_loss(error):
-            raise peewee.OperationalError(error, *error.args) from error
-        raise
-
-
 def _tells_of_a_loss(error: Exception) -> bool:
-    """Peewee knows an error of asyncpg by its class's name or its first base's, and most by neither."""
+    """Does an asynchronous driver say that the connection is lost?
+
+    Peewee knows an error of asyncpg by its class's name or its first base's, and most by neither.
+    """
     if isinstance(error, OSError) or type(getattr(error, "orig", error)).__name__ == CONFUSED:
         return True
     return str(getattr(error, "sqlstate", ""))[:2] in LOST_CLASSES

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from agentsession.context import Context
 from agentsession.json_values import JsonMap, compact
-from agentsession.options import DOCUMENT
+from agentsession.options import DOCUMENT, SessionOptions
 from agentsession.store import format
+from agentsession.store.connection import dialect_of
 from agentsession.store.expression import Path
-from agentsession.store.layout import Patch, Read, Wanted
+from agentsession.store.layout import Prepared, Read, Wanted
+from agentsession.store.statement import given
 from agentsession.turn.effects import Change
 
 
 class Document:
     has_rows = False
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, model: Any, options: SessionOptions, wanted: Wanted) -> None:
+        self.dialect = dialect_of(model)
+        self.column = model._meta.fields[options.context_attribute]
         self.wanted = wanted
 
     def read(self, map_: JsonMap, _: Any, place: str) -> Read | None:
@@ -36,7 +41,7 @@ class Document:
         found = msgspec.structs.replace(context, messages=messages, first=first, count=count)
         return Read(found, turns)
 
-    def patch(self, map_: JsonMap, change: Change) -> Patch:
+    def prepared(self, map_: JsonMap, change: Change) -> Prepared:
         sets: dict[Path, str] = {("turn",): "turn"}
         values = {"turn": compact(change.turn)}
         for number, (id_, metadata) in enumerate(change.metadata.items()):
@@ -45,12 +50,21 @@ class Document:
         if change.instruction_args is not None:
             sets["instruction_args",] = "instruction_args"
             values["instruction_args"] = compact(change.instruction_args)
-        appends = {f"append{number}": compact(message) for number, message in enumerate(change.append)}
+        appends = [f"append{number}" for number in range(len(change.append))]
+        values |= zip(appends, map(compact, change.append), strict=True)
         drop = None if change.drop is None else format.position(map_, change.drop)
-        return Patch(sets, values | appends, tuple(appends), drop)
 
-    def changed(self, map_: JsonMap, change: Change) -> JsonMap:
-        return format.whole(map_, change)
+        def value(numbers: Mapping[Path, Any]) -> Any:
+            dialect = self.dialect
+            changed = {path: dialect.document(given(name)) for path, name in sets.items()}
+            inner = {path[1:]: number for path, number in numbers.items() if path[0] == "turn"}
+            if inner:
+                changed["turn",] = dialect.with_numbers(given("turn"), inner)
+            added = [dialect.document(given(name)) for name in appends]
+            return dialect.patch(self.column, changed, added, drop)
+
+        shape = None if change.metadata or change.drop else (*sets, len(appends))
+        return Prepared(format.whole(map_, change), value, values, shape)
 
     def write(self, *_: Any) -> None:
         """All of it is in the context attribute."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -115,23 +116,24 @@ def whole(map_: JsonMap, change: Change) -> JsonMap:
     return _stored(map_, change, {"layout": DOCUMENT, "messages": messages})
 
 
-def head(map_: JsonMap, change: Change) -> JsonMap:
-    """The same where each message has a row of its own: what is left in the context attribute."""
-    kept = {key: value for key, value in map_.items() if key != "messages"}
-    return _stored(kept, change, {"layout": ROWS, **in_head(map_, change)})
-
-
-def in_head(map_: JsonMap, change: Change) -> JsonMap:
-    """What a change sets in the head."""
-    args = change.instruction_args
-    size = map_.get("size", 0) + sum(len(msgspec.json.encode(message)) for message in change.append)
-    return {
-        **counted(map_, change),
-        "size": size,
-        **({} if args is None else {"instruction_args": args}),
-        "turn": msgspec.to_builtins(change.turn),
-        **latest(change),
+def head(map_: JsonMap, change: Change, said: Sequence[JsonMap], size: int) -> JsonMap:
+    """The same where each message has a row of its own: what is left in the context attribute. `said` are the
+    messages of the change as JSON, `size` their bytes."""
+    roles = [message["role"] for message in said]
+    first = map_.get("count", 0) - (change.drop is not None)
+    own: JsonMap = {
+        "layout": ROWS,
+        "count": first + len(roles),
+        "turns": map_.get("turns", 0) + roles.count("user"),
+        "size": map_.get("size", 0) + size,
     }
+    if "system" in roles and "system" not in map_:
+        own["system"] = first + roles.index("system")
+    if change.turn.status == "completed" and "assistant" in roles:
+        own["reply"] = said[len(roles) - 1 - roles[::-1].index("assistant")]
+    stored = _stored(map_, change, own)
+    stored.pop("messages", None)
+    return stored
 
 
 def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
@@ -152,24 +154,6 @@ def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
 def without_head(map_: JsonMap) -> JsonMap:
     """The keys that are no head's alone."""
     return {key: value for key, value in map_.items() if key not in HEAD}
-
-
-def counted(map_: JsonMap, change: Change) -> JsonMap:
-    """The numbers of messages and turns after a change, and the position of the first system message."""
-    count = map_.get("count", 0) + len(change.append) - (change.drop is not None)
-    roles = [message.role for message in change.append]
-    counts = {"count": count, "turns": map_.get("turns", 0) + roles.count("user")}
-    if "system" in roles and "system" not in map_:
-        counts["system"] = count - len(roles) + roles.index("system")
-    return counts
-
-
-def latest(change: Change) -> JsonMap:
-    """The reply of the latest completed turn, if it is in this change."""
-    if change.turn.status != "completed":
-        return {}
-    replies = [message for message in change.append if message.role == "assistant"]
-    return {"reply": msgspec.to_builtins(replies[-1])} if replies else {}
 
 
 def _stored(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:

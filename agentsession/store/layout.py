@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from agentsession.context import Context
@@ -41,24 +41,17 @@ class Read(NamedTuple):
     size: int = 0
 
 
-@dataclass(frozen=True)
-class Patch:
-    """A change of the context attribute: what is set, by its path, and appended to `messages`, both as names
-    in `values`; and the position of the message that goes."""
+class Prepared(NamedTuple):
+    """A change, ready to be written: the context attribute `after` it; the `value` that SQL gives to it, with
+    numbers that are set in SQL, from named `values`; and the rows of the new messages, where they are rows.
 
-    sets: Mapping[Path, str]
+    `shape`: what tells this value from others of its layout; None if it is for this time only."""
+
+    after: JsonMap
+    value: Callable[[Mapping[Path, Any]], Any]
     values: JsonMap
-    appends: tuple[str, ...] = ()
-    drop: int | None = None
-    shape: tuple[Any, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", (*self.sets, len(self.appends)))
-
-    @property
-    def is_usual(self) -> bool:
-        """Does it name no position, so that the same statement will serve again?"""
-        return self.drop is None and not any(isinstance(part, int) for path in self.sets for part in path)
+    shape: tuple[Any, ...] | None = ()
+    rows: tuple[JsonMap, ...] = ()
 
 
 class Layout(Protocol):
@@ -71,14 +64,10 @@ class Layout(Protocol):
         `LayoutMismatch` for a map of the other layout."""
         ...
 
-    def patch(self, map_: JsonMap, change: Change) -> Patch:
-        """The change, as one of the context attribute."""
+    def prepared(self, map_: JsonMap, change: Change) -> Prepared:
+        """The change of a session whose context attribute is this map."""
         ...
 
-    def changed(self, map_: JsonMap, change: Change) -> JsonMap:
-        """The context attribute after the change, in full."""
-        ...
-
-    def write(self, key: Any, map_: JsonMap, change: Change, still_there: Callable[[], None]) -> None:
-        """Store what of the change is elsewhere. `map_` is the context attribute before it."""
+    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None]) -> None:
+        """Store what of the change is not in the context attribute."""
         ...

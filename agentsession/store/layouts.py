@@ -14,4 +14,5 @@ __all__ = ["ALL", "NOTHING", "Layout", "Wanted", "layout_of"]
 
 def layout_of(model: Any, options: SessionOptions, wanted: Wanted) -> Layout:
     """The layout of a model's sessions, for one action."""
-    return Rows(model, options, wanted) if options.messages == ROWS else Document(wanted)
+    kind = Rows if options.messages == ROWS else Document
+    return kind(model, options, wanted)

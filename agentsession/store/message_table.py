@@ -28,6 +28,7 @@ class MessageTable:
         self.session: Any = self.table.meta.fields[session_attribute]
         self.fields: dict[str, Any] = {name: self.table.meta.fields[name] for name in OWN}
         self.head = model
+        self._known = self._value = None
         self.column = model._meta.fields[context_attribute]
 
     def all(self, key: Any) -> list[Row]:
@@ -67,7 +68,7 @@ class MessageTable:
     def insert(self, key: Any, messages: Sequence[Mapping[str, Any]]) -> None:
         """Store new rows; columns of the user's own get their defaults."""
         others = [field for field in self.table.meta.sorted_fields if field.default is not None]
-        values = {"session": column_value(self.session, key)}
+        values = self._key(key)
         for number, message in enumerate(messages):
             values |= {f"{name}{number}": value for name, value in message.items()}
             values |= {f"{field.name}{number}": _default(field) for field in others}
@@ -120,7 +121,9 @@ class MessageTable:
         return row
 
     def _key(self, key: Any) -> dict[str, Any]:
-        return {"session": column_value(self.session, key)}
+        if key is not self._known:
+            self._known, self._value = key, column_value(self.session, key)
+        return {"session": self._value}
 
     def _of_session(self) -> Any:
         return self.dialect.exactly(self.session, given("session"))

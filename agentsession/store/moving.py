@@ -20,7 +20,7 @@ from agentsession.store.message_table import MessageTable
 from agentsession.store.rows import Rows
 from agentsession.store.statement import Table
 from agentsession.store.stored import StoredSession
-from agentsession.store.transaction import together
+from agentsession.store.transaction import Together
 from agentsession.turn.effects import Change, Seen
 from agentsession.turn.unfinished import ABANDONED, changed, closed
 from agentsession.turn.view import latest_reply
@@ -63,7 +63,8 @@ class SessionToMove(StoredSession):
     def move(self, to: Layout, *, dry_run: bool = False) -> Fate:
         """Move it, unless a turn is running. A turn that was left by its process is closed as interrupted,
         since its claim would count in the other layout no more."""
-        self.layout = Document(ALL) if to == ROWS else Rows(self.model, self.options, ALL)
+        kind = Document if to == ROWS else Rows
+        self.layout = kind(self.model, self.options, ALL)
         for _ in range(TRIES):
             try:
                 loaded = self.load()
@@ -89,7 +90,7 @@ class SessionToMove(StoredSession):
         messages = document["messages"]
         with connected(self.model, kept=self.kept):
             rows = MessageTable(self.model, self.column.name)
-            with together(self.table.database, inside=self.inside) as still_there:
+            with Together(self.table.database, inside=self.inside) as still_there:
                 if not self._replace({**whole, "revision": document["revision"] + 1}, seen, ending):
                     return False
                 if to != ROWS:

@@ -58,8 +58,9 @@ def patch(
     return fn.JSON_SET(value, *arguments, plain("$.revision"), number(column, "revision") + plain(1))
 
 
-def with_number(json_text: Any, name: str, value: Any) -> Function:
-    return fn.JSON_SET(document(json_text), plain(pointer((name,))), value)
+def with_numbers(json_text: Any, numbers: Mapping[Path, Any]) -> Any:
+    pairs = [each for path, value in numbers.items() for each in (plain(pointer(path)), value)]
+    return fn.JSON_SET(document(json_text), *pairs) if pairs else document(json_text)
 
 
 def json_number(value: Any) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import peewee
 
 from agentsession import clock
 from agentsession.options import SessionOptions
-from agentsession.store.connection import connected
+from agentsession.store.connection import LOST, connected
+from agentsession.store.layout import Prepared
 from agentsession.store.record import refresh
 from agentsession.store.stored import StoredSession
-from agentsession.store.transaction import together
-from agentsession.turn.effects import Change
+from agentsession.store.transaction import Together
+from agentsession.turn.effects import Change, Unacknowledged
 
 
 class NewSession(StoredSession):
@@ -35,13 +36,17 @@ class NewSession(StoredSession):
 
     def insert(self, change: Change) -> bool:
         """Store the record; False if a row of the same idempotency key is there."""
-        self.map = self.layout.changed({}, change)
+        prepared = self.layout.prepared({}, change)
+        self.map = prepared.after
         now = self.dialect.moment(clock.utc())
         refresh(self.new, self.options, self.map, change.turn.status, now)
-        acknowledged = self._acknowledged() if self._can_be_found else nullcontext()
         try:
-            with acknowledged, connected(self.model, kept=self.kept):
-                self._save(change)
+            with connected(self.model, kept=self.kept):
+                self._save(change, prepared)
+        except LOST as error:
+            if self.inside or not self._can_be_found:
+                raise
+            raise Unacknowledged from error
         except peewee.IntegrityError:
             if self.key_field is not None and self._exists():
                 return False
@@ -57,15 +62,15 @@ class NewSession(StoredSession):
         """Has it an id or a key before the database gives it one?"""
         return self.found_by[1] is not None
 
-    def _save(self, change: Change) -> None:
+    def _save(self, change: Change, prepared: Prepared) -> None:
         """Inside a transaction a refused row must not undo what the caller did before."""
         with ExitStack() as stack:
             still_there = None
             if self.layout.has_rows or (self.inside and self.key_field is not None):
-                still_there = stack.enter_context(together(self.table.database, inside=self.inside))
+                still_there = stack.enter_context(Together(self.table.database, inside=self.inside))
             self.new.save(force_insert=True)
             if self.layout.has_rows and still_there is not None:
-                self.layout.write(self.new._pk, {}, change, still_there)
+                self.layout.write(self.new._pk, change, prepared, still_there)
 
     def _was_sent_twice(self, change: Change) -> bool:
         """Was the driver's repetition refused? In a failed transaction PostgreSQL reads nothing."""

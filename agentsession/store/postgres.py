@@ -66,8 +66,11 @@ def patch(
     return Expression(column, "||", fn.jsonb_build_object(*pairs))
 
 
-def with_number(json_text: Any, name: str, value: Any) -> Function:
-    return fn.jsonb_set(document(json_text), _path(name), json_number(value))
+def with_numbers(json_text: Any, numbers: Mapping[Path, Any]) -> Any:
+    value: Any = document(json_text)
+    for path, number in numbers.items():
+        value = fn.jsonb_set(value, _path(*path), json_number(number))
+    return value
 
 
 def _path(*parts: str | int) -> SQL:

@@ -105,8 +105,8 @@ def _given_by_other_means(options: SessionOptions, name: str, derived: Mapping[s
 
 def record_of(model: type[peewee.Model], values: Mapping[str, Any]) -> Any:
     """A record as a query gives it."""
-    record: Any = model(__no_default__=1, **values)
-    record._dirty.clear()
+    record: Any = model(__no_default__=1)
+    record.__data__.update(values)
     return record
 
 

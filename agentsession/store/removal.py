@@ -7,7 +7,7 @@ from typing import Any
 from agentsession.store.connection import connected
 from agentsession.store.message_table import MessageTable
 from agentsession.store.stored import StoredSession
-from agentsession.store.transaction import together
+from agentsession.store.transaction import Together
 
 
 class SessionToDelete(StoredSession):
@@ -18,7 +18,7 @@ class SessionToDelete(StoredSession):
             if not self.layout.has_rows:
                 deleted = self.table.changed(("delete", *self._shape), query, self._found())
             else:
-                with together(self.table.database, inside=self.inside) as still_there:
+                with Together(self.table.database, inside=self.inside) as still_there:
                     self._lock()
                     still_there()
                     MessageTable(self.model, self.column.name).clear(self.key)

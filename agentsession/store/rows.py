@@ -6,7 +6,7 @@ costs the same however long the conversation is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,9 +16,10 @@ from agentsession.json_values import JsonMap, compact
 from agentsession.options import ROWS, SessionOptions
 from agentsession.store import format
 from agentsession.store.expression import Path
-from agentsession.store.layout import NOTHING, Patch, Read, Wanted
+from agentsession.store.layout import NOTHING, Prepared, Read, Wanted
 from agentsession.store.message_rows import columns_of, messages_of
 from agentsession.store.message_table import MessageTable
+from agentsession.store.statement import given
 from agentsession.turn.effects import Change
 from agentsession.turn.window import hidden_before
 
@@ -47,26 +48,28 @@ class Rows:
         seen = msgspec.structs.replace(context, messages=self.messages, layout=ROWS, first=first, count=count)
         return Read(seen, map_.get("turns", 0), map_.get("size", 0))
 
-    def patch(self, map_: JsonMap, change: Change) -> Patch:
-        values = format.in_head(map_, change)
-        sets: dict[Path, str] = {(name,): name for name in values}
-        return Patch(sets, {name: compact(value) for name, value in values.items()})
+    def prepared(self, map_: JsonMap, change: Change) -> Prepared:
+        first = map_.get("count", 0) - (change.drop is not None)
+        said = [msgspec.to_builtins(message) for message in change.append]
+        rows = tuple(columns_of(message, first + number) for number, message in enumerate(said))
+        size = sum(len(row["content"]) + len(row["metadata"]) for row in rows)
+        head = format.head(map_, change, said, size)
+        return Prepared(head, self._value, {"head": compact(head)}, (), rows)
 
-    def changed(self, map_: JsonMap, change: Change) -> JsonMap:
-        return format.head(map_, change)
+    def _value(self, numbers: Mapping[Path, Any]) -> Any:
+        """The whole head, since it is small."""
+        return self.rows.dialect.with_numbers(given("head"), numbers)
 
-    def write(self, key: Any, map_: JsonMap, change: Change, still_there: Callable[[], None]) -> None:
-        first = format.counted(map_, change)["count"] - len(change.append)
+    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None]) -> None:
         if change.drop is not None:
             still_there()
             self.rows.delete(key, self._seq(change.drop))
         for id_, metadata in change.metadata.items():
             still_there()
             self.rows.update(key, self._seq(id_), compact(metadata))
-        if change.append:
+        if prepared.rows:
             still_there()
-            said = [msgspec.to_builtins(message) for message in change.append]
-            self.rows.insert(key, [columns_of(each, first + n) for n, each in enumerate(said)])
+            self.rows.insert(key, prepared.rows)
 
     def _wanted(self, map_: JsonMap, key: Any) -> list[Any]:
         wanted = self.wanted

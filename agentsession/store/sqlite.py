@@ -67,9 +67,12 @@ def patch(
     return fn.json_set(kept, *arguments)
 
 
-def with_number(json_text: Any, name: str, value: Any) -> Function:
-    """A JSON object with one number set from SQL."""
-    return fn.json_set(document(json_text), plain(pointer((name,))), value)
+def with_numbers(json_text: Any, numbers: Mapping[Path, Any]) -> Any:
+    """A JSON object with numbers set from SQL."""
+    if not numbers:
+        return json_text
+    pairs = (each for path, value in numbers.items() for each in (plain(pointer(path)), value))
+    return fn.json_set(json_text, *pairs)
 
 
 def json_number(value: Any) -> Any:

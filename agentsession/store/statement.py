@@ -63,6 +63,8 @@ class Table:
         self.database = database_of(model)
         self.dialect = dialect_of(model)
         self._fake = clock.fake.get()
+        self._kept = _kept.setdefault(model, {})
+        self._place = (self.database, self.meta.schema, self.meta.table_name, self._fake is None)
 
     def now(self) -> Any:
         """The database's clock in seconds since 1970."""
@@ -74,13 +76,12 @@ class Table:
             values = {NOW: self._fake.seconds, **values}
         if shape is None:
             return Statement(self.database, query()).run(self.database, values)
-        kept = _kept.setdefault(self.model, {})
-        key = (self.database, self.meta.schema, self.meta.table_name, self._fake is None, shape)
-        statement = kept.get(key)
+        key = (self._place, shape)
+        statement = self._kept.get(key)
         if statement is None:
-            if len(kept) >= MOST:
-                kept.clear()
-            statement = kept[key] = Statement(self.database, query())
+            if len(self._kept) >= MOST:
+                self._kept.clear()
+            statement = self._kept[key] = Statement(self.database, query())
         return statement.run(self.database, values)
 
     def changed(self, shape: Hashable | None, query: Callable[[], Any], values: Mapping[str, Any]) -> int:

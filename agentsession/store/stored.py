@@ -7,8 +7,7 @@ Where the messages are is the layout's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +20,12 @@ from agentsession.json_values import JsonMap, compact, storable_text
 from agentsession.options import SessionOptions
 from agentsession.store import format
 from agentsession.store.connection import LOST, connected, in_transaction, is_connected
-from agentsession.store.layout import ALL, Layout, Patch, Wanted
+from agentsession.store.expression import Path, plain
+from agentsession.store.layout import ALL, Layout, Prepared, Wanted
 from agentsession.store.layouts import layout_of
 from agentsession.store.record import primary_key_of, record_of, refresh
 from agentsession.store.statement import Table, given
-from agentsession.store.transaction import together
+from agentsession.store.transaction import Together
 from agentsession.store.values import column_value
 from agentsession.turn.effects import Change, Loaded, Seen, Unacknowledged
 
@@ -61,6 +61,8 @@ class StoredSession:
         self.record: Any = session if isinstance(session, peewee.Model) else None
         self.key = primary_key_of(model, session)
         self.found_by: tuple[Any, Any] = (self.meta.primary_key, self.key)
+        self._sought: Any = None
+        self._values: JsonMap = {}
         self.row: dict[str, Any] = {}
         self.map: JsonMap = {}
         self.turn: Turn | None = None
@@ -89,9 +91,9 @@ class StoredSession:
     def claim(self, seen: Seen, change: Change) -> bool:
         if isinstance(seen, int):
             return self._patch("claim", change, {"seen": seen})
-        whole = self.layout.changed(format.decode(seen, self._place), change)
-        value = self.dialect.document(compact(whole))
-        return self._write(None, lambda: self._update(value, self._untouched(seen)), {}, change)
+        prepared = self.layout.prepared(format.decode(seen, self._place), change)
+        value = self.dialect.document(compact(prepared.after))
+        return self._write(None, lambda: self._update(value, self._untouched(seen)), prepared, change, {})
 
     def save(self, change: Change, claim: str, lease: float) -> bool:
         return self._patch("save", change, {"claim": claim, "lease": lease})
@@ -129,18 +131,19 @@ class StoredSession:
         return f"{info.place(self.model)} {self.key} {self.column.name}"
 
     def _patch(self, kind: str, change: Change, values: JsonMap) -> bool:
-        patch = self.layout.patch(self.map, change)
-        shape = (kind, *patch.shape, *self._shape) if patch.is_usual else None
-        query = lambda: self._update(self._patched(kind, patch), self._guard(kind))  # noqa: E731
-        return self._write(shape, query, values | patch.values, change)
+        prepared = self.layout.prepared(self.map, change)
+        shape = None if prepared.shape is None else (kind, prepared.shape, self.layout.has_rows)
+        query = lambda: self._update(prepared.value(self._numbers(kind)), self._guard(kind))  # noqa: E731
+        return self._write(shape, query, prepared, change, values)
 
-    def _patched(self, kind: str, patch: Patch) -> Any:
-        document = self.dialect.document
-        sets = {path: document(given(name)) for path, name in patch.sets.items()}
+    def _numbers(self, kind: str) -> dict[Path, Any]:
+        """What only the database knows: a heartbeat may have raised the revision of the holder."""
+        numbers: dict[Path, Any] = {}
+        if kind != "claim":
+            numbers["revision",] = self.dialect.number(self.column, "revision") + plain(1)
         if kind == "save":
-            until = self.table.now() + given("lease")
-            sets["turn",] = self.dialect.with_number(given("turn"), "until", until)
-        return self.dialect.patch(self.column, sets, [document(given(n)) for n in patch.appends], patch.drop)
+            numbers["turn", "until"] = self.table.now() + given("lease")
+        return numbers
 
     def _guard(self, kind: str) -> Any:
         if kind == "claim":
@@ -163,29 +166,45 @@ class StoredSession:
         return self.model.update(values).where(self._this(), guard)
 
     def _write(
-        self, shape: Hashable | None, query: Callable[[], Any], values: JsonMap, change: Change
+        self,
+        shape: Hashable | None,
+        query: Callable[[], Any],
+        prepared: Prepared,
+        change: Change,
+        values: JsonMap,
     ) -> bool:
-        now = self.dialect.moment(clock.utc())
-        values |= {"status": change.turn.status, "updated": now, **self._found()}
-        with self._acknowledged(), connected(self.model, kept=self.kept):
-            rows = self._written(shape, query, values, change)
+        now = self.dialect.moment(clock.utc()) if self.options.updated_attribute else None
+        values |= {"status": change.turn.status, "updated": now, **prepared.values, **self._found()}
+        shape = shape and (shape, *self._shape)
+        try:
+            with connected(self.model, kept=self.kept):
+                rows = self._written(shape, query, values, change, prepared)
+        except LOST as error:
+            if self.inside:
+                raise
+            raise Unacknowledged from error
         if rows:
-            self.map = self.layout.changed(self.map, change)
+            self.map = prepared.after
             self.turn = change.turn
             if self.record is not None:
                 refresh(self.record, self.options, self.map, change.turn.status, now)
         return bool(rows)
 
     def _written(
-        self, shape: Hashable | None, query: Callable[[], Any], values: JsonMap, change: Change
+        self,
+        shape: Hashable | None,
+        query: Callable[[], Any],
+        values: JsonMap,
+        change: Change,
+        prepared: Prepared,
     ) -> int:
         """The context and, where the layout has them elsewhere, the messages: all of it, or nothing."""
         if not self.layout.has_rows:
             return self.table.changed(shape, query, values)
-        with together(self.table.database, inside=self.inside) as still_there:
+        with Together(self.table.database, inside=self.inside) as still_there:
             rows = self.table.changed(shape, query, values)
             if rows:
-                self.layout.write(self.key, self.map, change, still_there)
+                self.layout.write(self.key, change, prepared, still_there)
         return rows
 
     @property
@@ -201,6 +220,11 @@ class StoredSession:
 
     def _found(self) -> JsonMap:
         """The values for `_this`; raises `SessionNotFound` for a key that no row can have."""
+        if self._sought is not self.found_by:
+            self._sought, self._values = self.found_by, self._column_values()
+        return self._values
+
+    def _column_values(self) -> JsonMap:
         field, value = self.found_by
         try:
             values = {"key": column_value(field, value)}
@@ -210,16 +234,6 @@ class StoredSession:
             owner: Any = self.options.owner_attribute
             values["owner"] = column_value(self.meta.fields[owner], self.owner)
         return values
-
-    @contextmanager
-    def _acknowledged(self) -> Iterator[None]:
-        """A database that goes away during a write leaves open whether it was done."""
-        try:
-            yield
-        except LOST as error:
-            if self.inside:
-                raise
-            raise Unacknowledged from error
 
     def _load(self, locking: bool) -> Loaded:
         """The row and what is wanted of its messages, as they were at one moment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -145,7 +145,7 @@ def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, 
         failure = ProviderFailed(storable_text(words(cause)))
         yield from written_by_the_holder(_ended(held, "failed", attempts, failure, broken.received))
         raise failure from cause.__cause__ or cause
-    return replace(
+    return msgspec.structs.replace(
         reply,
         text=storable_text(reply.text),
         thinking=storable_text(reply.thinking),
@@ -160,7 +160,7 @@ def _complete(held: Held, reply: Reply, attempts: Attempts) -> Machine:
     result: Result[Any] = Result(
         text=reply.text,
         thinking=reply.thinking,
-        usage=_spent(attempts) + reply.usage,
+        usage=_spent(attempts) + reply.usage if attempts else reply.usage,
         cost=sum(known) if len(known) == len(costs) else None,
         model=reply.model,
         finish_reason=reply.finish_reason,

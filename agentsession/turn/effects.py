@@ -64,13 +64,12 @@ class Delta:
 NOTHING = Delta()
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What a provider answered. `cost` is in US dollars, None where unknown; `raw` is its own response."""
 
     text: str
     thinking: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     cost: float | None = None
     model: str = ""
     finish_reason: str = ""
