@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from agentsession.drive.received import Received
 from agentsession.errors import ProviderError, words
 from agentsession.events import Event
@@ -41,10 +39,8 @@ class Question:
         """Keep the next piece of the answer; gives the events that it makes."""
         if isinstance(piece, Delta):
             return [*self.received.add(piece)]
-        reply = checked(piece)
-        events = [*self.received.complete(reply)] if self.streams else []
-        self.reply = msgspec.structs.replace(reply, duration=time.perf_counter() - self._began)
-        return events
+        self.reply = checked(piece, time.perf_counter() - self._began)
+        return [*self.received.complete(self.reply)] if self.streams else []
 
     def is_due(self) -> bool:
         """Should what has come be stored now?"""

@@ -47,8 +47,11 @@ class Provider(Protocol):
         ...
 
 
-def checked(reply: Any) -> Reply:
-    """The reply in plain types, as it can be stored; raises `ProviderError` and says what cannot."""
+def checked(reply: Any, duration: float) -> Reply:
+    """The reply in plain types, as it can be stored, with the seconds that it took.
+
+    Raises `ProviderError` that says what cannot be stored.
+    """
     if not isinstance(reply, Reply):
         raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
     try:
@@ -67,6 +70,6 @@ def checked(reply: Any) -> Reply:
         cost=facts.cost,
         model=str.__str__(facts.model),
         finish_reason="".join(facts.finish_reason),
-        duration=facts.duration,
+        duration=duration,
         raw=reply.raw,
     )

@@ -172,7 +172,10 @@ def _stored(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
 def position(map_: JsonMap, id_: str) -> int:
     """Where the message with this id stands in a document."""
     messages = map_["messages"]
-    return next(place for place in reversed(range(len(messages))) if messages[place]["id"] == id_)
+    for place in reversed(range(len(messages))):
+        if messages[place]["id"] == id_:
+            return place
+    raise LookupError(f"no message has the id {id_!r}")
 
 
 def holds(context: Context, change: Change) -> bool:

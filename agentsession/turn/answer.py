@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -145,13 +145,11 @@ def _ask(held: Held, shown: View, attempts: Attempts) -> Generator[Effect, Any, 
         failure = ProviderFailed(storable_text(words(cause)))
         yield from written_by_the_holder(_ended(held, "failed", attempts, failure, broken.received))
         raise failure from cause.__cause__ or cause
-    return msgspec.structs.replace(
-        reply,
-        text=storable_text(reply.text),
-        thinking=storable_text(reply.thinking),
-        model=storable_text(reply.model),
-        finish_reason=storable_text(reply.finish_reason),
-    )
+    said = (reply.text, reply.thinking, reply.model, reply.finish_reason)
+    text, thinking, model, finish_reason = stored = tuple(map(storable_text, said))
+    if stored == said:
+        return reply
+    return replace(reply, text=text, thinking=thinking, model=model, finish_reason=finish_reason)
 
 
 def _complete(held: Held, reply: Reply, attempts: Attempts) -> Machine:

@@ -64,12 +64,13 @@ class Delta:
 NOTHING = Delta()
 
 
-class Reply(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Reply:
     """What a provider answered. `cost` is in US dollars, None where unknown; `raw` is its own response."""
 
     text: str
     thinking: str = ""
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     cost: float | None = None
     model: str = ""
     finish_reason: str = ""
