@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
@@ -17,10 +16,8 @@ from agentsession.errors import AgentSessionError, OutputInvalid, StorageFailed,
 from agentsession.json_values import Json, JsonMap, compact
 
 
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One thing that happened. `event.name` is the type in its JSON and SSE forms: `text_delta`, …"""
-
-    __slots__ = ()
 
     @property
     def name(self) -> str:
@@ -28,7 +25,7 @@ class Event:
 
     def json(self) -> JsonMap:
         """The event as a JSON object: `type`, and its attributes; a session is its id."""
-        values = {field.name: _as_json(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        values = {name: _as_json(getattr(self, name)) for name in self.__struct_fields__}
         return {"type": self.name, **values}
 
     def sse(self) -> str:
@@ -36,8 +33,7 @@ class Event:
         return f"event: {self.name}\ndata: {compact(self.json())}\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class TurnStarted(Event):
+class TurnStarted(Event, frozen=True):
     """The user's words are stored, and the model is about to be asked. `session` is the record (None for
     `stream`, which stores nothing), `turn` the turn's id."""
 
@@ -45,38 +41,33 @@ class TurnStarted(Event):
     session: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta(Event):
+class TextDelta(Event, frozen=True):
     """The next piece of the reply's text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkingDelta(Event):
+class ThinkingDelta(Event, frozen=True):
     """The next piece of what the model thinks aloud."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class PartialOutput(Event):
+class PartialOutput(Event, frozen=True):
     """Structured output as far as it has come: a plain JSON value, not yet validated. A text may be cut off
     anywhere; a number or a key is there once it is whole."""
 
     value: Json
 
 
-@dataclass(frozen=True, slots=True)
-class OutputRetry(Event):
+class OutputRetry(Event, frozen=True):
     """The reply does not fit the output schema, for the reason `error`: the model is asked again, and what
     was shown of this reply is void."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolStarted(Event):
+class ToolStarted(Event, frozen=True):
     """A tool runs. `call` is the stable key of the call."""
 
     call: str
@@ -84,8 +75,7 @@ class ToolStarted(Event):
     arguments: JsonMap
 
 
-@dataclass(frozen=True, slots=True)
-class ToolFinished(Event):
+class ToolFinished(Event, frozen=True):
     """A tool has run; `error` says why it failed, or is empty."""
 
     call: str
@@ -93,8 +83,7 @@ class ToolFinished(Event):
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnFinished(Event):
+class TurnFinished(Event, frozen=True):
     """The turn is stored as completed. Also the only event where an idempotency key brought a stored
     result."""
 
@@ -103,8 +92,7 @@ class TurnFinished(Event):
     result: Result[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamFailed(Event):
+class StreamFailed(Event, frozen=True):
     """How `sse()` of a stream ends where iterating it would raise: the type of the error, and what a client
     may be told of it, which are no words of the provider's or the database's."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from pydantic import (
@@ -119,7 +119,7 @@ class InputSchema(Schema):
     """What a user's message looks like. `None` stands for `message: str`, stored as a plain string."""
 
     def __init__(self, type_: Any = None) -> None:
-        super().__init__(Input if type_ is None else type_)
+        super().__init__(_default_input() if type_ is None else type_)
         self.is_default = type_ is None
 
     @property
@@ -215,12 +215,16 @@ class OutputSchema(Schema):
         return text
 
 
-class Input(BaseModel):
-    """The input of an agent that declares no `input_schema`."""
+@cache
+def _default_input() -> type[BaseModel]:
+    """The input of an agent that declares no `input_schema`. Pydantic takes its time to make a model."""
 
-    model_config = ConfigDict(extra="forbid")
+    class Input(BaseModel):
+        model_config = ConfigDict(extra="forbid")
 
-    message: str
+        message: str
+
+    return Input
 
 
 def unusable(type_: Any, role: type[Schema]) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from agentsession import info
 from agentsession.actions import results
@@ -62,7 +64,7 @@ class Action(Generic[M]):
     def told(self, event: Event | Outcome) -> Event:
         """The event as the user sees it."""
         if isinstance(event, TurnStarted):
-            return replace(event, session=self.record)
+            return msgspec.structs.replace(event, session=self.record)
         if isinstance(event, Event):
             return event
         outcome = self._ended(event)

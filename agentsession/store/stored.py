@@ -8,9 +8,9 @@ Where the messages are is the layout's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import peewee
 
 from agentsession import clock, info
@@ -86,7 +86,7 @@ class StoredSession:
             return loaded
         self.turn = change.turn
         self.reflect()
-        return replace(loaded, stored=True)
+        return msgspec.structs.replace(loaded, stored=True)
 
     def claim(self, seen: Seen, change: Change) -> bool:
         if isinstance(seen, int):

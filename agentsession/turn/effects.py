@@ -25,8 +25,7 @@ View: TypeAlias = tuple[Shown, ...]
 Seen: TypeAlias = int | str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """A session as one read found it, its size in bytes, and the database's clock in seconds since 1970.
 
     `seen` is what a claim is guarded by: the revision, or the text of a map that has none. `stored` answers
@@ -42,8 +41,7 @@ class Loaded:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """The provider is ready: the host's clock then, in seconds since 1970, and the seconds that it took."""
 
     now: float
@@ -78,8 +76,7 @@ class Reply:
     raw: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One guarded write: the turn from now on, messages to append, metadata of stored messages by their ids.
 
     `drop` is the id of the message that goes: the partial reply of a turn that is run again, the last one.
@@ -87,74 +84,65 @@ class Change:
 
     turn: Turn
     append: tuple[Message, ...] = ()
-    metadata: Mapping[str, JsonMap] = field(default_factory=dict)
+    metadata: Mapping[str, JsonMap] = {}
     instruction_args: JsonMap | None = None
     drop: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepare:
+class Prepare(msgspec.Struct, frozen=True):
     """Make the provider of this client ready (None: the declared one) → `Ready`."""
 
     client: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True):
     """Read the session → `Loaded`. `change`: also find out whether that write, whose answer was lost, is
     stored."""
 
     change: Change | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Wait for a turn that has been open for `age` seconds, at most `left` seconds → seconds waited."""
 
     age: float
     left: float
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(msgspec.Struct, frozen=True):
     """Store a new session → is it new? (False: a row of the same idempotency key is there.)"""
 
     change: Change
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """Write as an outsider, if what is stored is still what was seen (None: nothing) → won?"""
 
     seen: Seen
     change: Change
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(msgspec.Struct, frozen=True):
     """Call a function of the user's with a value → what it gives, awaited where it has to be."""
 
     function: Callable[[Any], Any]
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(msgspec.Struct, frozen=True):
     """Tell whoever follows the turn what has happened → None."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Ask the model → `Reply`. What comes before it is the driver's: it tells of it, and keeps it."""
 
     view: View
     client: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(msgspec.Struct, frozen=True):
     """Write as the holder of the claim and extend its lease → is the claim still held?"""
 
     change: Change
@@ -162,8 +150,7 @@ class Save:
     lease: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """Write as the holder for the last time: the claim ends → was it still held?"""
 
     change: Change
@@ -207,8 +194,7 @@ class Unacknowledged(Exception):
     cause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a turn ended: its state, and the result if it completed."""
 
     turn: Turn
