@@ -113,6 +113,7 @@ def namespace(database: Any) -> Iterator[dict[str, Any]]:
     del sys.modules["an_example"]
 
 
+@pytest.mark.layouts("rows")
 @pytest.mark.parametrize("code", documented())
 def test_the_examples_of_docstrings_run(namespace: dict[str, Any], code: str) -> None:
     run(code, "docstring", namespace)

@@ -1,4 +1,4 @@
-"""What the model is shown of the history: a number of turns, or what a function chooses. Nothing is deleted."""
+"""What of the history the model is shown: a number of turns, or what a function chooses. All of it is kept."""
 
 from __future__ import annotations
 
