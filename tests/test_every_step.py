@@ -81,14 +81,20 @@ def stop_after_each_effect(database: Any, case: Case) -> None:
 
 
 def make_every_call(world: World, stopped: Turns) -> None:
-    """Each from the same moment, with the lease alive and run out, and after it what always has to work."""
+    """Each from the same moment, with the lease alive and run out, and after it what always has to work, once
+    if nothing was changed."""
     moment = world.moment()
+    unchanged: list[Turns] = []
     waits = [0.0, OVER] if stopped and stopped[-1].alive else [0.0]
     for call, seconds in product(fitting_calls(world.case, stopped), waits):
         with noted(f"then {call} after {seconds} s"):
             world.go_back(moment)
             turns = world.make(call, world.wait(stopped, seconds))
             turns = world.wait(turns, OVER)
+            if world.row == moment[0]:
+                if turns in unchanged:
+                    continue
+                unchanged.append(turns)
             if turns[-1].status == "pending":
                 turns = world.make(Call("resume"), turns)
             turns = world.make(Call("continue", "Last"), turns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +26,8 @@ def a_world(database: Any, case: Case) -> Iterator[World]:
     token = clock.fake.set(time)
     options = {"lease": LEASE, "status_attribute": "status" if case.status else None}
     try:
-        with database.connection_context():
-            yield World(chat_model(database, output_schema=Answer, session=options), case, time)
+        with database.connection_context(), asyncio.Runner() as runner:
+            yield World(chat_model(database, output_schema=Answer, session=options), case, time, runner)
     finally:
         clock.fake.reset(token)
 
@@ -41,6 +42,7 @@ class World:
     Chat: Any
     case: Case
     clock: clock.FakeClock
+    runner: asyncio.Runner
     row: dict[str, Any] | None = None
     made: int = 0
 
@@ -74,7 +76,8 @@ class World:
         """In the way of the case; what is run later there is nothing to stream of."""
         way = self.case.way
         if "async" in way:
-            return asyncio.run(self.on_a_loop(name, *arguments, **options))
+            said = self.on_a_loop(name, *arguments, **options)
+            return self.runner.run(said, context=copy_context())
         if way == "plain" or "run" in options:
             return getattr(self.Chat, name)(*arguments, **options)
         with getattr(self.Chat, f"stream_{name}")(*arguments, **options) as stream:
