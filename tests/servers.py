@@ -84,8 +84,8 @@ def _opened(url: str, pool: int) -> Any:
     if server.password:
         options["password"] = server.password
     name = server.path.strip("/")
-    if backend == "mariadb":
-        return kind(name, mariadb=True, **options)
+    if backend == "mariadb":  # for TLS, PyMySQL reads all certificates of the system at each connection
+        return kind(name, mariadb=True, ssl_disabled=True, **options)
     schema = server.query.partition("=")[2]
     search = {"options": f"-c search_path={schema}"} if schema else {}
     return kind(name, prefer_psycopg3=True, **search, **options)
