@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from functools import cache
 
 START = """
 import asyncio, gc, sys, threading
@@ -23,38 +25,14 @@ async def left(request):
     return pieces
 """
 
-
-def python(program: str, *options: str) -> tuple[str, str]:
-    """What the program prints, and what it says on stderr of things that were not closed or not awaited."""
-    ran = subprocess.run(
-        [sys.executable, *options, "-c", START + program],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ran.returncode == 0, ran.stderr
-    signs = ("unclosed", "never", "pending", "Traceback", "LiteLLM", "Exception")
-    slow = ("Executing", "asyncio:Executing")  # with -X dev, of a step that took long
-    lines = [line for line in ran.stderr.splitlines() if not line.startswith(slow)]
-    return ran.stdout, "\n".join(line for line in lines if any(sign in line for sign in signs))
-
-
-STRICT = ("-X", "dev", "-W", "error::ResourceWarning", "-W", "error::RuntimeWarning")
-
-
-def test_nothing_is_left_open_when_a_loop_ends_and_the_next_loop_works() -> None:
-    program = """
+LOOPS = """
 with LlmServer(*[Says("Hello!")] * 12) as server:
     for client in (GPT, CLAUDE):
         for ask in (whole, both, whole, both):
             print(asyncio.run(ask(request_to(server, client))))
 """
-    assert python(program, *STRICT) == ("Hello!\n['Hello!', 'Hello!']\n" * 4, "")
 
-
-def test_a_loop_with_the_id_of_one_that_ended_finds_no_closed_client() -> None:
-    program = """
+SAME_ID = """
 ids = []
 
 async def seen(request):
@@ -76,11 +54,8 @@ with LlmServer(*[Says("Hello!")] * 10) as server:
             assert runner.run(seen(request_to(server, client))) == "Hello!"
 print("answered")
 """
-    assert python(program)[0] == "answered\n"  # most of the ids were there before, which nobody promises
 
-
-def test_nothing_is_left_open_of_streams_that_failed_or_were_left() -> None:
-    program = """
+LEFT = """
 endless = Streams(" ".join(map(str, range(3000))), pieces=3000, pause=0.02)
 
 async def kept(request):
@@ -104,11 +79,8 @@ for client in (GPT, CLAUDE):
         with LlmServer(Streams("a b", ends="cut") if leave is failed else endless) as server:
             asyncio.run(leave(request_to(server, client)))
 """
-    assert python(program, *STRICT) == ("", "")
 
-
-def test_a_loop_that_ends_leaves_the_streams_of_another_alone() -> None:
-    program = """
+ANOTHER = """
 text = " ".join(map(str, range(100)))
 begun, ended = threading.Event(), threading.Event()
 said = []
@@ -136,11 +108,8 @@ for client in (GPT, CLAUDE):
     together(client)
 print(said)
 """
-    assert python(program)[0] == "[True, True]\n"
 
-
-def test_an_asynchronous_question_works_without_preparation_and_leaves_the_loop_free() -> None:
-    program = """
+UNPREPARED = """
 ticks = []
 
 async def tick():
@@ -157,4 +126,76 @@ async def main(request):
 with LlmServer(Says("Hello!")) as server:
     print("litellm" in sys.modules, asyncio.run(main(request_to(server))), len(ticks) > 10)
 """
-    assert python(program)[0] == "False Hello! True\n"
+
+STRICT = """
+import os, warnings
+os.environ["PYTHONASYNCIODEBUG"] = "1"
+warnings.simplefilter("default")
+warnings.simplefilter("error", ResourceWarning)
+warnings.simplefilter("error", RuntimeWarning)
+"""
+
+PROGRAMS = [UNPREPARED, SAME_ID, ANOTHER, STRICT, LOOPS, LEFT]
+
+RUN = """
+import gc, json, sys, traceback
+
+kept = []
+for program in json.load(sys.stdin):
+    kept.append({"__name__": "__main__"})
+    try:
+        exec(program, kept[-1])
+    except BaseException:
+        traceback.print_exc()
+    gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        print("-- next", file=stream, flush=True)
+"""
+
+
+@cache
+def outputs() -> tuple[list[str], list[str]]:
+    """What each program prints and says on stderr, and at last what they say when all end: they share a
+    process, since it takes litellm seconds to be imported."""
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN],
+        input=json.dumps([START + program for program in PROGRAMS]),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    printed, said = ran.stdout.split("-- next\n"), ran.stderr.split("-- next\n")
+    assert len(printed) == len(said) == len(PROGRAMS) + 1
+    return printed, said
+
+
+def python(program: str) -> tuple[str, str]:
+    """What the program prints, and what it says on stderr of things that were not closed or not awaited."""
+    printed, said = outputs()
+    number = PROGRAMS.index(program)
+    signs = ("unclosed", "never", "pending", "Traceback", "LiteLLM", "Exception")
+    slow = ("Executing", "asyncio:Executing")  # when debugging, of a step that took long
+    lines = [line for line in (said[number] + said[-1]).splitlines() if not line.startswith(slow)]
+    return printed[number], "\n".join(line for line in lines if any(sign in line for sign in signs))
+
+
+def test_nothing_is_left_open_when_a_loop_ends_and_the_next_loop_works() -> None:
+    assert python(LOOPS) == ("Hello!\n['Hello!', 'Hello!']\n" * 4, "")
+
+
+def test_a_loop_with_the_id_of_one_that_ended_finds_no_closed_client() -> None:
+    assert python(SAME_ID)[0] == "answered\n"  # most of the ids were there before, which nobody promises
+
+
+def test_nothing_is_left_open_of_streams_that_failed_or_were_left() -> None:
+    assert python(LEFT) == ("", "")
+
+
+def test_a_loop_that_ends_leaves_the_streams_of_another_alone() -> None:
+    assert python(ANOTHER)[0] == "[True, True]\n"
+
+
+def test_an_asynchronous_question_works_without_preparation_and_leaves_the_loop_free() -> None:
+    assert python(UNPREPARED)[0] == "False Hello! True\n"
