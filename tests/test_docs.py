@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import runpy
@@ -147,9 +148,12 @@ def test_the_example_of_testing_passes() -> None:
         "pytest",
         "-p",
         "no:cacheprovider",
+        "-o",
+        "addopts=--strict-markers --strict-config",
         str(ROOT / "examples/testing_your_agent.py"),
     ]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=alone)
     assert run.returncode == 0, run.stdout
     assert "3 passed" in run.stdout
 
