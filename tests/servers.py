@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import peewee as pw
-import pytest
 from playhouse.pool import PooledMySQLDatabase, PooledPostgresqlDatabase, PooledSqliteDatabase
 
 BACKENDS = ("sqlite", "postgres", "mariadb")
@@ -137,6 +136,8 @@ def require(backend: str) -> None:
     reason = unreachable(backend)
     if reason is None:
         return
+    import pytest  # which the processes that tests start do without
+
     if REQUIRED:
         pytest.fail(reason)
     pytest.skip(reason)

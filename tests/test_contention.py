@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +18,9 @@ from agentsession.provider.echo import Echo
 from tests import servers
 from tests.models import chat_model, texts
 
-TURNS = 25
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+TURNS = 15
 PATIENT = {"on_busy": "wait", "busy_timeout": 120}
 
 
@@ -86,63 +88,66 @@ def test_threads_that_do_not_wait_are_served_once_or_not_at_all(database_url: st
     assert each_is_there_once_with_its_reply(Chat, key, done)
 
 
-@contextmanager
-def processes(code: str, *arguments: Any, names: Any) -> Iterator[list[subprocess.Popen[str]]]:
-    """One process for each name; they begin at the same time, when all have been imported."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    children = [
-        subprocess.Popen([*command, str(name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for name in names
-    ]
-    try:
-        for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        for child in children:
-            assert child.stdin is not None
-            child.stdin.write("go\n")
-            child.stdin.flush()
-        yield children
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
-
-
-def lines_of(children: list[subprocess.Popen[str]]) -> list[list[str]]:
-    outputs = [child.communicate(timeout=120)[0].splitlines() for child in children]
-    assert [child.returncode for child in children] == [0] * len(children)
-    return outputs
-
-
-RACER = """
-import sys
-from tests.slow import HOUR, Waits, a_slow_turn, by_the_clock, off_by
+FORKS = """
+import os, random, sys
+from agentsession import SessionBusy
+from agentsession.provider.echo import Echo
 from tests.models import chat_model
 from tests.servers import open_database
 from tests.test_contention import take_turns
 
-url, key, on_busy, name = sys.argv[1:]
-session = {"on_busy": on_busy, "busy_timeout": 120}
-Chat = chat_model(open_database(url, pool=1), session=session, create=False)
-print("ready", flush=True)
-sys.stdin.readline()
-done, refused = take_turns(Chat, key, name)
-print(*done, "--", *refused, sep="\\n")
+names = sys.argv.pop().split()
+for name in names:
+    if not os.fork():
+        break
+else:
+    sys.exit(any([os.wait()[1] for _ in names]))
+random.seed(name)
+
+def tell(*lines):
+    os.write(1, "".join(f"{line}\\n" for line in lines).encode())  # at once, so that no lines mix
 """
 
 
+def lines_of(code: str, *arguments: Any, names: list[str]) -> list[str]:
+    """What is said by one process for each name; they begin at the same time, when all are ready."""
+    command = [sys.executable, "-c", FORKS + code, *map(str, arguments), " ".join(names)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as forks:
+        try:
+            assert forks.stdout is not None
+            assert [forks.stdout.readline() for _ in names] == ["ready\n"] * len(names)
+            lines = forks.communicate(timeout=120)[0].splitlines()  # the end of its input lets them begin
+        finally:
+            if forks.returncode is None:
+                os.killpg(forks.pid, signal.SIGKILL)
+    assert forks.returncode == 0
+    return lines
+
+
+RACER = """
+url, key, on_busy = sys.argv[1:]
+session = {"on_busy": on_busy, "busy_timeout": 120}
+Chat = chat_model(open_database(url, pool=1), session=session, create=False)
+tell("ready")
+sys.stdin.readline()
+done, refused = take_turns(Chat, key, name)
+tell(*[f"done {words}" for words in done], *[f"refused {words}" for words in refused])
+"""
+
+
+@needs_fork
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
 def test_processes_are_served_once_or_not_at_all(database: Any, on_busy: str) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Hello").id
     names = ["one", "two", "three", "four"]
-    with processes(RACER, database.url, key, on_busy, names=names) as children:
-        outputs = lines_of(children)
-    done = [line for output in outputs for line in output[: output.index("--")]]
+    lines = lines_of(RACER, database.url, key, on_busy, names=names)
+    done = [line.removeprefix("done ") for line in lines if line.startswith("done ")]
     assert len(done) == 4 * TURNS or on_busy == "raise"
     assert done
-    assert sum(len(output) - 1 for output in outputs) == 4 * TURNS
+    refused = [line for line in lines if line.startswith("refused ")]
+    assert len(lines) == len(done) + len(refused) == 4 * TURNS
     assert each_is_there_once_with_its_reply(Chat, key, done)
 
 
@@ -168,41 +173,35 @@ def test_turns_whose_models_are_slow_share_one_connection(database_url: str) -> 
 
 
 KEYED = """
-import sys
-from agentsession import SessionBusy
-from agentsession.provider.echo import Echo
-from tests.slow import HOUR, Waits, a_slow_turn, by_the_clock, off_by
-from tests.models import chat_model, open_database
-
 class Tells(Echo):
     def ask(self, request):
-        print("asked", flush=True)
+        tell("asked")
         return super().ask(request)
 
-url, on_busy, key, name = sys.argv[1:]
+url, on_busy, key = sys.argv[1:]
 session = {"on_busy": on_busy, "busy_timeout": 120}
 Chat = chat_model(open_database(url), session=session, create=False, provider=Tells())
 Chat.get_or_none()
-print("ready", flush=True)
+tell("ready")
 sys.stdin.readline()
 try:
     if key == "-":
         record = Chat.start_session("Hello", idempotency_key="key")
     else:
         record = Chat.continue_session(key, "Hello", idempotency_key="key")
-    print(record.id, record.last_result.text)
+    tell(f"{record.id} {record.last_result.text}")
 except SessionBusy:
-    print("busy")
+    tell("busy")
 """
 
 
+@needs_fork
 @pytest.mark.parametrize("action", ["start", "continue"])
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
 def test_a_key_that_is_used_in_many_processes_is_one_turn(database: Any, on_busy: str, action: str) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Before").id if action == "continue" else "-"
-    with processes(KEYED, database.url, on_busy, key, names=["one", "two", "three"]) as children:
-        said = [line for output in lines_of(children) for line in output]
+    said = lines_of(KEYED, database.url, on_busy, key, names=["one", "two", "three"])
     (record,) = Chat.select()
     replies = {line for line in said if line not in ("asked", "busy")}
     assert said.count("asked") == 1
