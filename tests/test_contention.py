@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -89,48 +90,89 @@ def test_threads_that_do_not_wait_are_served_once_or_not_at_all(database_url: st
 
 
 FORKS = """
-import os, random, sys
+import json, os, random, signal, sys, traceback
 from agentsession import SessionBusy
 from agentsession.provider.echo import Echo
 from tests.models import chat_model
 from tests.servers import open_database
 from tests.test_contention import take_turns
 
-names = sys.argv.pop().split()
-for name in names:
-    if not os.fork():
-        break
-else:
-    sys.exit(any([os.wait()[1] for _ in names]))
-random.seed(name)
-
 def tell(*lines):
     os.write(1, "".join(f"{line}\\n" for line in lines).encode())  # at once, so that no lines mix
+
+def run(code, arguments, name, beginning):
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(120)
+    random.seed(name)
+    try:
+        exec(code, globals() | {"arguments": arguments, "name": name, "wait": lambda: beginning.read()})
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        tell("failed")
+        os._exit(1)
+
+for line in sys.stdin:
+    code, arguments, names = json.loads(line)
+    beginning, begin = (os.fdopen(end, mode) for end, mode in zip(os.pipe(), "rw"))
+    for name in names:
+        if not os.fork():
+            begin.close()
+            run(code, arguments, name, beginning)
+    sys.stdin.readline()
+    begin.close()
+    beginning.close()
+    tell(f"ended {[os.wait()[1] for _ in names]}")
 """
 
 
-def lines_of(code: str, *arguments: Any, names: list[str]) -> list[str]:
-    """What is said by one process for each name; they begin at the same time, when all are ready."""
-    command = [sys.executable, "-c", FORKS + code, *map(str, arguments), " ".join(names)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as forks:
+class Forks:
+    """A process that has imported everything, whose children run code; a new one after what went wrong."""
+
+    process: subprocess.Popen[str] | None = None
+
+    def lines_of(self, code: str, *arguments: Any, names: list[str]) -> list[str]:
+        """What is said by one child for each name; they begin at the same time, when all are ready."""
+        pipe = subprocess.PIPE
+        if self.process is None:
+            self.process = subprocess.Popen([sys.executable, "-c", FORKS], stdin=pipe, stdout=pipe, text=True)
         try:
-            assert forks.stdout is not None
-            assert [forks.stdout.readline() for _ in names] == ["ready\n"] * len(names)
-            lines = forks.communicate(timeout=120)[0].splitlines()  # the end of its input lets them begin
-        finally:
-            if forks.returncode is None:
-                os.killpg(forks.pid, signal.SIGKILL)
-    assert forks.returncode == 0
-    return lines
+            return self.talk(self.process, json.dumps([code, [*map(str, arguments)], names]), len(names))
+        except BaseException:
+            self.end()
+            raise
+
+    def talk(self, process: Any, request: str, count: int) -> list[str]:
+        print(request, file=process.stdin, flush=True)
+        assert [process.stdout.readline() for _ in range(count)] == ["ready\n"] * count
+        print("go", file=process.stdin, flush=True)
+        lines: list[str] = []
+        while not (lines and lines[-1].startswith("ended ")):
+            lines += [process.stdout.readline().removesuffix("\n")]
+            assert lines[-1], "the process has ended"
+        assert lines.pop() == f"ended {[0] * count}"
+        return lines
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.end()
 
 
 RACER = """
-url, key, on_busy = sys.argv[1:]
+url, key, on_busy = arguments
 session = {"on_busy": on_busy, "busy_timeout": 120}
 Chat = chat_model(open_database(url, pool=1), session=session, create=False)
 tell("ready")
-sys.stdin.readline()
+wait()
 done, refused = take_turns(Chat, key, name)
 tell(*[f"done {words}" for words in done], *[f"refused {words}" for words in refused])
 """
@@ -138,11 +180,11 @@ tell(*[f"done {words}" for words in done], *[f"refused {words}" for words in ref
 
 @needs_fork
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
-def test_processes_are_served_once_or_not_at_all(database: Any, on_busy: str) -> None:
+def test_processes_are_served_once_or_not_at_all(database: Any, forks: Forks, on_busy: str) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Hello").id
     names = ["one", "two", "three", "four"]
-    lines = lines_of(RACER, database.url, key, on_busy, names=names)
+    lines = forks.lines_of(RACER, database.url, key, on_busy, names=names)
     done = [line.removeprefix("done ") for line in lines if line.startswith("done ")]
     assert len(done) == 4 * TURNS or on_busy == "raise"
     assert done
@@ -178,12 +220,12 @@ class Tells(Echo):
         tell("asked")
         return super().ask(request)
 
-url, on_busy, key = sys.argv[1:]
+url, on_busy, key = arguments
 session = {"on_busy": on_busy, "busy_timeout": 120}
 Chat = chat_model(open_database(url), session=session, create=False, provider=Tells())
 Chat.get_or_none()
 tell("ready")
-sys.stdin.readline()
+wait()
 try:
     if key == "-":
         record = Chat.start_session("Hello", idempotency_key="key")
@@ -198,10 +240,12 @@ except SessionBusy:
 @needs_fork
 @pytest.mark.parametrize("action", ["start", "continue"])
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
-def test_a_key_that_is_used_in_many_processes_is_one_turn(database: Any, on_busy: str, action: str) -> None:
+def test_a_key_that_is_used_in_many_processes_is_one_turn(
+    database: Any, forks: Forks, on_busy: str, action: str
+) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Before").id if action == "continue" else "-"
-    said = lines_of(KEYED, database.url, on_busy, key, names=["one", "two", "three"])
+    said = forks.lines_of(KEYED, database.url, on_busy, key, names=["one", "two", "three"])
     (record,) = Chat.select()
     replies = {line for line in said if line not in ("asked", "busy")}
     assert said.count("asked") == 1
