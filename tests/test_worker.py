@@ -27,7 +27,8 @@ LONG_AGO = 1_000_000_000.0
 def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The database's URL as the example takes it, which it finds in its environment."""
     place, _, schema = database_url.partition("?schema=")
-    own = {"sqlite": "", "postgres": f"?options=-csearch_path%3D{schema}", "mariadb": "?mariadb=true"}
+    maria = "?mariadb=true&ssl_disabled=true"
+    own = {"sqlite": "", "postgres": f"?options=-csearch_path%3D{schema}", "mariadb": maria}
     monkeypatch.setenv("DATABASE_URL", place + own[backend_of(database_url)])
     monkeypatch.delenv("AGENTSESSION_CLIENT", raising=False)
     return os.environ["DATABASE_URL"]
