@@ -19,6 +19,9 @@ IN_TRANSACTION, AUTOCOMMIT = 1, 2
 """Flags of the client protocol's SERVER_STATUS."""
 
 
+REWRITES = False
+
+
 def now() -> Expression:
     """From UTC, since the server's local time stands still for an hour in autumn."""
     since = fn.TIMESTAMPDIFF(SQL("MICROSECOND"), SQL("'1970-01-01'"), fn.UTC_TIMESTAMP(SQL("6")))

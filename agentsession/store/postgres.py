@@ -20,6 +20,9 @@ OPEN = (1, 2, 3)
 """Transaction states: active, in a transaction, in a failed transaction (0 is idle, 4 a lost connection)."""
 
 
+REWRITES = False
+
+
 def now() -> Function:
     return fn.date_part(SQL("'epoch'"), fn.clock_timestamp())
 

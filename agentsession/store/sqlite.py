@@ -16,6 +16,9 @@ from peewee import Cast, Expression, Field, Function, NodeList, fn
 from agentsession.errors import UnsafeDatabase
 from agentsession.store.expression import Path, plain, pointer
 
+REWRITES = True
+"""Is a JSON text sooner written whole than changed in place? SQLite parses and renders it for each change."""
+
 
 def now() -> Expression:
     """The database's clock in seconds since 1970, to the millisecond."""
@@ -46,6 +49,11 @@ def raw(column: Field) -> NodeList:
 def holds(column: Field, json_text: str) -> Any:
     """Is this very text stored?"""
     return raw(column) == plain(json_text)
+
+
+def begins(column: Field, length: Any, beginning: Any) -> Any:
+    """Does the JSON text begin with these so many characters?"""
+    return fn.substr(column, plain(1), length) == beginning
 
 
 def patch(

@@ -14,7 +14,7 @@ import msgspec
 import peewee
 
 from agentsession import clock, info
-from agentsession.context import Turn
+from agentsession.context import VERSION, Turn
 from agentsession.errors import SessionNotFound
 from agentsession.json_values import JsonMap, compact, storable_text
 from agentsession.options import SessionOptions
@@ -65,6 +65,7 @@ class StoredSession:
         self._values: JsonMap = {}
         self.row: dict[str, Any] = {}
         self.map: JsonMap = {}
+        self._begins = ""
         self.turn: Turn | None = None
         self.kept = is_connected(model)
         self.inside = in_transaction(model)
@@ -132,9 +133,29 @@ class StoredSession:
 
     def _patch(self, kind: str, change: Change, values: JsonMap) -> bool:
         prepared = self.layout.prepared(self.map, change)
+        if self.dialect.REWRITES and kind != "save" and self._begins:
+            if self._rewritten(prepared, change):
+                return True
+            if kind == "claim":
+                return False
         shape = None if prepared.shape is None else (kind, prepared.shape, self.layout.has_rows)
         query = lambda: self._update(prepared.value(self._numbers(kind)), self._guard(kind))  # noqa: E731
         return self._write(shape, query, prepared, change, values)
+
+    def _rewritten(self, prepared: Prepared, change: Change) -> bool:
+        """Write all of it, if the beginning of the text shows that nothing has changed: not even a heartbeat
+        has raised the revision."""
+
+        def query() -> Any:
+            same = self.dialect.begins(self.column, given("length"), given("begins"))
+            return self._update(given("whole"), same)
+
+        begins = self._begins
+        values = {"whole": compact(prepared.after), "begins": begins, "length": len(begins)}
+        if not self._write(("whole",), query, prepared, change, values):
+            return False
+        self._begins = beginning(self.map)
+        return True
 
     def _numbers(self, kind: str) -> dict[Path, Any]:
         """What only the database knows: a heartbeat may have raised the revision of the holder."""
@@ -241,6 +262,8 @@ class StoredSession:
             with connected(self.model, kept=self.kept):
                 text, now = self._read(locking)
                 self.map = format.decode(text, self._place)
+                begins = beginning(self.map)
+                self._begins = begins if text and text.startswith(begins) else ""
                 read = self.layout.read(self.map, self.key, self._place)
             if read is not None:
                 break
@@ -282,3 +305,8 @@ class StoredSession:
             why="the id is unknown, or the row was deleted",
             fix="check the id, or begin a session with start_session",
         )
+
+
+def beginning(map_: JsonMap) -> str:
+    """How the text of a stored map begins, up to its revision."""
+    return f'{{"v":{VERSION},"revision":{map_.get("revision")},'
