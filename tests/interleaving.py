@@ -24,6 +24,7 @@ from agentsession.store.keys import derived_value
 from agentsession.store.opened import new_session, open_session
 from agentsession.turn.effects import Ask, ClaimGone, Load, Stopped, Unacknowledged
 from tests.actors import MACHINES, WRITES, Actor, broken, on_its_way
+from tests.layouts import put_rows
 from tests.stepping import Kinds, Stepping
 from tests.truths import LEASE, reply_of
 
@@ -51,7 +52,7 @@ class Sessions(Stepping, RuleBasedStateMachine):
     def __init__(self, Chat: Any, time: clock.FakeClock) -> None:
         super().__init__()
         self.Chat, self.time, self.options = Chat, time, info.session_options(Chat)
-        Chat.delete().execute()
+        put_rows(Chat, [])
         self.id = derived_value(Chat, self.options, Chat._meta.primary_key, None, START_KEY)
         time.seconds = 1_700_000_000.0
         self.actors: list[Actor] = []

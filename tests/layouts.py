@@ -10,6 +10,8 @@ from agentsession import MessageFields, agent_message, info
 
 LAYOUTS = ("document", "rows")
 
+Tables = list[list[dict[str, Any]]]
+
 
 def layout_of(database: Any) -> dict[str, str]:
     """The option of `@agent_session`, for a model on this database."""
@@ -48,3 +50,23 @@ def messages_in_rows(model: Any, key: Any) -> list[dict[str, Any]]:
         }
         for row in found
     ]
+
+
+def tables_of(model: Any) -> list[Any]:
+    """The model, and that of its messages if they are rows of their own."""
+    is_rows = info.session_options(model).messages == "rows"
+    return [model, info.message_model(model)] if is_rows else [model]
+
+
+def all_rows(model: Any) -> Tables:
+    """All that is stored in the tables of a model."""
+    return [sorted(table.select().dicts(), key=str) for table in tables_of(model)]
+
+
+def put_rows(model: Any, stored: Tables) -> None:
+    """Store these rows, instead of what is there."""
+    for table in reversed(tables_of(model)):
+        table.delete().execute()
+    for table, rows in zip(tables_of(model), stored, strict=False):
+        if rows:
+            table.insert_many(rows).execute()

@@ -18,6 +18,7 @@ __all__ = [
     "Answer",
     "Ask",
     "chat_model",
+    "kept",
     "let_the_lease_run_out",
     "open_database",
     "put_raw",
@@ -73,9 +74,14 @@ def texts(model: Any, session: Any) -> list[str]:
 
 def stored(record: Any) -> dict[str, Any]:
     """The map as it is in the table, with its messages if they are rows of their own."""
-    model = type(record)
-    found: dict[str, Any] = model.get_by_id(record._pk).context
+    found, model = kept(record), type(record)
     return found | {"messages": messages_in_rows(model, record._pk)} if found["layout"] == "rows" else found
+
+
+def kept(record: Any) -> dict[str, Any]:
+    """The context attribute as it is in the table."""
+    found: dict[str, Any] = type(record).get_by_id(record._pk).context
+    return found
 
 
 def raw_text(model: Any) -> str | None:

@@ -62,8 +62,8 @@ def place_of(backend: str, folder: Path) -> str:
 
 
 def open_database(url: Any, pool: int = 0) -> Any:
-    """A database object for a place; `pool`: the size of the pool, 0 for none. Behind a `#` stands the layout of
-    the sessions in it."""
+    """A database object for a place; `pool`: the size of the pool, 0 for none. Behind a `#` stands the layout
+    of the sessions in it."""
     url, _, layout = (str(url) if "://" in str(url) else f"sqlite:///{url}").partition("#")
     opened = _opened(url, pool)
     opened.layout = layout or "document"

@@ -19,10 +19,11 @@ from agentsession import (
     testing,
 )
 from tests import servers
+from tests.layouts import layout_of, with_messages
 from tests.losing import (
     Fault,
     Model,
-    Run,
+    Sent,
     arrives_late,
     begun,
     is_not_stored,
@@ -31,7 +32,7 @@ from tests.losing import (
     losing,
     under,
 )
-from tests.models import Answer, chat_model, let_the_lease_run_out, stored, texts
+from tests.models import Answer, chat_model, kept, let_the_lease_run_out, texts
 
 BY_KEY: dict[str, Callable[[Any, Any], Any]] = {
     "start": lambda Chat, _: Chat.start_session("New", idempotency_key="k"),
@@ -48,9 +49,9 @@ def meanwhile(Chat: Any, act: Callable[[Any], Any], becomes: Any) -> Any:
     """A fault under which another process acts before the session is looked up."""
     other = chat_model(servers.open_database(Chat._meta.database.url), create=False)
 
-    def fault(fault: Fault, run: Run) -> Any:
+    def fault(fault: Fault, sent: Sent) -> Any:
         try:
-            return becomes(fault, run)
+            return becomes(fault, sent)
         finally:
             with other._meta.database.connection_context():
                 act(other)
@@ -93,7 +94,7 @@ def test_a_turn_that_others_have_continued_is_found_to_be_stored(database: Any) 
     assert error is None
     assert record.last_result.output == Answer(content="ok")
     assert texts(Chat, session)[2:5] == ["New", '{"content":"ok"}', "Next"]
-    assert record.context == stored(record)
+    assert record.context == kept(record)
 
 
 def test_a_claim_that_was_not_stored_goes_on_from_what_others_stored(database: Any) -> None:
@@ -149,7 +150,7 @@ def test_an_input_whose_numbers_the_database_writes_in_another_way_is_recognised
 def numbered_model(database: Any, model: Model) -> Any:
     connection = database
 
-    @agent_session(idempotency_attribute="start_key")
+    @agent_session(idempotency_attribute="start_key", **layout_of(database))
     @agent(client="echo:", instruction="You help.", provider=model)
     class Numbered(SessionActions, pw.Model):
         context = pw.JSONField(null=True)
@@ -158,9 +159,7 @@ def numbered_model(database: Any, model: Model) -> Any:
         class Meta:
             database = connection
 
-    with database.connection_context():
-        database.create_tables([Numbered])
-    return Numbered
+    return with_messages(Numbered)
 
 
 @pytest.mark.parametrize(("becomes", "rows"), [(is_stored, 1), (is_not_stored, 0)])
@@ -180,4 +179,4 @@ def test_a_start_is_looked_up_by_its_idempotency_key(database: Any, becomes: Any
     )
     assert error is None
     assert (record.last_turn.status, model.asked, Numbered.select().count()) == ("completed", 1, 1)
-    assert record.context == stored(record)
+    assert record.context == kept(record)

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from agentsession import NoResult, clock, testing
+from tests.layouts import Tables, all_rows, put_rows
 from tests.models import Answer, chat_model
 from tests.spoken import MODELS, Call, Case, Model, Said, Turns, answer, expected, shown
 
@@ -36,7 +37,7 @@ def a_world(database: Any, case: Case) -> Iterator[World]:
 class World:
     """A table with at most one session, a clock that stands still, and calls whose effect is checked.
 
-    `row` is what is stored, as the last look at the table found it.
+    `row` is what is stored, and `tables` with its messages, as the last look found them.
     """
 
     Chat: Any
@@ -44,21 +45,22 @@ class World:
     clock: clock.FakeClock
     runner: asyncio.Runner
     row: dict[str, Any] | None = None
+    tables: Tables = field(default_factory=list)
     made: int = 0
 
     def look(self) -> dict[str, Any]:
-        (self.row,) = self.Chat.select().dicts()
+        self.tables = all_rows(self.Chat)
+        (self.row,) = self.tables[0]
         assert self.row is not None
         return self.row
 
-    def moment(self) -> tuple[dict[str, Any] | None, float]:
-        return self.row, self.clock.seconds
+    def moment(self) -> tuple[Tables, float]:
+        return self.tables, self.clock.seconds
 
-    def go_back(self, moment: tuple[dict[str, Any] | None, float]) -> None:
-        self.row, self.clock.seconds = moment
-        self.Chat.delete().execute()
-        if self.row is not None:
-            self.Chat.insert(**self.row).execute()
+    def go_back(self, moment: tuple[Tables, float]) -> None:
+        self.tables, self.clock.seconds = moment
+        (self.row,) = self.tables[0] if self.tables else (None,)
+        put_rows(self.Chat, self.tables)
 
     def wait(self, turns: Turns, seconds: float) -> Turns:
         self.clock.advance(seconds)
@@ -123,7 +125,7 @@ class World:
     def make(self, call: Call, turns: Turns) -> Turns:
         """Make a call on these turns, see that it does what is expected, and give the turns after it."""
         self.made += 1
-        reply, before = answer(f"reply {self.made}"), self.row
+        reply, before = answer(f"reply {self.made}"), self.tables
         after = expected(call, turns, reply)
         if isinstance(after, tuple):
             asks = any(turn.reply == reply for turn in after)
@@ -139,7 +141,7 @@ class World:
                 self.say(call)
             after = turns
             self.check(after)
-        assert after != turns or self.row == before
+        assert after != turns or self.tables == before
         return after
 
     def check_returned(self, record: Any, call: Call, turns: Turns) -> None:
