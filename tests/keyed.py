@@ -10,7 +10,7 @@ from uuid import uuid4
 import peewee as pw
 
 from agentsession import SessionActions, agent, agent_session
-from tests.layouts import layout_of, with_messages
+from tests.layouts import all_rows, layout_of, with_messages
 
 
 def keyed_model(
@@ -54,7 +54,7 @@ class Speaker:
         return self.Chat.continue_session(self.session, words, idempotency_key=key, **options)
 
     def rows(self) -> Any:
-        return sorted(self.Chat.select().tuples(), key=str)
+        return all_rows(self.Chat)
 
     def only(self) -> Any:
         (record,) = self.Chat.select()

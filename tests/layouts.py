@@ -63,6 +63,11 @@ def all_rows(model: Any) -> Tables:
     return [sorted(table.select().dicts(), key=str) for table in tables_of(model)]
 
 
+def flat_rows(model: Any) -> list[dict[str, Any]]:
+    """The same as one list."""
+    return [row for rows in all_rows(model) for row in rows]
+
+
 def put_rows(model: Any, stored: Tables) -> None:
     """Store these rows, instead of what is there."""
     for table in reversed(tables_of(model)):

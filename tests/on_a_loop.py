@@ -50,8 +50,15 @@ def new(Chat: Any, attributes: Any = None, actor: Any = None, key: str | None = 
 
 
 async def stored_session(db: Any, Chat: Any = None, **options: Any) -> Any:
-    """A stored session, opened by its id as by another process."""
+    """A stored session, opened by its id and read as by another process."""
     Chat = Chat or await db.run(chat_model, db)
     session = new(Chat, **options)
     assert await db.run(session.insert, change())
-    return opened(Chat, session.key, options.get("actor"))
+    return await read_again(db, session, options.get("actor"))
+
+
+async def read_again(db: Any, session: StoredSession, actor: Any = None) -> StoredSession:
+    """The session as another process sees it, before it writes."""
+    again = opened(session.model, session.key, actor)
+    await db.run(again.load)
+    return again

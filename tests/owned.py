@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import peewee as pw
 
 from agentsession import SessionActions, agent, agent_session
-from tests.layouts import layout_of, with_messages
+from tests.layouts import flat_rows, layout_of, with_messages
 
 
 def owned(database: Any, owner: Any, session: Any = None, **options: Any) -> Any:
@@ -108,8 +108,8 @@ def named(make: Any) -> str:
     return str(make.__name__)
 
 
-def rows(Chat: Any) -> Any:
-    return sorted(Chat.select().tuples(), key=str)
+def rows(Chat: Any) -> list[dict[str, Any]]:
+    return flat_rows(Chat)
 
 
 Action = Callable[[Any, Any, Any], Any]

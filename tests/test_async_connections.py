@@ -22,7 +22,7 @@ from agentsession.store.connection import (
 )
 from tests import servers
 from tests.models import chat_model
-from tests.on_a_loop import change, new, opened, run, stored_session
+from tests.on_a_loop import change, new, opened, read_again, run, stored_session
 
 
 def test_effects_of_many_tasks_share_one_connection(database_url: str) -> None:
@@ -101,7 +101,7 @@ def test_a_transaction_begun_by_hand_is_seen(database_url: str) -> None:
         async with db:
             await db.aexecute_sql("begin")
             assert in_transaction(session.model)
-            assert await db.run(opened(session.model, session.key).claim, 1, change(2))
+            assert await db.run((await read_again(db, session)).claim, 1, change(2))
             await db.aexecute_sql("rollback")
             assert not in_transaction(session.model)
         assert (await db.run(session.load)).seen == 1

@@ -13,7 +13,7 @@ from agentsession.store.connection import is_connected
 from agentsession.turn.effects import Unacknowledged
 from tests import servers
 from tests.models import chat_model
-from tests.on_a_loop import change, opened, run, stored_session
+from tests.on_a_loop import change, opened, read_again, run, stored_session
 from tests.wire import Server
 
 on_servers = pytest.mark.backends("postgres", "mariadb")
@@ -73,7 +73,7 @@ def test_a_connection_that_the_server_has_ended_is_replaced(
         session, server = await stored_session(db), Server(database_url)
         if holds:
             await db.run(db.connect)
-        session = opened(session.model, session.key)
+        session = await read_again(db, session)
         await kill(server, heard)
         if effect == "write":
             try:
@@ -99,7 +99,7 @@ def test_a_transaction_whose_connection_is_gone_is_not_gone_on_with_on_another(
         async with db:
             with pytest.raises((pw.InterfaceError, pw.OperationalError)):
                 async with db.atomic():
-                    inside = opened(session.model, session.key)
+                    inside = await read_again(db, session)
                     assert await db.run(inside.claim, 1, change(2))
                     await kill(server, heard)
                     for _ in range(2):

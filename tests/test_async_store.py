@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import peewee as pw
 import pytest
+from playhouse import pwasyncio
 
 from agentsession import (
     ContextUnreadable,
@@ -20,8 +21,9 @@ from agentsession import (
     testing,
 )
 from agentsession.turn.effects import Unacknowledged
+from tests.layouts import layout_of, with_messages
 from tests.models import Answer, chat_model, put_raw, raw_text
-from tests.on_a_loop import ODD, change, new, opened, run, stored_session
+from tests.on_a_loop import ODD, change, new, opened, read_again, run, stored_session
 from tests.owned import KINDS, named
 
 
@@ -30,7 +32,7 @@ def test_what_every_effect_stores_is_read_back_equal(database_url: str) -> None:
         session = await stored_session(db)
         args = {"company": ODD, "n": 1}
         seen = (await db.run(session.load)).seen
-        second = change(2, metadata={0: {"x": ODD}}, instruction_args=args)
+        second = change(2, metadata={"1:0": {"x": ODD}}, instruction_args=args)
         third, fourth = change(3), change(4, status="completed")
         assert await db.run(session.claim, seen, second)
         assert await db.run(session.save, third, "mine", 30)
@@ -94,8 +96,9 @@ def test_who_comes_late_writes_nothing(database_url: str) -> None:
 @pytest.mark.parametrize("older", [None, "{}", '{"messages":[],"metadata":{"é":1},"input":{"a":"b"}}'])
 def test_a_map_of_an_earlier_version_is_upgraded_once(database_url: str, older: str | None) -> None:
     async def scenario(db: Any) -> None:
-        session = await stored_session(db)
-        await db.run(put_raw, session.model, older)
+        Chat = await db.run(chat_model, db)
+        session = opened(Chat, (await db.run(Chat.create)).id)
+        await db.run(put_raw, Chat, older)
         seen = (await db.run(session.load)).seen
         assert (seen is None) == (older is None)
         assert await db.run(session.claim, seen, change(2))
@@ -136,7 +139,7 @@ def test_only_its_owner_sees_a_session(database_url: str, kind: Callable[[Any], 
 
 
 def keyed_by(db: Any, field: Any) -> Any:
-    @agent_session
+    @agent_session(**layout_of(db))
     @agent(client="echo:", instruction="You help.")
     class Keyed(SessionActions, pw.Model):
         id = field
@@ -146,8 +149,7 @@ def keyed_by(db: Any, field: Any) -> Any:
             table_name = "chat"
             database = db
 
-    db.create_tables([Keyed])
-    return Keyed
+    return with_messages(Keyed)
 
 
 KEYS: dict[str, tuple[Callable[[], Any], Any, list[Any]]] = {
@@ -205,7 +207,7 @@ def test_a_key_that_is_taken_undoes_nothing_of_the_callers_transaction(database_
         async with db, by_hand(db) if how == "by hand" else db.atomic():
             assert await db.run(new(session.model, key="other").insert, change())
             assert not await db.run(new(session.model, key="k").insert, change(2))
-            assert await db.run(opened(session.model, session.key).claim, 1, change(2))
+            assert await db.run((await read_again(db, session)).claim, 1, change(2))
         assert (await db.run(session.load)).seen == 2
         assert await db.run(session.model.select().count) == 2
 
@@ -230,22 +232,28 @@ def test_whole_turns_run_in_the_bridge(database_url: str) -> None:
 def test_a_write_whose_answer_is_lost_is_found_or_not(
     database_url: str, monkeypatch: pytest.MonkeyPatch, stored: bool
 ) -> None:
-    """The connection breaks off, as the drivers tell it, after the statement or before it."""
+    """The connection breaks off, as the drivers tell it, after the statement or before it; in rows after the
+    last of the transaction or before the first."""
 
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         seen = (await db.run(session.load)).seen
-        kind = type(await db.run(db.connection))
+        kind, name = type(await db.run(db.connection)), "_execute"
         await db.run(db.close)
-        perform = kind._execute
+        at_the_end = stored and db.layout == "rows"
+        if at_the_end and isinstance(db, pw.PostgresqlDatabase):
+            kind, name = pwasyncio.AsyncPgAtomic, "acommit"
+        perform = getattr(kind, name)
 
-        async def broken_off(self: Any, sql: str, params: Any = None) -> Any:
+        async def broken_off(self: Any, sql: Any, *given: Any) -> Any:
             if stored:
-                await perform(self, sql, params)
+                done = await perform(self, sql, *given)
+                if at_the_end and sql not in ("COMMIT", False):
+                    return done
             raise ConnectionResetError(104, "Connection reset by peer")
 
         with monkeypatch.context() as patched:
-            patched.setattr(kind, "_execute", broken_off)
+            patched.setattr(kind, name, broken_off)
             with pytest.raises(Unacknowledged) as lost:
                 await db.run(session.claim, seen, change(2))
         assert isinstance(lost.value.__cause__, pw.OperationalError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,11 +19,10 @@ def test_the_message_is_committed_when_the_model_is_asked(database: Any) -> None
 
     class Reads:
         def ask(self, request: Any) -> Reply:
-            other = open_database(database.url)
-            ((context, status),) = other.execute_sql("select context, status from chat")
-            context = context if isinstance(context, dict) else json.loads(context)
-            seen.append([context["messages"][-1]["content"], status])
-            other.close()
+            other = chat_model(open_database(database.url), create=False)
+            with other._meta.database.connection_context():
+                row = other.get()
+                seen.append([stored(row)["messages"][-1]["content"], row.status])
             return Reply("ok")
 
     Chat = chat_model(database, provider=Reads())

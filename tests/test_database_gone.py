@@ -21,7 +21,7 @@ from agentsession import ProviderError, ProviderFailed, StorageFailed
 from agentsession.provider import Reply
 from tests import servers
 from tests.models import Answer, chat_model, let_the_lease_run_out, stored, texts
-from tests.wire import Server, Wire
+from tests.wire import WRITE, WRITE_OR_COMMIT, Server, Wire
 
 pytestmark = pytest.mark.backends("postgres", "mariadb")
 
@@ -32,7 +32,8 @@ OK = '{"content":"ok"}'
 def wire(database_url: str) -> Iterator[Wire]:
     place = urlsplit(database_url)
     usual = 5432 if servers.backend_of(database_url) == "postgres" else 3306
-    wire = Wire((str(place.hostname), place.port or usual))
+    is_rows = place.fragment == "rows"
+    wire = Wire((str(place.hostname), place.port or usual), WRITE_OR_COMMIT if is_rows else WRITE)
     yield wire
     wire.close()
 
@@ -121,6 +122,22 @@ ACTIONS: dict[str, tuple[int, Callable[[Any, Any], Any]]] = {
     "continue, repeated output": (3, lambda Chat, session: Chat.continue_session(session.id, "Repeat")),
     "resume": (2, lambda Chat, session: session.resume_session()),
 }
+IN_ROWS = {
+    "start": 6,
+    "start by key": 6,
+    "start, run later": 3,
+    "continue": 6,
+    "continue, run later": 3,
+    "continue, repeated output": 10,
+    "resume": 5,
+}
+"""At how many places each can be cut where a write is a transaction: at its statements, and at its end."""
+
+
+def places(database: Any, action: str) -> range:
+    """The numbers of the writes at which the connection can be cut."""
+    count = ACTIONS[action][0] if database.layout == "document" else IN_ROWS[action]
+    return range(1, count + 1)
 
 
 def assert_done(Chat: Any, record: Any, action: str) -> None:
@@ -139,8 +156,8 @@ def test_a_turn_is_done_once_although_its_connection_is_cut(
     database: Any, wire: Wire, action: str, caller: str
 ) -> None:
     Chat = chat(database, model := Model())
-    writes, act = ACTIONS[action]
-    for number in range(1, writes + 1):
+    act = ACTIONS[action][1]
+    for number in places(database, action):
         for when in ("before", "after"):
             session, model.asked = prepared(Chat, action), 0
             with CALLERS[caller](database):
@@ -150,7 +167,7 @@ def test_a_turn_is_done_once_although_its_connection_is_cut(
             assert_done(Chat, record, action)
             assert model.asked == ("later" not in action) + ("repeated" in action)
     with database.connection_context():
-        assert Chat.select().count() == 2 * writes
+        assert Chat.select().count() == 2 * len(places(database, action))
 
 
 @pytest.mark.parametrize("action", ["start", "continue", "continue, repeated output", "resume"])
@@ -197,9 +214,10 @@ def test_a_write_that_the_driver_repeats_by_itself_is_found_to_be_stored(
         repeating: Any = MariaRepeating(database.database, mariadb=True, **database.connect_params)
     else:
         repeating = PostgresRepeating(database.database, prefer_psycopg3=True, **database.connect_params)
+    repeating.layout = database.layout
     Chat = chat(repeating, model := Model())
-    writes, act = ACTIONS[action]
-    for number in range(1, writes + 1):
+    act = ACTIONS[action][1]
+    for number in places(database, action):
         session, model.asked = prepared(Chat, action), 0
         wire.cut_at(number, "after")
         record = act(Chat, session)

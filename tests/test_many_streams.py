@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from agentsession import TextDelta, TurnFinished
 from agentsession.provider import Delta, Reply, Request
 from tests import servers
-from tests.models import chat_model
+from tests.models import chat_model, stored
 
 STREAMS = 200
 
@@ -60,7 +61,7 @@ def check(Chat: Any, model: Repeats, keys: list[Any]) -> None:
     rows = list(Chat.select())
     assert sorted(str(row.id) for row in rows) == sorted(map(str, keys))
     for row in rows:
-        asked, replied = row.context["messages"]
+        asked, replied = stored(row)["messages"]
         assert replied["content"] == f"{asked['content']} "
         assert (row.status, row.context["turn"].get("partial")) == ("completed", None)
 
@@ -78,11 +79,10 @@ def test_200_streams_share_one_loop_and_some_threads(database: Any) -> None:
 def test_200_streams_share_a_pool_of_three(database_url: str) -> None:
     model = Repeats()
     database = servers.open_async_database(database_url, pool_size=3)
-    Chat = chat_model(database, create=False, provider=model)
 
     async def run() -> list[Any]:
         try:
-            await database.run(database.create_tables, [Chat])
+            Chat = await database.run(partial(chat_model, database, provider=model))
             return await all_at_once(Chat)
         finally:
             await database.close_pool()

@@ -139,9 +139,12 @@ def test_every_statement_of_every_action_names_the_owner(database: Any) -> None:
     database.statements.clear()
     session.continue_session("Six", actor="ann")
     session.get_context(actor="ann")
+    statements += database.statements
+    database.statements.clear()
     for action in ACTIONS.values():
         with pytest.raises(SessionNotFound):
             action(Chat, session.id, "bob")
+    assert not any("owned_message" in sql for sql in database.statements), "bob comes to no message"
     statements += database.statements
 
     verbs = {sql.split()[0] for sql in statements}
@@ -149,7 +152,8 @@ def test_every_statement_of_every_action_names_the_owner(database: Any) -> None:
     for sql in statements:
         if not sql.startswith("INSERT"):
             condition = sql.partition(" WHERE ")[2]
-            assert "whose" in condition, sql
+            of_messages = "owned_message" in sql.partition(" WHERE ")[0]
+            assert ("session_id" if of_messages else "whose") in condition, sql
 
 
 def test_a_lease_is_extended_for_the_owner_only(Texts: Any) -> None:
@@ -158,11 +162,10 @@ def test_a_lease_is_extended_for_the_owner_only(Texts: Any) -> None:
 
     with testing.crash_after(1):
         Texts.start_session("One", actor="ann")
-    (row,) = rows(Texts)
-    record = Texts.get_by_id(row[0])
+    before, record = rows(Texts), Texts.get()
     options, claim = info.session_options(Texts), record.context["turn"]["claim"]
     assert not open_session(Texts, options, record.id, "bob").extend(claim, 99.0)
-    assert rows(Texts) == [row]
+    assert rows(Texts) == before
     assert open_session(Texts, options, record.id, "ann").extend(claim, 99.0)
     until = Texts.get_by_id(record.id).context["turn"]["until"]
     assert until > record.context["turn"]["until"]

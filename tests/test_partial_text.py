@@ -13,6 +13,7 @@ from agentsession import SessionBusy, TextDelta, clock, testing
 from agentsession.store.stored import SMALL
 from tests.beats import SHORT, eventually
 from tests.half_said import HALF, SAID, Halves
+from tests.layouts import put_rows
 from tests.models import chat_model
 
 WORDS = "tell me all"
@@ -42,6 +43,7 @@ def test_what_has_come_is_stored_and_extends_the_lease(database: Any, at: clock.
 
 
 @pytest.mark.backends("sqlite")
+@pytest.mark.layouts("document")
 def test_the_text_of_a_large_document_is_stored_by_the_heartbeat_alone(
     database: Any, at: clock.FakeClock
 ) -> None:
@@ -57,9 +59,22 @@ def test_the_text_of_a_large_document_is_stored_by_the_heartbeat_alone(
             eventually(lambda: turn_of(Chat).partial == SAID)
 
 
+@pytest.mark.backends("sqlite")
+@pytest.mark.layouts("rows")
+def test_in_rows_text_is_stored_as_it_comes_however_long_the_conversation_is(
+    database: Any, at: clock.FakeClock
+) -> None:
+    Chat = chat_model(database, provider=Halves())
+    session = Chat.start_session("fast " + "x" * SMALL)
+    with session.stream_continue_session(WORDS) as stream:
+        heard(stream, 2)
+        assert turn_of(Chat).partial == HALF[0]
+
+
 KILLED = """
 import sys
 from tests.half_said import Halves
+from tests.layouts import put_rows
 from tests.models import chat_model, open_database
 Chat = chat_model(open_database(sys.argv[1]), create=False, provider=Halves(), session={"lease": 1.0})
 for event in Chat.stream_continue_session(sys.argv[2], "tell me all"):

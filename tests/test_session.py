@@ -33,6 +33,7 @@ from agentsession import (
     user_message,
 )
 from agentsession.provider import Reply
+from tests.layouts import with_messages
 from tests.models import About, Answer, Ask, chat_model, roles, stored, texts
 
 
@@ -612,7 +613,7 @@ def test_a_record_of_a_subclass_with_its_own_table_is_refused(Chat: Any) -> None
         class Meta:
             table_name = "sub"
 
-    Chat._meta.database.create_tables([Sub])
+    with_messages(Sub)
     session = Sub.start_session("Hi")
     assert session.continue_session("More").last_turn.status == "completed"
     with pytest.raises(InputInvalid, match="no session of Chat"):

@@ -18,7 +18,7 @@ from tests.slow import Waits
 from tests.web import ANN, Trickle, events, fastapi_app, flask_app, owned_chat
 from tests.web_servers import on_uvicorn, on_werkzeug, until
 
-pytestmark = pytest.mark.backends("sqlite")
+pytestmark = [pytest.mark.backends("sqlite"), pytest.mark.layouts("document")]
 
 
 def app_with_middleware(model: Any) -> Any:

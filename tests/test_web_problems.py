@@ -22,7 +22,7 @@ from agentsession.errors import ProviderError
 from tests.models import Answer
 from tests.web import WEBS, Says, Web, owned_chat, problem
 
-pytestmark = pytest.mark.backends("sqlite")
+pytestmark = [pytest.mark.backends("sqlite"), pytest.mark.layouts("document")]
 
 Makes = Callable[..., Web]
 

@@ -19,6 +19,7 @@ from agentsession import agent, agent_session
 from agentsession.contrib.fastapi import session_router
 from agentsession.contrib.flask import session_blueprint
 from agentsession.provider import Delta, Reply
+from tests.layouts import layout_of, with_messages
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 
@@ -27,8 +28,9 @@ def owned_chat(database: Any, session: Any = None, key: Any = None, **options: A
     """A model whose sessions have owners and times."""
     connection, field = database, key or pw.UUIDField(primary_key=True, default=uuid4)
     declared = {"status_attribute": "status", "updated_attribute": "updated", "owner_attribute": "owner"}
+    declared |= layout_of(database) | (session or {})
 
-    @agent_session(**(declared | (session or {})))
+    @agent_session(**declared)
     @agent(**({"client": "echo:", "instruction": "You help."} | options))
     class Chat(pw.Model):
         id = field
@@ -41,9 +43,7 @@ def owned_chat(database: Any, session: Any = None, key: Any = None, **options: A
             table_name = "chat"
             database = connection
 
-    with database.connection_context():
-        database.create_tables([Chat])
-    return Chat
+    return with_messages(Chat)
 
 
 @dataclass

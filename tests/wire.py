@@ -13,13 +13,15 @@ from typing import Any
 from tests import servers
 
 WRITE = re.compile(rb'(INSERT INTO|UPDATE) ["`]chat')
+WRITE_OR_COMMIT = re.compile(WRITE.pattern + b"|COMMIT")
 
 
 class Wire:
     """The way to a server, on a port of its own: it can be cut at a write, or altogether."""
 
-    def __init__(self, server: tuple[str, int]) -> None:
+    def __init__(self, server: tuple[str, int], write: re.Pattern[bytes] = WRITE) -> None:
         self.server = server
+        self.write = write
         self.port = 0
         self.refuse = 0
         self.cut: tuple[int, str] | None = None
@@ -78,7 +80,7 @@ class Wire:
     def _forward(self, client: socket.socket, server: socket.socket, answerless: threading.Event) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
-                self.writes += len(WRITE.findall(data))
+                self.writes += len(self.write.findall(data))
                 if self.cut is not None and self.cut[0] == self.writes:
                     _, when = self.cut
                     self.cut = None
@@ -100,7 +102,7 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self.backend = servers.backend_of(url)
-        self.name = re.split("[/=]", url)[-1]
+        self.name = re.split("[/=]", url.partition("#")[0])[-1]
         self.admin = servers.admin(self.backend)
 
     def connections(self, *, waiting: bool = False) -> list[int]:

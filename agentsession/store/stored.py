@@ -223,6 +223,7 @@ class StoredSession:
         if not self.layout.has_rows:
             return self.table.changed(shape, query, values)
         with Together(self.table.database, inside=self.inside) as still_there:
+            still_there()
             rows = self.table.changed(shape, query, values)
             if rows:
                 self.layout.write(self.key, change, prepared, still_there)

@@ -15,8 +15,8 @@ class Together:
     """A `with` block in which all that is written is stored, or nothing is. `inside`: in the caller's
     transaction.
 
-    What it gives is to be called before each further statement: Peewee's asynchronous databases replace a
-    lost connection in the middle of a transaction, and would store the second half of it alone.
+    What it gives is to be called before each statement: Peewee's asynchronous databases replace a lost
+    connection in the middle of a transaction, and would store the rest of it alone.
     """
 
     def __init__(self, database: Any, *, inside: bool) -> None:
