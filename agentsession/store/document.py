@@ -26,7 +26,8 @@ class Document:
         self.column = model._meta.fields[options.context_attribute]
         self.wanted = wanted
 
-    def read(self, map_: JsonMap, _: Any, place: str) -> Read | None:
+    def read(self, text: str | None, _: Any, place: str) -> Read:
+        map_ = format.decode(text, place)
         format.refuse_other_layout(map_, DOCUMENT, place)
         context = format.convert(map_, Context, place)
         messages, count = context.messages, len(context.messages)
@@ -39,7 +40,7 @@ class Document:
             first = 0 if self.wanted.last is None else max(0, end - self.wanted.last)
             messages = messages[first:end]
         found = msgspec.structs.replace(context, messages=messages, first=first, count=count)
-        return Read(found, turns)
+        return Read(text, map_, found, turns)
 
     def prepared(self, map_: JsonMap, change: Change) -> Prepared:
         sets: dict[Path, str] = {("turn",): "turn"}

@@ -33,9 +33,11 @@ NOTHING = Wanted(last=0)
 
 
 class Read(NamedTuple):
-    """What was read of a session; all `turns` that there are, and the `size` in bytes of all messages that
-    are not in the context attribute."""
+    """What was read of a session, and the text of its context attribute at that moment; all `turns` that
+    there are, and the `size` in bytes of all messages that are elsewhere."""
 
+    text: str | None
+    map: JsonMap
     context: Context
     turns: int = 0
     size: int = 0
@@ -59,9 +61,9 @@ class Layout(Protocol):
 
     has_rows: bool
 
-    def read(self, map_: JsonMap, key: Any, place: str) -> Read | None:
-        """What is wanted of the session; None if the messages are no longer those of this map. Raises
-        `LayoutMismatch` for a map of the other layout."""
+    def read(self, text: str | None, key: Any, place: str) -> Read:
+        """What is wanted of the session whose context attribute was this text. Raises `LayoutMismatch` for
+        one of the other layout, and `ContextUnreadable`."""
         ...
 
     def prepared(self, map_: JsonMap, change: Change) -> Prepared:

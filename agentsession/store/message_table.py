@@ -16,7 +16,10 @@ JSON = ("content", "metadata")
 
 
 class MessageTable:
-    """Rows are read as the values of `OWN` and, last, the revision of the session at that moment."""
+    """Rows are read as the values of `OWN` and, last, the revision of the session at that moment; or, slower,
+    its whole head (`with_head`), which was changed since it was read."""
+
+    with_head = False
 
     def __init__(self, model: Any, context_attribute: str) -> None:
         declared = registry.message_of(model)
@@ -96,7 +99,7 @@ class MessageTable:
         self.table.run("clear", query, self._key(key))
 
     def _rows(self, shape: Any, query: Any, key: Any, **values: Any) -> list[Row]:
-        return self.table.rows((shape, self.head), query, {**self._key(key), **values})
+        return self.table.rows((shape, self.with_head), query, {**self._key(key), **values})
 
     def _every(self) -> Any:
         return self._some().order_by(self.fields["seq"])
@@ -104,8 +107,12 @@ class MessageTable:
     def _some(self) -> Any:
         raw = [self.dialect.raw(self.fields[name]) if name in JSON else self.fields[name] for name in OWN]
         same: Any = self.head._meta.primary_key == given("session")
-        revision = self.head.select(self.dialect.number(self.column, "revision")).where(same)
-        return self.table.model.select(*raw, revision).where(self._of_session())
+        of_head = self.dialect.raw if self.with_head else self._revision
+        moment = self.head.select(of_head(self.column)).where(same)
+        return self.table.model.select(*raw, moment).where(self._of_session())
+
+    def _revision(self, column: Any) -> Any:
+        return self.dialect.number(column, "revision")
 
     def _start(self) -> Any:
         """The position of the user's message with which the window begins."""

@@ -91,6 +91,7 @@ class SessionToMove(StoredSession):
         with connected(self.model, kept=self.kept):
             rows = MessageTable(self.model, self.column.name)
             with Together(self.table.database, inside=self.inside) as still_there:
+                still_there()
                 if not self._replace({**whole, "revision": document["revision"] + 1}, seen, ending):
                     return False
                 if to != ROWS:

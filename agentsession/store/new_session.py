@@ -69,6 +69,8 @@ class NewSession(StoredSession):
             still_there = None
             if self.layout.has_rows or (self.inside and self.key_field is not None):
                 still_there = stack.enter_context(Together(self.table.database, inside=self.inside))
+            if still_there is not None:
+                still_there()
             self.new.save(force_insert=True)
             if self.layout.has_rows and still_there is not None:
                 self.layout.write(self.new._pk, change, prepared, still_there)

@@ -19,6 +19,7 @@ class SessionToDelete(StoredSession):
                 deleted = self.table.changed(("delete", *self._shape), query, self._found())
             else:
                 with Together(self.table.database, inside=self.inside) as still_there:
+                    still_there()
                     self._lock()
                     still_there()
                     MessageTable(self.model, self.column.name).clear(self.key)

@@ -35,18 +35,27 @@ class Rows:
         self.found: list[Any] = []
         self.messages: tuple[Message, ...] = ()
 
-    def read(self, map_: JsonMap, key: Any, place: str) -> Read | None:
-        format.refuse_other_layout(map_, ROWS, place)
-        context = format.convert({**map_, "messages": ()}, Context, place)
+    def read(self, text: str | None, key: Any, place: str) -> Read:
+        map_ = self._head(text, place)
         found = self._wanted(map_, key)
-        if found and format.is_current(map_) and found[-1][-1] != context.revision:
-            return None
+        if found and format.is_current(map_) and found[-1][-1] != map_["revision"]:
+            self.rows.with_head = True
+            found = self._wanted(map_, key)
+            if found:
+                text = found[-1][-1]
+                map_ = self._head(text, place)
+        context = format.convert({**map_, "messages": ()}, Context, place)
         self.found, self.messages = found, messages_of(found, place)
         if found and not self.wanted.is_page:  # rows may have been added by hand
             map_["count"] = max(map_.get("count", 0), found[-1][0] + 1)
         first, count = found[0][0] if found else 0, map_.get("count", 0)
         seen = msgspec.structs.replace(context, messages=self.messages, layout=ROWS, first=first, count=count)
-        return Read(seen, map_.get("turns", 0), map_.get("size", 0))
+        return Read(text, map_, seen, map_.get("turns", 0), map_.get("size", 0))
+
+    def _head(self, text: str | None, place: str) -> JsonMap:
+        map_ = format.decode(text, place)
+        format.refuse_other_layout(map_, ROWS, place)
+        return map_
 
     def prepared(self, map_: JsonMap, change: Change) -> Prepared:
         first = map_.get("count", 0) - (change.drop is not None)

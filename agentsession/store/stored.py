@@ -32,9 +32,6 @@ from agentsession.turn.effects import Change, Loaded, Seen, Unacknowledged
 SMALL = 256 * 1024
 """Bytes of a context up to which each write of partial text is cheap."""
 
-ROUNDS = 5
-"""How often a session that is changed while it is read is read again."""
-
 
 class StoredSession:
     """One session during one action. `record` is the row as the caller gets it back.
@@ -113,6 +110,7 @@ class StoredSession:
             patched = self.dialect.patch(self.column, sets, ())
             return self.model.update({self.column: patched}).where(self._this(), self._guard("extend"))
 
+        self._begins = ""  # it raises the revision
         values = {"claim": claim, "lease": lease, "partial": compact(storable_text(partial)), **self._found()}
         with connected(self.model, kept=self.kept):
             return bool(self.table.changed(("extend", bool(partial), *self._shape), extended, values))
@@ -133,7 +131,7 @@ class StoredSession:
 
     def _patch(self, kind: str, change: Change, values: JsonMap) -> bool:
         prepared = self.layout.prepared(self.map, change)
-        if self.dialect.REWRITES and kind != "save" and self._begins:
+        if self.dialect.REWRITES and self._is_as_known(values) and kind != "save":
             if self._rewritten(prepared, change):
                 return True
             if kind == "claim":
@@ -152,10 +150,15 @@ class StoredSession:
 
         begins = self._begins
         values = {"whole": compact(prepared.after), "begins": begins, "length": len(begins)}
-        if not self._write(("whole",), query, prepared, change, values):
+        return self._write(("whole",), query, prepared, change, values)
+
+    def _is_as_known(self, values: JsonMap) -> bool:
+        """Is the guard of this write one that the map of now would pass?"""
+        if not self._begins:
             return False
-        self._begins = beginning(self.map)
-        return True
+        if "seen" in values:
+            return bool(values["seen"] == self.map.get("revision"))
+        return bool(values["claim"] == (self.map.get("turn") or {}).get("claim"))
 
     def _numbers(self, kind: str) -> dict[Path, Any]:
         """What only the database knows: a heartbeat may have raised the revision of the holder."""
@@ -206,6 +209,7 @@ class StoredSession:
             raise Unacknowledged from error
         if rows:
             self.map = prepared.after
+            self._begins = self._begins and beginning(self.map)
             self.turn = change.turn
             if self.record is not None:
                 refresh(self.record, self.options, self.map, change.turn.status, now)
@@ -259,17 +263,12 @@ class StoredSession:
 
     def _load(self, locking: bool) -> Loaded:
         """The row and what is wanted of its messages, as they were at one moment."""
-        for _ in range(ROUNDS):
-            with connected(self.model, kept=self.kept):
-                text, now = self._read(locking)
-                self.map = format.decode(text, self._place)
-                begins = beginning(self.map)
-                self._begins = begins if text and text.startswith(begins) else ""
-                read = self.layout.read(self.map, self.key, self._place)
-            if read is not None:
-                break
-        else:
-            raise format.unreadable(self._place, "the database reads another revision than is stored")
+        with connected(self.model, kept=self.kept):
+            text, now = self._read(locking)
+            read = self.layout.read(text, self.key, self._place)
+        text, self.map = read.text, read.map
+        begins = beginning(self.map)
+        self._begins = begins if text and text.startswith(begins) else ""
         seen = read.context.revision if format.is_current(self.map) else text
         size = read.size + (len(text.encode()) if text else 0)
         return Loaded(read.context, now, size, read.turns, seen)
