@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import peewee as pw
 import pytest
+from playhouse.pwasyncio import await_
 
 from agentsession.store.connection import is_connected
 from agentsession.turn.effects import Unacknowledged
@@ -107,6 +110,30 @@ def test_a_transaction_whose_connection_is_gone_is_not_gone_on_with_on_another(
                             await db.run(inside.save, change(3), "mine", 30)
                     await db.run(inside.load)
         assert (await db.run(session.load)).seen == 1
+
+    run(database_url, scenario)
+
+
+@on_servers
+@pytest.mark.layouts("rows")
+def test_a_write_whose_connection_ends_after_its_begin_is_not_stored_in_part(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(db: Any) -> None:
+        session, server = await stored_session(db), Server(database_url)
+        atomic = db.atomic
+
+        @contextmanager
+        def then_killed() -> Iterator[None]:
+            with atomic():
+                await_(kill(server, 50))
+                yield
+
+        monkeypatch.setattr(db, "atomic", then_killed)
+        with pytest.raises(Unacknowledged):
+            await db.run(session.claim, 1, change(2))
+        monkeypatch.undo()
+        assert (await db.run(session.load, change(2))).seen == 1
 
     run(database_url, scenario)
 

@@ -15,14 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from agentsession import AgentSessionError, ContextUnreadable, InputInvalid, testing
+from agentsession import AgentSessionError, ContextUnreadable, InputInvalid, LayoutMismatch, info, testing
 from agentsession.context import Context, Message, Turn, Usage
 from agentsession.json_values import MAX_DEPTH, settled
 from agentsession.store import format
 from agentsession.store.opened import new_session
 from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Change
-from tests.models import chat_model, put_raw, raw_text, stored, texts
+from agentsession.turn.unfinished import changed
+from tests.models import chat_model, kept, put_raw, raw_text, stored, texts
 
 slow_fixture = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -58,7 +59,7 @@ def test_every_input_and_reply_is_read_back_as_the_same_value(database: Any, val
         assert answer.content == reply
         Chat.continue_session(session.id, {"data": 1})
     assert Chat.get_context(session.id).messages[:2] == (user, answer)
-    assert session.context["messages"][0]["content"] == {"data": value}
+    assert stored(session)["messages"][0]["content"] == {"data": value}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_a_reply_with_half_a_surrogate_pair_or_nul_is_mended(Chat: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "kept"),
+    ("old", "said"),
     [
         (None, []),
         ("null", []),
@@ -150,19 +151,27 @@ def test_a_reply_with_half_a_surrogate_pair_or_nul_is_mended(Chat: Any) -> None:
         ),
     ],
 )
-def test_maps_of_before_load_and_are_upgraded_at_the_next_turn(Chat: Any, old: Any, kept: list[str]) -> None:
+def test_maps_of_before_load_and_are_upgraded_at_the_next_turn(Chat: Any, old: Any, said: list[str]) -> None:
+    """With messages they are documents, which a model of rows refuses."""
     with Chat._meta.database.connection_context():
         record = Chat.create()
         put_raw(Chat, old)
-    assert texts(Chat, record.id) == kept
+    if said and Chat._meta.database.layout == "rows":
+        before = raw_text(Chat)
+        for action in (Chat.get_context, lambda key: Chat.continue_session(key, "Next")):
+            with testing.script(Chat, []), pytest.raises(LayoutMismatch):
+                action(record.id)
+        assert raw_text(Chat) == before
+        return
+    assert texts(Chat, record.id) == said
     before = Chat.get_context(record.id)
     with testing.script(Chat, ["ok"]) as asked:
         Chat.continue_session(record.id, "Next")
-    assert texts(Chat, record.id) == [*kept, "Next", "ok"]
-    assert Chat.get_context(record.id).messages[: len(kept)] == before.messages
+    assert texts(Chat, record.id) == [*said, "Next", "ok"]
+    assert Chat.get_context(record.id).messages[: len(said)] == before.messages
     assert asked[0][-1].content == "Next"
     now = stored(record)
-    assert (now["v"], now["revision"], now["layout"]) == (1, 2, "document")
+    assert (now["v"], now["revision"], now["layout"]) == (1, 2, Chat._meta.database.layout)
     if old and "own" in old:
         assert (now["own"], now["input"], now["metadata"]) == ([1], {"message": "U"}, {"m": 1})
         assert now["messages"][1]["x"] == 1
@@ -170,15 +179,19 @@ def test_maps_of_before_load_and_are_upgraded_at_the_next_turn(Chat: Any, old: A
 
 
 def test_unknown_keys_survive_a_turn(Chat: Any) -> None:
+    """A message that is a row has the columns of its table, and no others."""
     session = Chat.start_session("Hi")
+    is_document = Chat._meta.database.layout == "document"
     with Chat._meta.database.connection_context():
-        context = stored(session)
-        context["mine"], context["messages"][0]["mine"] = {"a": [1]}, 7
+        context = kept(session)
+        context["mine"] = {"a": [1]}
+        if is_document:
+            context["messages"][0]["mine"] = 7
         Chat.update(context=context).execute()
     session.continue_session("More")
-    assert stored(session)["mine"] == {"a": [1]}
-    assert stored(session)["messages"][0]["mine"] == 7
-    assert session.context == stored(session)
+    assert kept(session)["mine"] == {"a": [1]}
+    assert not is_document or kept(session)["messages"][0]["mine"] == 7
+    assert session.context == kept(session)
 
 
 UNREADABLE = [
@@ -212,10 +225,35 @@ UNREADABLE = [
 SERVERS_REFUSE = ("is no JSON", "lone surrogate")
 
 
+HEAD = '{"v": 1, "revision": 1, "layout": "rows", "count": 0, "turns": 0'
+
+UNREADABLE_HEADS = [
+    ("[]", "a JSON array, not an object"),
+    ('{"v": 2, "layout": "rows"}', "version 2, this package reads versions up to 1"),
+    ('{"v": 1, "layout": "rows", "revision": null}', "no revision number"),
+    ('{"v": 1, "layout": "rows", "revision": 1}', "no count of messages"),
+    ('{"v": 1, "layout": "rows", "revision": 1, "count": -1, "turns": 0}', "no count of messages"),
+    (HEAD + ', "turn": {"id": "x"}}', "turn"),
+    (HEAD + ', "metadata": [1]}', "metadata"),
+    (HEAD + ', "instruction_args": 7}', "instruction_args"),
+]
+
+
+@pytest.mark.layouts("document")
 @pytest.mark.parametrize(("text", "said"), UNREADABLE)
 def test_what_cannot_be_read_is_refused_and_left_as_it_is(Chat: Any, text: str, said: str) -> None:
     if said in SERVERS_REFUSE and not isinstance(Chat._meta.database, pw.SqliteDatabase):
         pytest.skip("the server does not store it")
+    refuse_and_leave(Chat, text, said)
+
+
+@pytest.mark.layouts("rows")
+@pytest.mark.parametrize(("text", "said"), UNREADABLE_HEADS)
+def test_a_head_that_cannot_be_read_is_refused_and_left_as_it_is(Chat: Any, text: str, said: str) -> None:
+    refuse_and_leave(Chat, text, said)
+
+
+def refuse_and_leave(Chat: Any, text: str, said: str) -> None:
     database = Chat._meta.database
     with database.connection_context():
         record = Chat.create()
@@ -275,21 +313,19 @@ TURNS = st.builds(
 def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
     database: Any, first: list[Message], changes: Any
 ) -> None:
-    from agentsession import info
-
     Chat = chat_model(database)
-    session = new_session(Chat, info.session_options(Chat), {}, None, None)
-    session.insert(Change(Turn("t", "running"), tuple(first), instruction_args={"a": 1}))
+    new = new_session(Chat, info.session_options(Chat), {}, None, None)
+    new.insert(Change(Turn("t", "running"), tuple(first), instruction_args={"a": 1}))
+    session = StoredSession(Chat, info.session_options(Chat), new.key)
     for turn, more, args, drops in changes:
-        before = StoredSession(Chat, info.session_options(Chat), session.key).load().context
-        last = before.messages[-1].id
+        before = session.load().context
+        opening, last = before.messages[0].id, before.messages[-1].id
         new_args = None if args is None else {"args": args}
-        set_ = {before.messages[0].id: {"set": args}}
-        change = Change(
-            turn, tuple(more), set_, new_args, last if drops and len(before.messages) > 1 else None
-        )
+        set_ = {opening: {"set": args}}
+        change = Change(turn, tuple(more), set_, new_args, last if drops and last != opening else None)
         assert session.claim(before.revision, change)
-        assert stored(session.record) == session.map == session.record.context
+        assert kept(session.record) == session.map == session.record.context
+        assert session.load().context.messages == changed(before, change).messages
 
 
 def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: Any) -> None:
@@ -301,15 +337,8 @@ def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: 
     assert "null" not in text
     assert "SECRET" not in text
     assert "hidden instruction" not in text
-    assert set(stored(session)) == {
-        "v",
-        "revision",
-        "layout",
-        "messages",
-        "metadata",
-        "instruction_args",
-        "turn",
-    }
+    own = {"document": {"messages"}, "rows": {"count", "turns", "size", "reply"}}[database.layout]
+    assert set(kept(session)) == {"v", "revision", "layout", "metadata", "instruction_args", "turn"} | own
     assert set(stored(session)["messages"][0]) == {"id", "turn", "role", "content", "metadata"}
     assert "claim" not in stored(session)["turn"]
 
@@ -317,7 +346,8 @@ def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: 
 @pytest.mark.backends("sqlite")
 def test_a_context_that_the_database_reads_in_another_way_never_loops(Chat: Any) -> None:
     """msgspec takes the last of two equal keys, SQLite the first."""
-    twice = '{"v":1,"revision":1,"revision":2,"layout":"document","messages":[]}'
+    own = {"document": '"messages":[]', "rows": '"count":0,"turns":0'}[layout := Chat._meta.database.layout]
+    twice = f'{{"v":1,"revision":1,"revision":2,"layout":"{layout}",{own}}}'
     record = Chat.create()
     put_raw(Chat, twice)
     with pytest.raises(ContextUnreadable, match="a write was refused"):
@@ -325,6 +355,7 @@ def test_a_context_that_the_database_reads_in_another_way_never_loops(Chat: Any)
     assert raw_text(Chat) == twice
 
 
+@pytest.mark.layouts("document")
 def test_an_upgrade_does_not_overwrite_what_was_written_meanwhile(Chat: Any) -> None:
     from agentsession.drive.steps import after_effect
     from agentsession.turn.effects import Load
@@ -344,6 +375,7 @@ def test_an_upgrade_does_not_overwrite_what_was_written_meanwhile(Chat: Any) -> 
     assert texts(Chat, record.id)[:3] == ["one", "two", "three"]
 
 
+@pytest.mark.layouts("document")
 def test_ids_of_old_messages_are_kept_in_their_metadata(Chat: Any) -> None:
     record = Chat.create()
     old = '{"messages": [{"id": "mine", "turn": 7, "role": "user", "content": "a"}]}'
@@ -383,7 +415,15 @@ def test_the_first_use_of_the_types_from_many_threads_at_once_does_not_crash() -
 def test_ten_thousand_messages_are_no_trouble(Chat: Any) -> None:
     """No time is asserted; work that grows with the square of this would not end."""
     many = [{"role": "user", "content": f"{number} " + "x" * 1000} for number in range(10_000)]
-    record = Chat.create(context={"messages": many})
+    if Chat._meta.database.layout == "document":
+        record = Chat.create(context={"messages": many})
+    else:
+        record = Chat.create()
+        more = {"session": record, "metadata": {}}
+        rows = [{"seq": seq, "turn": str(seq)} | more | each for seq, each in enumerate(many)]
+        with Chat._meta.database.atomic():
+            for batch in pw.chunked(rows, 1000):
+                info.message_model(Chat).insert_many(batch).execute()
     with testing.script(Chat, ["ok"]) as asked:
         Chat.continue_session(record.id, "Now?")
     assert len(asked[0]) == 2

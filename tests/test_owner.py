@@ -152,8 +152,7 @@ def test_every_statement_of_every_action_names_the_owner(database: Any) -> None:
     for sql in statements:
         if not sql.startswith("INSERT"):
             condition = sql.partition(" WHERE ")[2]
-            of_messages = "owned_message" in sql.partition(" WHERE ")[0]
-            assert ("session_id" if of_messages else "whose") in condition, sql
+            assert ("session_id" if "owned_message" in sql else "whose") in condition, sql
 
 
 def test_a_lease_is_extended_for_the_owner_only(Texts: Any) -> None:

@@ -61,6 +61,12 @@ def as_document(row: Row) -> JsonMap:
     return known
 
 
+def rewritten(metadata: JsonMap, row: Row | None) -> str:
+    """New metadata for a row, which keeps what its message had in a document."""
+    known = {} if row is None or row[-2] is None else _metadata(row[-2])
+    return compact({**metadata, OTHER: known[OTHER]} if OTHER in known else metadata)
+
+
 def messages_of(rows: Sequence[Row], place: str) -> tuple[Message, ...]:
     """The messages of these rows; raises `ContextUnreadable` that names a row that is none."""
     try:

@@ -17,7 +17,7 @@ from agentsession.options import ROWS, SessionOptions
 from agentsession.store import format
 from agentsession.store.expression import Path
 from agentsession.store.layout import NOTHING, Prepared, Read, Wanted
-from agentsession.store.message_rows import columns_of, messages_of
+from agentsession.store.message_rows import Row, columns_of, messages_of, rewritten
 from agentsession.store.message_table import MessageTable
 from agentsession.store.statement import given
 from agentsession.turn.effects import Change
@@ -32,7 +32,7 @@ class Rows:
     def __init__(self, model: Any, options: SessionOptions, wanted: Wanted) -> None:
         self.rows = MessageTable(model, options.context_attribute)
         self.wanted = wanted
-        self.found: list[Any] = []
+        self.found: list[Row] = []
         self.messages: tuple[Message, ...] = ()
 
     def read(self, text: str | None, key: Any, place: str) -> Read:
@@ -75,12 +75,12 @@ class Rows:
             self.rows.delete(key, self._seq(change.drop))
         for id_, metadata in change.metadata.items():
             still_there()
-            self.rows.update(key, self._seq(id_), compact(metadata))
+            self.rows.update(key, self._seq(id_), rewritten(metadata, self._row(id_)))
         if prepared.rows:
             still_there()
             self.rows.insert(key, prepared.rows)
 
-    def _wanted(self, map_: JsonMap, key: Any) -> list[Any]:
+    def _wanted(self, map_: JsonMap, key: Any) -> list[Row]:
         wanted = self.wanted
         if wanted == NOTHING:
             return []
@@ -94,7 +94,12 @@ class Rows:
 
     def _seq(self, id_: str) -> int:
         """The position of a message, which may have the id of another, that it had in a document."""
+        row = self._row(id_)
+        return int(id_.rpartition(":")[2] if row is None else row[0])
+
+    def _row(self, id_: str) -> Row | None:
+        """The row of a message, if it was read."""
         for message, row in zip(reversed(self.messages), reversed(self.found), strict=True):
             if message.id == id_:
-                return int(row[0])
-        return int(id_.rpartition(":")[2])
+                return row
+        return None
