@@ -24,7 +24,7 @@ from agentsession.store.keys import derived_value
 from agentsession.store.opened import new_session, open_session
 from agentsession.turn.effects import Ask, ClaimGone, Load, Stopped, Unacknowledged
 from tests.actors import MACHINES, WRITES, Actor, broken, on_its_way
-from tests.layouts import put_rows
+from tests.layouts import all_rows, put_rows
 from tests.stepping import Kinds, Stepping
 from tests.truths import LEASE, reply_of
 
@@ -59,6 +59,7 @@ class Sessions(Stepping, RuleBasedStateMachine):
         self.late: list[Actor] = []
         self.keys: dict[str, str] = {}
         self.row: dict[str, Any] | None = None
+        self.tables = all_rows(Chat)
         self.context = Context()
 
     # Calls begin, perhaps long after what came before.

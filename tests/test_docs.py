@@ -27,6 +27,8 @@ import agentsession
 from agentsession import testing
 from tests.models import Answer, chat_model
 
+pytestmark = pytest.mark.layouts("document")  # the README shows the default
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 

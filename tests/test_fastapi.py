@@ -27,6 +27,8 @@ from tests.on_a_loop import run
 from tests.owned import owned, people
 from tests.web import ANN, Trickle, Web, asgi_web, events, fastapi_app, fastapi_web, owned_chat, user
 
+pytestmark = pytest.mark.layouts("document")  # test_web.py calls the routes in both
+
 sqlite = pytest.mark.backends("sqlite")
 
 

@@ -17,6 +17,8 @@ from tests.models import chat_model
 from tests.on_a_loop import run
 from tests.web import Trickle, flask_app, flask_user, flask_web, owned_chat, wsgi_web
 
+pytestmark = pytest.mark.layouts("document")  # test_web.py calls the routes in both
+
 sqlite = pytest.mark.backends("sqlite")
 
 

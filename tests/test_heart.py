@@ -23,6 +23,8 @@ from tests.beats import SHORT, eventually, extended, grown, until_of
 from tests.models import chat_model, texts
 from tests.slow import Waits, a_slow_turn
 
+pytestmark = pytest.mark.layouts("document")  # a beat writes the head, which both layouts have
+
 
 class Counted(threading.Condition):
     """Remembers how long each wait was to be."""

@@ -15,6 +15,7 @@ from agentsession.drive import reading
 from tests.llm_server import Behaviour, LlmServer, Streams
 from tests.models import Answer, chat_model
 
+# The layout makes no difference to what comes from a provider.
 pytestmark = [pytest.mark.backends("sqlite"), pytest.mark.layouts("document")]
 
 CLIENTS = {"openai": "openai:gpt-4o", "anthropic": "anthropic:claude-sonnet-4-5"}

@@ -19,6 +19,8 @@ from agentsession.dsl.inject import given
 from tests.models import Answer, Ask
 from tests.test_session_verifiers import AGENT, chat, table
 
+pytestmark = pytest.mark.layouts("document")  # what is declared, not what is stored
+
 T = TypeVar("T")
 CALLS = {"call", "acall", "stream", "astream"}
 TURNS = ("start_session", "continue_session", "resume_session")

@@ -25,6 +25,8 @@ from agentsession.provider.redact import scrub
 from tests.llm_server import Behaviour, Cut, Fails, LlmServer, Says, Sends, Slow, Trickles
 from tests.models import chat_model, stored
 
+pytestmark = pytest.mark.layouts("document")  # what goes to the provider is the same
+
 KEY = "sk-test-5f0c/not+a=key"
 GPT, CLAUDE = "openai:gpt-4o", "anthropic:claude-sonnet-4-5"
 CLAUDE_BY_TOOL = "anthropic:claude-sonnet-4-20250514"

@@ -18,6 +18,8 @@ from agentsession import SessionActions, actions, agent, agent_session, info
 from tests.models import Answer, Ask, open_database
 from tests.test_session_verifiers import DATABASE
 
+pytestmark = pytest.mark.layouts("document")  # its model is declared in one layout
+
 TWO_FORMS = ["continue_session", "resume_session", "get_context"]
 
 

@@ -20,6 +20,8 @@ from tests.models import About, Answer, Ask, chat_model
 from tests.test_agent_verifiers import DEFAULTS, WANTED, support
 from tests.test_session_verifiers import AGENT, chat, table
 
+pytestmark = pytest.mark.layouts("document")  # what is declared, not what is stored
+
 MODULE = """
 import peewee
 from agentsession import agent, agent_session

@@ -22,6 +22,8 @@ from schemathesis.specs.openapi.checks import (
 from agentsession.contrib.fastapi import session_router
 from tests.web import owned_chat
 
+pytestmark = pytest.mark.layouts("document")  # test_web.py calls the routes in both
+
 CHECKS = [
     not_a_server_error,
     content_type_conformance,

@@ -18,6 +18,7 @@ from tests.slow import Waits
 from tests.web import ANN, Trickle, events, fastapi_app, flask_app, owned_chat
 from tests.web_servers import on_uvicorn, on_werkzeug, until
 
+# The layout makes no difference to the routes: test_leaving.py leaves turns in both.
 pytestmark = [pytest.mark.backends("sqlite"), pytest.mark.layouts("document")]
 
 

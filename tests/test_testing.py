@@ -29,6 +29,8 @@ from agentsession.provider.choose import provider_for
 from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load
 from tests.models import Answer, chat_model, roles, texts
 
+pytestmark = pytest.mark.layouts("document")  # the tools for tests sit above the store
+
 
 def test_replies_left_over_are_an_assertion_error(Chat: Any) -> None:
     with pytest.raises(AssertionError, match="2 of 3 replies were not asked for"):

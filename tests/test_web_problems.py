@@ -22,6 +22,7 @@ from agentsession.errors import ProviderError
 from tests.models import Answer
 from tests.web import WEBS, Says, Web, owned_chat, problem
 
+# The layout makes no difference to the routes: test_web.py calls them in both.
 pytestmark = [pytest.mark.backends("sqlite"), pytest.mark.layouts("document")]
 
 Makes = Callable[..., Web]

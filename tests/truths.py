@@ -22,27 +22,28 @@ from agentsession import (
 from agentsession.context import Context, Message
 from agentsession.turn.effects import Ask, Finish, Outcome, Save, Stopped
 from tests.actors import Actor
+from tests.layouts import Tables, all_rows
 
 LEASE = 30.0
 CANCELLED = TurnCancelled.__name__
 
 
 class Truths:
-    """One session. `row` and `context` are what is stored, as the last look found it."""
+    """One session. `row`, `context` and `tables` are what is stored, as the last look found it."""
 
     Chat: Any
     id: Any
     time: clock.FakeClock
+    tables: Tables
     row: dict[str, Any] | None
     context: Context
 
     def look(self) -> None:
-        """See whether the row has changed, and that a change loses nothing."""
-        rows = list(self.Chat.select().dicts())
-        row = rows[0] if rows else None
-        if row == self.row:
+        """See whether what is stored has changed, and that a change loses nothing."""
+        tables = all_rows(self.Chat)
+        if tables == self.tables:
             return
-        assert len(rows) == 1
+        (row,), self.tables = tables[0], tables
         before, self.row, self.context = self.context, row, self.Chat.get_context(self.id)
         assert self.context.revision == (before.revision or 0) + 1
         said = said_in(self.context)
@@ -52,9 +53,21 @@ class Truths:
         self.keeps_what_had_come(before)
         assert self.context.turn is not None
         assert row["status"] == self.context.turn.status
+        self.agrees_with_its_head(row["context"])
         for message in self.context.messages:
             if message.role == "user":
                 self.agrees(message)
+
+    def agrees_with_its_head(self, head: dict[str, Any]) -> None:
+        """What the context attribute says of messages that are elsewhere."""
+        if head["layout"] != "rows":
+            return
+        messages = self.context.messages
+        roles = [message.role for message in messages]
+        assert (head["count"], head["turns"]) == (len(messages), roles.count("user"))
+        assert [message.id for message in messages] == [f"{m.turn}:{n}" for n, m in enumerate(messages)]
+        replied = [each.text for each in messages if each.role == "assistant" and not is_partial(each)]
+        assert head.get("reply", {}).get("content") == (replied[-1] if replied else None)
 
     def was_put_aside(self, said: tuple[str, ...], before: Context) -> bool:
         """Was it the partial reply of the turn that is run again now? Its text is kept with the words."""
