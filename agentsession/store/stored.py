@@ -285,7 +285,7 @@ class StoredSession:
             return self.dialect.locked(self.model, found) if is_locked else found
 
         is_locked = locking and self.inside
-        shape = None if is_locked else ("load", is_new, *self._shape)
+        shape = None if is_locked else ("load", *names, *self._shape)
         found = self.table.rows(shape, query, self._found())
         if not found:
             raise self.not_found()
