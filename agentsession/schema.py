@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import (
     AliasChoices,
     AliasPath,
-    BaseModel,
     ConfigDict,
     PydanticUserError,
     TypeAdapter,
     ValidationError,
+    create_model,
 )
 
 from agentsession.errors import words
@@ -216,15 +216,9 @@ class OutputSchema(Schema):
 
 
 @cache
-def _default_input() -> type[BaseModel]:
+def _default_input() -> Any:
     """The input of an agent that declares no `input_schema`. Pydantic takes its time to make a model."""
-
-    class Input(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-
-        message: str
-
-    return Input
+    return create_model("Input", __config__=ConfigDict(extra="forbid"), message=(str, ...))
 
 
 def unusable(type_: Any, role: type[Schema]) -> str | None:

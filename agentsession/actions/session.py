@@ -105,4 +105,5 @@ def _opened(
                 fix="get_context(id, last=50), then get_context(id, last=50, before=page.first)",
             )
     key = primary_key_of(model, session)
-    return open_session(model, info.session_options(model), key, actor, Wanted(last=last, before=before))
+    wanted = Wanted(last=last, before=before, only_to_read=True)
+    return open_session(model, info.session_options(model), key, actor, wanted)

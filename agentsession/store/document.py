@@ -27,9 +27,11 @@ class Document:
         self.wanted = wanted
 
     def read(self, text: str | None, _: Any, place: str) -> Read:
-        map_ = format.decode(text, place)
-        format.refuse_other_layout(map_, DOCUMENT, place)
-        context = format.convert(map_, Context, place)
+        context, map_ = (format.typed(text) if self.wanted.only_to_read else None), {}
+        if context is None:
+            map_ = format.decode(text, place)
+            format.refuse_other_layout(map_, DOCUMENT, place)
+            context = format.convert(map_, Context, place)
         messages, count = context.messages, len(context.messages)
         turns = 0
         if self.wanted.history is not None:

@@ -15,13 +15,15 @@ from agentsession.turn.effects import Change
 @dataclass(frozen=True)
 class Wanted:
     """Which messages an action needs: those of the last so many turns, and wherever they stand those of the
-    turn with this id and the `system` message; or a page: the `last` so many before the position `before`."""
+    turn with this id and the `system` message; or a page: the `last` so many before the position `before`.
+    `only_to_read`: nothing is going to be written."""
 
     history: int | None = None
     turn: str | None = None
     system: bool = False
     last: int | None = None
     before: int | None = None
+    only_to_read: bool = False
 
     @property
     def is_page(self) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentsession.options import ROWS
 from agentsession.store.connection import connected
 from agentsession.store.message_table import MessageTable
-from agentsession.store.stored import StoredSession
+from agentsession.store.session_row import SessionRow
 from agentsession.store.transaction import Together
 
 
-class SessionToDelete(StoredSession):
+class SessionToDelete(SessionRow):
     def delete(self) -> None:
         """Delete the row, if it is the owner's, and those of its messages; raises `SessionNotFound`."""
         query = lambda: self.model.delete().where(self._this())  # noqa: E731
         with connected(self.model, kept=self.kept):
-            if not self.layout.has_rows:
+            if self.options.messages != ROWS:
                 deleted = self.table.changed(("delete", *self._shape), query, self._found())
             else:
                 with Together(self.table.database, inside=self.inside) as still_there:

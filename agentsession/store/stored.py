@@ -13,33 +13,28 @@ from typing import Any
 import msgspec
 import peewee
 
-from agentsession import clock, info
+from agentsession import clock
 from agentsession.context import VERSION, Turn
-from agentsession.errors import SessionNotFound
 from agentsession.json_values import JsonMap, compact, storable_text
 from agentsession.options import SessionOptions
 from agentsession.store import format
-from agentsession.store.connection import LOST, connected, in_transaction, is_connected
+from agentsession.store.connection import LOST, connected
 from agentsession.store.expression import Path, plain
 from agentsession.store.layout import ALL, Layout, Prepared, Wanted
 from agentsession.store.layouts import layout_of
-from agentsession.store.record import primary_key_of, record_of, refresh
-from agentsession.store.statement import Table, given
+from agentsession.store.record import refresh
+from agentsession.store.session_row import SessionRow
+from agentsession.store.statement import given
 from agentsession.store.transaction import Together
-from agentsession.store.values import column_value
 from agentsession.turn.effects import Change, Loaded, Seen, Unacknowledged
 
 SMALL = 256 * 1024
 """Bytes of a context up to which each write of partial text is cheap."""
 
 
-class StoredSession:
-    """One session during one action. `record` is the row as the caller gets it back.
-
-    `owner` is the actor's value of the owner attribute, to which every query is limited; `wanted` are the
-    messages that the action needs. `kept` and `inside`: the caller had a connection open, and a transaction,
-    when the action began.
-    """
+class StoredSession(SessionRow):
+    """One session during one action. `wanted` are the messages that the action needs; `map` is the context
+    attribute as it was read or written last."""
 
     def __init__(
         self,
@@ -49,23 +44,10 @@ class StoredSession:
         owner: Any = None,
         wanted: Wanted = ALL,
     ) -> None:
-        self.model = model
-        self.options = options
-        self.owner = owner
-        self.table = Table(model)
-        self.dialect, self.meta = self.table.dialect, self.table.meta
-        self.column: peewee.Field = self.meta.fields[options.context_attribute]
-        self.record: Any = session if isinstance(session, peewee.Model) else None
-        self.key = primary_key_of(model, session)
-        self.found_by: tuple[Any, Any] = (self.meta.primary_key, self.key)
-        self._sought: Any = None
-        self._values: JsonMap = {}
-        self.row: dict[str, Any] = {}
+        super().__init__(model, options, session, owner)
         self.map: JsonMap = {}
         self._begins = ""
         self.turn: Turn | None = None
-        self.kept = is_connected(model)
-        self.inside = in_transaction(model)
         self.layout: Layout = layout_of(model, options, wanted)
 
     def load(self, change: Change | None = None, *, locking: bool = False) -> Loaded:
@@ -88,16 +70,16 @@ class StoredSession:
 
     def claim(self, seen: Seen, change: Change) -> bool:
         if isinstance(seen, int):
-            return self._patch("claim", change, {"seen": seen})
+            return self._guarded("claim", change, {"seen": seen})
         prepared = self.layout.prepared(format.decode(seen, self._place), change)
         value = self.dialect.document(compact(prepared.after))
         return self._write(None, lambda: self._update(value, self._untouched(seen)), prepared, change, {})
 
     def save(self, change: Change, claim: str, lease: float) -> bool:
-        return self._patch("save", change, {"claim": claim, "lease": lease})
+        return self._guarded("save", change, {"claim": claim, "lease": lease})
 
     def finish(self, change: Change, claim: str) -> bool:
-        return self._patch("finish", change, {"claim": claim})
+        return self._guarded("finish", change, {"claim": claim})
 
     def extend(self, claim: str, lease: float, partial: str = "") -> bool:
         """Extend the lease while the model is asked, and keep what has come of its reply; from another
@@ -125,11 +107,7 @@ class StoredSession:
         status, updated = self.options.status_attribute, self.options.updated_attribute
         refresh(self.record, self.options, self.map, self.row.get(status or ""), self.row.get(updated or ""))
 
-    @property
-    def _place(self) -> str:
-        return f"{info.place(self.model)} {self.key} {self.column.name}"
-
-    def _patch(self, kind: str, change: Change, values: JsonMap) -> bool:
+    def _guarded(self, kind: str, change: Change, values: JsonMap) -> bool:
         prepared = self.layout.prepared(self.map, change)
         if self.dialect.REWRITES and self._is_as_known(values) and kind != "save":
             if self._rewritten(prepared, change):
@@ -233,34 +211,6 @@ class StoredSession:
                 self.layout.write(self.key, change, prepared, still_there)
         return rows
 
-    @property
-    def _shape(self) -> tuple[Any, ...]:
-        return self.found_by[0].name, self.owner is None
-
-    def _this(self) -> Any:
-        """The row, if it is the owner's."""
-        this = self.dialect.exactly(self.found_by[0], given("key"))
-        if self.owner is None:
-            return this
-        return this & self.dialect.exactly(self.meta.fields[self.options.owner_attribute], given("owner"))
-
-    def _found(self) -> JsonMap:
-        """The values for `_this`; raises `SessionNotFound` for a key that no row can have."""
-        if self._sought is not self.found_by:
-            self._sought, self._values = self.found_by, self._column_values()
-        return self._values
-
-    def _column_values(self) -> JsonMap:
-        field, value = self.found_by
-        try:
-            values = {"key": column_value(field, value)}
-        except ValueError:
-            raise self.not_found() from None
-        if self.owner is not None:
-            owner: Any = self.options.owner_attribute
-            values["owner"] = column_value(self.meta.fields[owner], self.owner)
-        return values
-
     def _load(self, locking: bool) -> Loaded:
         """The row and what is wanted of its messages, as they were at one moment."""
         with connected(self.model, kept=self.kept):
@@ -272,39 +222,6 @@ class StoredSession:
         seen = read.context.revision if format.is_current(self.map) else text
         size = read.size + (len(text.encode()) if text else 0)
         return Loaded(read.context, now, size, read.turns, seen)
-
-    def _read(self, locking: bool) -> tuple[str | None, float]:
-        """The stored text and the time; the other columns into `row`, and into `record` if there was none."""
-        is_new, context = self.record is None, self.column.name
-        names = self.meta.sorted_field_names if is_new else self.options.managed
-        fields = [self.meta.fields[name] for name in names if name != context]
-
-        def query() -> Any:
-            columns = (*fields, self.dialect.raw(self.column), self.table.now())
-            found = self.model.select(*columns).where(self._this())
-            return self.dialect.locked(self.model, found) if is_locked else found
-
-        is_locked = locking and self.inside
-        shape = None if is_locked else ("load", *names, *self._shape)
-        found = self.table.rows(shape, query, self._found())
-        if not found:
-            raise self.not_found()
-        *values, text, now = found[0]
-        pairs = zip(fields, values, strict=True)
-        self.row = {field.name: field.python_value(value) for field, value in pairs}
-        if is_new:
-            self.record = record_of(self.model, self.row)
-            self.key = self.record._pk
-            self.found_by = (self.meta.primary_key, self.key)
-        return text, now
-
-    def not_found(self) -> SessionNotFound:
-        return SessionNotFound(
-            f"no row has the id {self.key!r}",
-            where=info.place(self.model),
-            why="the id is unknown, or the row was deleted",
-            fix="check the id, or begin a session with start_session",
-        )
 
 
 def beginning(map_: JsonMap) -> str:
