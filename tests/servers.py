@@ -86,7 +86,7 @@ def _opened(url: str, pool: int) -> Any:
     if backend == "mariadb":  # for TLS, PyMySQL reads all certificates of the system at each connection
         return kind(name, mariadb=True, ssl_disabled=True, **options)
     schema = server.query.partition("=")[2]
-    search = {"options": f"-c search_path={schema}"} if schema else {}
+    search = {"options": f"-c search_path={schema} -c synchronous_commit=off"} if schema else {}
     return kind(name, prefer_psycopg3=True, **search, **options)
 
 
@@ -113,7 +113,8 @@ def _opened_async(url: str, pool_size: int) -> Any:
     if backend == "mariadb":
         return pwasyncio.AsyncMySQLDatabase(name, mariadb=True, pool_size=pool_size, **options)
     schema = server.query.partition("=")[2]
-    settings = {"search_path": schema, "application_name": schema} if schema else {}
+    settings = {"search_path": schema, "application_name": schema, "synchronous_commit": "off"}
+    settings = settings if schema else {}
     return pwasyncio.AsyncPostgresqlDatabase(name, pool_size=pool_size, server_settings=settings, **options)
 
 
