@@ -37,6 +37,7 @@ class Rows:
 
     def read(self, text: str | None, key: Any, place: str) -> Read:
         map_ = self._head(text, place)
+        self.rows.with_head = False
         found = self._wanted(map_, key)
         if found and format.is_current(map_) and found[-1][-1] != map_["revision"]:
             self.rows.with_head = True
