@@ -21,7 +21,7 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        return name_of(type(self))
 
     def json(self) -> JsonMap:
         """The event as a JSON object: `type`, and its attributes; a session is its id."""
@@ -31,6 +31,10 @@ class Event(msgspec.Struct, frozen=True):
     def sse(self) -> str:
         """The event in the form of https://html.spec.whatwg.org/multipage/server-sent-events.html."""
         return f"event: {self.name}\ndata: {compact(self.json())}\n\n"
+
+
+def name_of(kind: type[Event]) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 class TurnStarted(Event, frozen=True):

@@ -1,4 +1,4 @@
-"""What of the history the model is shown: a number of turns, or what a function chooses. All of it is kept."""
+"""What the model is shown of the history: some turns, or what a function chooses. All of it is kept."""
 
 from __future__ import annotations
 

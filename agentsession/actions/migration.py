@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from agentsession.actions.intact import refuse_altered
 from agentsession.errors import ContextUnreadable, DslError, InputInvalid, Problem, SessionNotFound
 from agentsession.options import LAYOUTS, ROWS, Layout
 from agentsession.store.connection import in_transaction, refuse_async
-from agentsession.store.moving import SessionToMove, sessions_to_move
+from agentsession.store.moving import Fate, SessionToMove, sessions_to_move
 
 
 @dataclass
@@ -25,6 +26,13 @@ class Moved:
     messages: int = 0
     busy: list[Any] = field(default_factory=list)
     failed: dict[Any, str] = field(default_factory=dict)
+
+    def add(self, key: Any, fate: Fate, messages: int) -> None:
+        if fate == "busy":
+            self.busy.append(key)
+        elif fate == "moved":
+            self.moved += 1
+            self.messages += messages
 
     @property
     def is_complete(self) -> bool:
@@ -63,20 +71,15 @@ def migrate(
     _refuse(model, to, batch)
     refuse_async(model, "migrate")
     moved = Moved()
-    for key in sessions_to_move(model, options, to, batch):
+    for key in sessions_to_move(model, options, batch):
         session = SessionToMove(model, options, key)
-        try:
-            fate = session.move(to, dry_run=dry_run)
-        except SessionNotFound:
-            continue
-        except (ContextUnreadable, peewee.IntegrityError) as error:
-            moved.failed[key] = str(error)
-            continue
-        if fate == "moved":
-            moved.moved += 1
-            moved.messages += session.count
-        elif fate == "busy":
-            moved.busy.append(key)
+        with suppress(SessionNotFound):
+            try:
+                fate = session.move(to, dry_run=dry_run)
+            except (ContextUnreadable, peewee.IntegrityError, peewee.DataError) as error:
+                moved.failed[key] = str(error)
+            else:
+                moved.add(key, fate, session.count)
         progress(moved)
     return moved
 

@@ -25,7 +25,7 @@ def migrate(place: str, to: Any, batch: int, *, dry_run: bool) -> int:
     """Returns the exit code: 0 if all of them are there now, 1 if some are not, 2 if nothing was tried."""
     try:
         model = model_at(place)
-        moved = _moved(model, partial(moving, to=to, batch=batch, dry_run=dry_run, progress=_progress))
+        moved = _moved(model, partial(moving, to=to, batch=batch, dry_run=dry_run, progress=Progress()))
     except (AgentSessionError, LookupError, ImportError, peewee.PeeweeException) as error:
         print(f"{place}: {error}", file=sys.stderr)
         return 2
@@ -41,7 +41,7 @@ def migrate(place: str, to: Any, batch: int, *, dry_run: bool) -> int:
 def model_at(place: str) -> Any:
     """The model that is written as `package.module:Model`; raises `LookupError` that says what is wrong."""
     module_name, _, name = place.partition(":")
-    if not module_name or not name:
+    if not all(part.isidentifier() for part in (*module_name.split("."), name)):
         raise LookupError("write it as package.module:Model")
     sys.path.insert(0, str(Path.cwd()))
     module = import_module(module_name)
@@ -66,9 +66,15 @@ def _moved(model: Any, move: Callable[[Any], Moved]) -> Moved:
     return asyncio.run(on_a_loop())
 
 
-def _progress(moved: Moved) -> None:
-    if moved.moved % 1000 == 0 and moved.moved:
-        print(f"… {_counted(moved)}", file=sys.stderr)
+class Progress:
+    """Tells of every thousand sessions that were moved."""
+
+    told = 0
+
+    def __call__(self, moved: Moved) -> None:
+        if moved.moved >= self.told + 1000:
+            self.told = moved.moved
+            print(f"… {_counted(moved)}", file=sys.stderr)
 
 
 def _counted(moved: Moved) -> str:

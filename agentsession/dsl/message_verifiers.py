@@ -23,6 +23,7 @@ LINES = {
     "content": "content = peewee.JSONField()",
     "metadata": "metadata = peewee.JSONField()",
 }
+TOO_SMALL = (peewee.SmallIntegerField, peewee.AutoField)
 LENGTHS = {"turn": TURN_LENGTH, "role": ROLE_LENGTH}
 KEY = 'session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)'
 
@@ -95,10 +96,23 @@ def verify_session_has_its_messages_in_rows(draft: MessageDraft) -> Iterator[Pro
         found = f"{session.__name__} is declared with messages={options.messages!r}"
         why = "its messages are stored in its context attribute, and never here"
         yield Problem(draft.where(draft.key.name), found, why, '@agent_session(messages="rows", …)')
+    if draft.key.unique:
+        found = f"{draft.key.name!r} is unique: a session could have one message"
+        yield Problem(draft.where(draft.key.name), found, "a session has many", KEY)
     if draft.key.rel_field is not session._meta.primary_key:
         found = f"{draft.key.name!r} refers to {session.__name__}.{draft.key.rel_field.name}"
         why = "a session is found by its primary key"
         yield Problem(draft.where(draft.key.name), found, why, f"leave field=… out of {draft.key.name}")
+
+
+def verify_session_has_one_message_model(draft: MessageDraft) -> Iterator[Problem]:
+    """The same table again is a class that is defined again, as in a notebook."""
+    declared = None if draft.key is None else registry.message_of(draft.key.rel_model)
+    if declared is None or declared[0]._meta.table_name == draft.model._meta.table_name:
+        return
+    found = f"{draft.key.rel_model.__name__} has its messages in {declared[0].__name__} already"
+    why = "what was said there would be hidden"
+    yield Problem(draft.where("class"), found, why, "keep one @agent_message for each session model")
 
 
 def verify_fields_fit(draft: MessageDraft) -> Iterator[Problem]:
@@ -146,7 +160,8 @@ def verify_other_fields_need_no_value(draft: MessageDraft) -> Iterator[Problem]:
         if not (is_ours or is_given or _has_default_in_sql(field)):
             found = f"{field.name!r} has neither a default nor null=True"
             why = "the library inserts the rows, and has no value for it"
-            yield Problem(draft.where(field.name), found, why, f"{field.name} = …(null=True)")
+            given = "default=uuid.uuid4" if field.primary_key else "null=True"
+            yield Problem(draft.where(field.name), found, why, f"{field.name} = …({given})")
 
 
 def verify_database_is_the_session_s(draft: MessageDraft) -> Iterator[Problem]:
@@ -162,8 +177,11 @@ def verify_database_is_the_session_s(draft: MessageDraft) -> Iterator[Problem]:
 
 def _flaw(name: str, field: Any) -> str | None:
     kind = type(field).__name__
+    if field.unique:
+        return f"{name!r} is unique, and many messages have the same"
     if name == "seq":
-        return None if isinstance(field, peewee.IntegerField) else f"'seq' is a {kind}, not an integer field"
+        is_fit = isinstance(field, peewee.IntegerField) and not isinstance(field, TOO_SMALL)
+        return None if is_fit else f"'seq' is a {kind}, not an integer field"
     if name not in LENGTHS:
         flaw = flaw_as_map(field)
         return None if flaw == "" else f"{name!r} is a {kind}, {flaw or 'which holds no JSON'}"
@@ -180,6 +198,7 @@ def _has_default_in_sql(field: Any) -> bool:
 MESSAGE_VERIFIERS: tuple[Callable[[MessageDraft], Iterator[Problem]], ...] = (
     verify_class_is_a_model,
     verify_session_has_its_messages_in_rows,
+    verify_session_has_one_message_model,
     verify_fields_fit,
     verify_positions_are_unique,
     verify_indexes_name_fields,

@@ -26,7 +26,7 @@ class Document:
         self.column = model._meta.fields[options.context_attribute]
         self.wanted = wanted
 
-    def read(self, text: str | None, _: Any, place: str) -> Read:
+    def read(self, text: str | None, place: str, _key: Any, _locked: bool, /) -> Read:
         context, map_ = (format.typed(text) if self.wanted.only_to_read else None), {}
         if context is None:
             map_ = format.decode(text, place)
@@ -60,9 +60,7 @@ class Document:
         def value(numbers: Mapping[Path, Any]) -> Any:
             dialect = self.dialect
             changed = {path: dialect.document(given(name)) for path, name in sets.items()}
-            inner = {path[1:]: number for path, number in numbers.items() if path[0] == "turn"}
-            if inner:
-                changed["turn",] = dialect.with_numbers(given("turn"), inner)
+            changed["turn",] = dialect.with_numbers(changed["turn",], numbers)
             added = [dialect.document(given(name)) for name in appends]
             return dialect.patch(self.column, changed, added, drop)
 

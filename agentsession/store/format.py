@@ -16,6 +16,9 @@ from agentsession.turn.effects import Change
 
 T = TypeVar("T")
 
+OF_A_CHANGE = ("turn", "count", "turns", "size", "system", "reply", "instruction_args")
+"""Keys of a head that a change may set. Others may have been set by the user meanwhile."""
+
 HEAD = frozenset({"count", "turns", "size", "system", "reply"})
 """Keys that only the head of messages in rows has."""
 
@@ -161,7 +164,7 @@ def head(map_: JsonMap, change: Change, said: Sequence[JsonMap], size: int) -> J
         "turns": map_.get("turns", 0) + roles.count("user"),
         "size": map_.get("size", 0) + size,
     }
-    if "system" in roles and "system" not in map_:
+    if "system" in roles:
         own["system"] = first + roles.index("system")
     if change.turn.status == "completed" and "assistant" in roles:
         own["reply"] = said[len(roles) - 1 - roles[::-1].index("assistant")]

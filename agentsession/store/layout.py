@@ -47,7 +47,7 @@ class Read(NamedTuple):
 
 class Prepared(NamedTuple):
     """A change, ready to be written: the context attribute `after` it; the `value` that SQL gives to it, with
-    numbers that are set in SQL, from named `values`; and the rows of the new messages, where they are rows.
+    numbers of the turn that are set in SQL, from named `values`; and the rows of the new messages.
 
     `shape`: what tells this value from others of its layout; None if it is for this time only."""
 
@@ -63,8 +63,9 @@ class Layout(Protocol):
 
     has_rows: bool
 
-    def read(self, text: str | None, key: Any, place: str) -> Read:
-        """What is wanted of the session whose context attribute was this text. Raises `LayoutMismatch` for
+    def read(self, text: str | None, place: str, key: Any, locked: bool, /) -> Read:
+        """What is wanted of the session whose context attribute was this text; `locked`: and is until the end
+        of the caller's transaction. Raises `LayoutMismatch` for
         one of the other layout, and `ContextUnreadable`."""
         ...
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peewee import fn
+from peewee import Node, fn
 
-from agentsession import registry
+from agentsession import info, registry
+from agentsession.errors import DslError, Problem
+from agentsession.store.connection import database_of
 from agentsession.store.message_rows import OWN, Row
 from agentsession.store.statement import Table, given
 from agentsession.store.values import column_value
@@ -16,10 +18,11 @@ JSON = ("content", "metadata")
 
 
 class MessageTable:
-    """Rows are read as the values of `OWN` and, last, the revision of the session at that moment; or, slower,
-    its whole head (`with_head`), which was changed since it was read."""
+    """Rows are read as the values of `OWN` and, last, the revision of the session at that moment, or the text
+    of its head, as `of_head` says. `locked`: in a transaction that holds the lock of the session."""
 
-    with_head = False
+    of_head = "revision"
+    locked = False
 
     def __init__(self, model: Any, context_attribute: str) -> None:
         declared = registry.message_of(model)
@@ -27,6 +30,8 @@ class MessageTable:
             raise LookupError(f"{model.__name__} has no @agent_message")
         message, session_attribute = declared
         self.table = Table(message)
+        if self.table.database is not database_of(model):
+            raise _elsewhere(model, message)
         self.dialect = self.table.dialect
         self.session: Any = self.table.meta.fields[session_attribute]
         self.fields: dict[str, Any] = {name: self.table.meta.fields[name] for name in OWN}
@@ -73,14 +78,15 @@ class MessageTable:
         others = [field for field in self.table.meta.sorted_fields if field.default is not None]
         values = self._key(key)
         for number, message in enumerate(messages):
-            values |= {f"{name}{number}": value for name, value in message.items()}
-            values |= {f"{field.name}{number}": _default(field) for field in others}
+            values |= {f"{name}.{number}": value for name, value in message.items()}
+            values |= {f"{field.name}.{number}": _default(field) for field in others}
+        in_sql = {name: value for name, value in values.items() if isinstance(value, Node)}
 
         def query() -> Any:
-            rows = [self._row(number, others) for number in range(len(messages))]
+            rows = [self._row(number, others, in_sql) for number in range(len(messages))]
             return self.table.model.insert_many(rows).returning()
 
-        self.table.run(("insert", len(messages)), query, values)
+        self.table.run(None if in_sql else ("insert", len(messages)), query, values)
 
     def update(self, key: Any, seq: int, metadata: str) -> None:
         def query() -> Any:
@@ -99,7 +105,8 @@ class MessageTable:
         self.table.run("clear", query, self._key(key))
 
     def _rows(self, shape: Any, query: Any, key: Any, **values: Any) -> list[Row]:
-        return self.table.rows((shape, self.with_head), query, {**self._key(key), **values})
+        kind = (shape, self.of_head, self.locked)
+        return self.table.rows(kind, query, {**self._key(key), **values})
 
     def _every(self) -> Any:
         return self._some().order_by(self.fields["seq"])
@@ -107,12 +114,11 @@ class MessageTable:
     def _some(self) -> Any:
         raw = [self.dialect.raw(self.fields[name]) if name in JSON else self.fields[name] for name in OWN]
         same: Any = self.head._meta.primary_key == given("session")
-        of_head = self.dialect.raw if self.with_head else self._revision
-        moment = self.head.select(of_head(self.column)).where(same)
-        return self.table.model.select(*raw, moment).where(self._of_session())
-
-    def _revision(self, column: Any) -> Any:
-        return self.dialect.number(column, "revision")
+        dialect, column = self.dialect, self.column
+        of_head = dialect.raw(column) if self.of_head == "text" else dialect.number(column, "revision")
+        moment = self.head.select(of_head).where(same)
+        found = self.table.model.select(*raw, moment).where(self._of_session())
+        return dialect.newest(found) if self.locked else found
 
     def _start(self) -> Any:
         """The position of the user's message with which the window begins."""
@@ -120,8 +126,10 @@ class MessageTable:
         openings = self.table.model.select(seq).where(self._of_session(), role == "user")
         return fn.COALESCE(openings.order_by(seq.desc()).limit(1).offset(given("offset")), 0)
 
-    def _row(self, number: int, others: Sequence[Any]) -> dict[Any, Any]:
-        row = {field: given(f"{field.name}{number}") for field in (*others, *self.fields.values())}
+    def _row(self, number: int, others: Sequence[Any], in_sql: Mapping[str, Any]) -> dict[Any, Any]:
+        """`in_sql`: defaults that their fields write as SQL, as a JSON field does, for this time only."""
+        names = {field: f"{field.name}.{number}" for field in (*others, *self.fields.values())}
+        row = {field: in_sql.get(name, given(name)) for field, name in names.items()}
         row[self.session] = given("session")
         for name in JSON:
             row[self.fields[name]] = self.dialect.document(row[self.fields[name]])
@@ -137,6 +145,13 @@ class MessageTable:
 
     def _at(self) -> Any:
         return self._of_session() & (self.fields["seq"] == given("seq"))
+
+
+def _elsewhere(model: Any, message: Any) -> DslError:
+    found = f"{message.__name__} is bound to another database than {model.__name__}"
+    why = "a message and its session are written in one transaction"
+    where = f"[{info.place(message)}] Meta -> database"
+    return DslError((Problem(where, found, why, "bind both models to the same database"),))
 
 
 def _default(field: Any) -> Any:

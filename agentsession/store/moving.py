@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import peewee
@@ -12,13 +12,12 @@ from agentsession.errors import LayoutMismatch
 from agentsession.json_values import JsonMap, compact
 from agentsession.options import DOCUMENT, ROWS, Layout, SessionOptions
 from agentsession.store import format
-from agentsession.store.connection import connected, dialect_of
+from agentsession.store.connection import connected
 from agentsession.store.document import Document
 from agentsession.store.layout import ALL
 from agentsession.store.message_rows import as_document, columns_of
 from agentsession.store.message_table import MessageTable
 from agentsession.store.rows import Rows
-from agentsession.store.statement import Table
 from agentsession.store.stored import StoredSession
 from agentsession.store.transaction import Together
 from agentsession.turn.effects import Change, Seen
@@ -27,25 +26,21 @@ from agentsession.turn.view import latest_reply
 
 Fate = Literal["moved", "busy", "there"]
 
-AT_ONCE = 200
-"""Messages that one INSERT stores."""
+AT_ONCE, SIZE = 200, 2**20
+"""Messages, and characters, that one INSERT stores: MariaDB takes no more than a packet."""
 
 TRIES = 3
 """How often a session that is changed meanwhile is tried."""
 
 
-def sessions_to_move(
-    model: type[peewee.Model], options: SessionOptions, to: Layout, batch: int
-) -> Iterator[Any]:
-    """The keys of all sessions that are not there yet, read so many at a time."""
-    table, dialect = Table(model), dialect_of(model)
-    key: Any = table.meta.primary_key
-    column = table.meta.fields[options.context_attribute]
-    layout = dialect.text(column, "layout")
-    elsewhere = (layout.is_null() | (layout != ROWS)) if to == ROWS else (layout == ROWS)
+def sessions_to_move(model: type[peewee.Model], options: SessionOptions, batch: int) -> Iterator[Any]:
+    """The keys of all sessions, read so many at a time. Which of them are there already, each tells itself: a
+    condition in SQL would fail for all of them where one cannot be read."""
+    meta: Any = model._meta
+    key, column = meta.primary_key, meta.fields[options.context_attribute]
     after = None
     while True:
-        query = model.select(key).where(column.is_null(False), elsewhere).order_by(key).limit(batch)
+        query = model.select(key).where(column.is_null(False)).order_by(key).limit(batch)
         with connected(model):
             records = query if after is None else query.where(key > after)
             keys = [record.__data__[key.name] for record in records]
@@ -97,10 +92,9 @@ class SessionToMove(StoredSession):
                 if to != ROWS:
                     still_there()
                     rows.clear(self.key)
-                for first in range(0, len(messages) if to == ROWS else 0, AT_ONCE):
+                for some in _portions(messages if to == ROWS else []):
                     still_there()
-                    some = enumerate(messages[first : first + AT_ONCE], first)
-                    rows.insert(self.key, [columns_of(message, seq) for seq, message in some])
+                    rows.insert(self.key, some)
         return True
 
     def _document(self) -> JsonMap:
@@ -118,3 +112,19 @@ class SessionToMove(StoredSession):
         guard = self._untouched(seen)
         query = lambda: self.model.update(values).where(self._this(), guard)  # noqa: E731
         return bool(self.table.changed(None, query, {"seen": seen, **self._found()}))
+
+
+def _portions(messages: Sequence[JsonMap]) -> Iterator[list[JsonMap]]:
+    """The rows of the messages, as many as one INSERT may store."""
+    portion: list[JsonMap] = []
+    size = 0
+    for seq, message in enumerate(messages):
+        row = columns_of(message, seq)
+        taken = len(row["content"]) + len(row["metadata"])
+        if portion and (len(portion) == AT_ONCE or size + taken > SIZE):
+            yield portion
+            portion, size = [], 0
+        portion.append(row)
+        size += taken
+    if portion:
+        yield portion

@@ -61,9 +61,9 @@ def patch(
     return fn.JSON_SET(value, *arguments, plain("$.revision"), number(column, "revision") + plain(1))
 
 
-def with_numbers(json_text: Any, numbers: Mapping[Path, Any]) -> Any:
-    pairs = [each for path, value in numbers.items() for each in (plain(pointer(path)), value)]
-    return fn.JSON_SET(document(json_text), *pairs) if pairs else document(json_text)
+def with_numbers(value: Any, numbers: Mapping[Path, Any]) -> Any:
+    pairs = [each for path, number in numbers.items() for each in (plain(pointer(path)), number)]
+    return fn.JSON_SET(value, *pairs) if pairs else value
 
 
 def json_number(value: Any) -> Any:
@@ -90,6 +90,11 @@ def moment(time: datetime) -> datetime:
 
 def locked(_: Any, query: Any) -> Any:
     """It also shows what is newer than the snapshot of a REPEATABLE READ transaction."""
+    return query.for_update()
+
+
+def newest(query: Any) -> Any:
+    """In a REPEATABLE READ transaction only reads that lock see it."""
     return query.for_update()
 
 

@@ -12,7 +12,7 @@ from agentsession.options import SessionOptions
 from agentsession.store.connection import LOST, connected
 from agentsession.store.layout import Prepared
 from agentsession.store.record import refresh
-from agentsession.store.stored import StoredSession, beginning
+from agentsession.store.stored import StoredSession
 from agentsession.store.transaction import Together
 from agentsession.turn.effects import Change, Unacknowledged
 
@@ -54,7 +54,6 @@ class NewSession(StoredSession):
                 return True
             raise
         self.record, self.key, self.turn = self.new, self.new._pk, change.turn
-        self._begins = beginning(self.map)
         self.found_by = (self.meta.primary_key, self.key)
         return True
 

@@ -69,8 +69,7 @@ def patch(
     return Expression(column, "||", fn.jsonb_build_object(*pairs))
 
 
-def with_numbers(json_text: Any, numbers: Mapping[Path, Any]) -> Any:
-    value: Any = document(json_text)
+def with_numbers(value: Any, numbers: Mapping[Path, Any]) -> Any:
     for path, number in numbers.items():
         value = fn.jsonb_set(value, _path(*path), json_number(number))
     return value
@@ -104,6 +103,10 @@ def moment(time: datetime) -> datetime:
 
 def locked(_: Any, query: Any) -> Any:
     return query.for_update()
+
+
+def newest(query: Any) -> Any:
+    return query
 
 
 def is_begun(connection: Any) -> bool:

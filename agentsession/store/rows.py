@@ -35,12 +35,12 @@ class Rows:
         self.found: list[Row] = []
         self.messages: tuple[Message, ...] = ()
 
-    def read(self, text: str | None, key: Any, place: str) -> Read:
+    def read(self, text: str | None, place: str, key: Any, locked: bool, /) -> Read:
         map_ = self._head(text, place)
-        self.rows.with_head = False
+        self.rows.of_head, self.rows.locked = "revision", locked
         found = self._wanted(map_, key)
-        if found and format.is_current(map_) and found[-1][-1] != map_["revision"]:
-            self.rows.with_head = True
+        if found and not locked and format.is_current(map_) and found[-1][-1] != map_["revision"]:
+            self.rows.of_head = "text"
             found = self._wanted(map_, key)
             if found:
                 text = found[-1][-1]
@@ -62,13 +62,17 @@ class Rows:
         first = map_.get("count", 0) - (change.drop is not None)
         said = [msgspec.to_builtins(message) for message in change.append]
         rows = tuple(columns_of(message, first + number) for number, message in enumerate(said))
-        size = sum(len(row["content"]) + len(row["metadata"]) for row in rows)
+        size = sum(len(msgspec.json.encode(message)) for message in said)
         head = format.head(map_, change, said, size)
-        return Prepared(head, self._value, {"head": compact(head)}, (), rows)
+        own = [name for name in format.OF_A_CHANGE if name in head and head[name] is not map_.get(name)]
 
-    def _value(self, numbers: Mapping[Path, Any]) -> Any:
-        """The whole head, since it is small."""
-        return self.rows.dialect.with_numbers(given("head"), numbers)
+        def value(numbers: Mapping[Path, Any]) -> Any:
+            dialect = self.rows.dialect
+            sets: dict[Path, Any] = {(name,): dialect.document(given(name)) for name in own}
+            sets["turn",] = dialect.with_numbers(sets["turn",], numbers)
+            return dialect.patch(self.rows.column, sets, ())
+
+        return Prepared(head, value, {name: compact(head[name]) for name in own}, tuple(own), rows)
 
     def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None]) -> None:
         if change.drop is not None:
@@ -88,7 +92,7 @@ class Rows:
         if wanted.is_page:
             return self.rows.page(key, wanted.last, wanted.before)
         hidden = 0 if wanted.history is None else hidden_before(map_.get("turns", 0), wanted.history)
-        if hidden == 0:
+        if hidden == 0 or self.rows.locked:
             return self.rows.all(key)
         system = map_.get("system") if wanted.system else None
         return self.rows.latest(key, map_["turns"] - hidden, wanted.turn, system)

@@ -51,11 +51,6 @@ def holds(column: Field, json_text: str) -> Any:
     return raw(column) == plain(json_text)
 
 
-def begins(column: Field, length: Any, beginning: Any) -> Any:
-    """Does the JSON text begin with these so many characters?"""
-    return fn.substr(column, plain(1), length) == beginning
-
-
 def patch(
     column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None
 ) -> Function:
@@ -75,12 +70,10 @@ def patch(
     return fn.json_set(kept, *arguments)
 
 
-def with_numbers(json_text: Any, numbers: Mapping[Path, Any]) -> Any:
+def with_numbers(value: Any, numbers: Mapping[Path, Any]) -> Any:
     """A JSON object with numbers set from SQL."""
-    if not numbers:
-        return json_text
-    pairs = (each for path, value in numbers.items() for each in (plain(pointer(path)), value))
-    return fn.json_set(json_text, *pairs)
+    pairs = [each for path, number in numbers.items() for each in (plain(pointer(path)), number)]
+    return fn.json_set(value, *pairs) if pairs else value
 
 
 def json_number(value: Any) -> Any:
@@ -111,6 +104,11 @@ def locked(model: Any, query: Any) -> Any:
     """
     key = model._meta.primary_key
     model.update({key: key}).where(plain(0)).execute()
+    return query
+
+
+def newest(query: Any) -> Any:
+    """The query, of what is stored now and not when the caller's transaction began."""
     return query
 
 

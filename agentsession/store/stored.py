@@ -14,12 +14,12 @@ import msgspec
 import peewee
 
 from agentsession import clock
-from agentsession.context import VERSION, Turn
+from agentsession.context import Turn
 from agentsession.json_values import JsonMap, compact, storable_text
 from agentsession.options import SessionOptions
 from agentsession.store import format
 from agentsession.store.connection import LOST, connected
-from agentsession.store.expression import Path, plain
+from agentsession.store.expression import Path
 from agentsession.store.layout import ALL, Layout, Prepared, Wanted
 from agentsession.store.layouts import layout_of
 from agentsession.store.record import refresh
@@ -46,7 +46,7 @@ class StoredSession(SessionRow):
     ) -> None:
         super().__init__(model, options, session, owner)
         self.map: JsonMap = {}
-        self._begins = ""
+        self._text = ""
         self.turn: Turn | None = None
         self.layout: Layout = layout_of(model, options, wanted)
 
@@ -71,7 +71,7 @@ class StoredSession(SessionRow):
     def claim(self, seen: Seen, change: Change) -> bool:
         if isinstance(seen, int):
             return self._guarded("claim", change, {"seen": seen})
-        prepared = self.layout.prepared(format.decode(seen, self._place), change)
+        prepared = self.layout.prepared(self.map, change)
         value = self.dialect.document(compact(prepared.after))
         return self._write(None, lambda: self._update(value, self._untouched(seen)), prepared, change, {})
 
@@ -92,7 +92,7 @@ class StoredSession(SessionRow):
             patched = self.dialect.patch(self.column, sets, ())
             return self.model.update({self.column: patched}).where(self._this(), self._guard("extend"))
 
-        self._begins = ""  # it raises the revision
+        self._text = ""  # from now on another is stored
         values = {"claim": claim, "lease": lease, "partial": compact(storable_text(partial)), **self._found()}
         with connected(self.model, kept=self.kept):
             return bool(self.table.changed(("extend", bool(partial), *self._shape), extended, values))
@@ -119,33 +119,29 @@ class StoredSession(SessionRow):
         return self._write(shape, query, prepared, change, values)
 
     def _rewritten(self, prepared: Prepared, change: Change) -> bool:
-        """Write all of it, if the beginning of the text shows that nothing has changed: not even a heartbeat
-        has raised the revision."""
+        """Write all of it, if the very text is stored that is known: neither a heartbeat nor the user has
+        changed it."""
 
         def query() -> Any:
-            same = self.dialect.begins(self.column, given("length"), given("begins"))
-            return self._update(given("whole"), same)
+            return self._update(given("whole"), self.dialect.raw(self.column) == given("text"))
 
-        begins = self._begins
-        values = {"whole": compact(prepared.after), "begins": begins, "length": len(begins)}
-        return self._write(("whole",), query, prepared, change, values)
+        whole, text = compact(prepared.after), self._text
+        if not self._write(("whole",), query, prepared, change, {"whole": whole, "text": text}):
+            return False
+        self._text = whole
+        return True
 
     def _is_as_known(self, values: JsonMap) -> bool:
-        """Is the guard of this write one that the map of now would pass?"""
-        if not self._begins:
+        """Would what is known to be stored pass the guard of this write?"""
+        if not self._text:
             return False
         if "seen" in values:
             return bool(values["seen"] == self.map.get("revision"))
         return bool(values["claim"] == (self.map.get("turn") or {}).get("claim"))
 
     def _numbers(self, kind: str) -> dict[Path, Any]:
-        """What only the database knows: a heartbeat may have raised the revision of the holder."""
-        numbers: dict[Path, Any] = {}
-        if kind != "claim":
-            numbers["revision",] = self.dialect.number(self.column, "revision") + plain(1)
-        if kind == "save":
-            numbers["turn", "until"] = self.table.now() + given("lease")
-        return numbers
+        """Of the turn: what only the database knows."""
+        return {("until",): self.table.now() + given("lease")} if kind == "save" else {}
 
     def _guard(self, kind: str) -> Any:
         if kind == "claim":
@@ -187,7 +183,7 @@ class StoredSession(SessionRow):
             raise Unacknowledged from error
         if rows:
             self.map = prepared.after
-            self._begins = self._begins and beginning(self.map)
+            self._text = ""
             self.turn = change.turn
             if self.record is not None:
                 refresh(self.record, self.options, self.map, change.turn.status, now)
@@ -215,15 +211,9 @@ class StoredSession(SessionRow):
         """The row and what is wanted of its messages, as they were at one moment."""
         with connected(self.model, kept=self.kept):
             text, now = self._read(locking)
-            read = self.layout.read(text, self.key, self._place)
+            read = self.layout.read(text, self._place, self.key, locking and self.inside)
         text, self.map = read.text, read.map
-        begins = beginning(self.map)
-        self._begins = begins if text and text.startswith(begins) else ""
+        self._text = text or "" if format.is_current(self.map) else ""
         seen = read.context.revision if format.is_current(self.map) else text
         size = read.size + (len(text.encode()) if text else 0)
         return Loaded(read.context, now, size, read.turns, seen)
-
-
-def beginning(map_: JsonMap) -> str:
-    """How the text of a stored map begins, up to its revision."""
-    return f'{{"v":{VERSION},"revision":{map_.get("revision")},'

@@ -21,7 +21,7 @@ class Together:
 
     def __init__(self, database: Any, *, inside: bool) -> None:
         self.database = database
-        self.block = peewee.Database.savepoint(database) if inside else database.transaction()
+        self.block = peewee.Database.savepoint(database) if inside else database.atomic()
         self.connection: Any = None
 
     def __enter__(self) -> Callable[[], None]:

@@ -30,12 +30,12 @@ def in_window(messages: Sequence[Message], turns: int, history: int) -> Sequence
 
 
 def chosen_messages(chosen: Any, opening: Message) -> Sequence[Message]:
-    """What a function chose, and in any case the words of the open turn; `TypeError` for no messages."""
+    """What a function chose, and at last the words of the open turn; `TypeError` for no messages."""
     if not isinstance(chosen, Iterable):
         raise TypeError(f"history gave a {type(chosen).__name__}, not messages")
     messages = list(chosen)
     for message in messages:
         if not isinstance(message, Message):
             raise TypeError(f"history gave a {type(message).__name__} among its messages")
-    is_there = any(message.id == opening.id for message in messages)
-    return messages if is_there else [*messages, opening]
+    words = next((message for message in messages if message.id == opening.id), opening)
+    return [*(message for message in messages if message.id != opening.id), words]
