@@ -27,7 +27,7 @@ def test_a_deleted_session_is_gone_and_the_others_stay(Chat: Any) -> None:
 
 def test_a_record_can_be_deleted(Chat: Any) -> None:
     delete_session(Chat, Chat.start_session("One"))
-    assert Chat.select().count() == 0
+    assert rows(Chat) == []
 
 
 @pytest.mark.parametrize("key", [UUID(int=7), "no id", "", 7, 2**80, "' or 1=1 --"])
@@ -62,7 +62,7 @@ def test_a_turn_whose_session_is_deleted_ends_with_its_reply(database: Any) -> N
 def test_a_session_is_deleted_on_an_event_loop(Chat: Any) -> None:
     session = Chat.start_session("One")
     asyncio.run(adelete_session(Chat, session.id))
-    assert Chat.select().count() == 0
+    assert rows(Chat) == []
 
 
 def test_a_session_is_deleted_on_an_asynchronous_database(database_url: str) -> None:

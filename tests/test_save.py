@@ -8,6 +8,7 @@ import peewee as pw
 import pytest
 
 from agentsession import ManagedField, SessionActions, agent, agent_session, testing
+from tests.layouts import layout_of, with_messages
 from tests.models import chat_model, kept, stored
 
 
@@ -107,7 +108,7 @@ def test_only_works_as_ever(Chat: Any) -> None:
 def test_nothing_to_write_is_no_error(database: Any) -> None:
     connection = database
 
-    @agent_session
+    @agent_session(**layout_of(database))
     @agent(client="echo:", instruction="You help.")
     class Bare(SessionActions, pw.Model):
         context = pw.JSONField(null=True)
@@ -115,7 +116,7 @@ def test_nothing_to_write_is_no_error(database: Any) -> None:
         class Meta:
             database = connection
 
-    database.create_tables([Bare])
+    with_messages(Bare)
     session = Bare.start_session("One")
     assert session.save() == 0
     assert len(session.get_context().messages) == 2
@@ -125,7 +126,7 @@ def test_only_save_dirty_and_a_save_of_the_users_own(database: Any) -> None:
     connection = database
     saved: list[str] = []
 
-    @agent_session
+    @agent_session(**layout_of(database))
     @agent(client="echo:", instruction="You help.")
     class Own(pw.Model):
         context = pw.JSONField(null=True)
@@ -139,7 +140,7 @@ def test_only_save_dirty_and_a_save_of_the_users_own(database: Any) -> None:
             saved.append(self.title)
             return super().save(*args, **keywords)
 
-    database.create_tables([Own])
+    with_messages(Own)
     session = Own.start_session("One", attributes={"title": "a"})
     stale = Own.get_by_id(session.id)
     session.continue_session("Two")

@@ -33,7 +33,7 @@ from agentsession import (
     user_message,
 )
 from agentsession.provider import Reply
-from tests.layouts import with_messages
+from tests.layouts import layout_of, with_messages
 from tests.models import About, Answer, Ask, chat_model, roles, stored, texts
 
 
@@ -348,7 +348,7 @@ def test_the_client_of_a_turn_is_stored_and_its_options_are_not(database: Any) -
 def test_keys_may_be_integers_texts_and_uuids(database: Any, field: Any, key: Any) -> None:
     connection = database
 
-    @agent_session
+    @agent_session(**layout_of(database))
     @agent(client="echo:", instruction="You help.")
     class Keyed(SessionActions, pw.Model):
         name = field
@@ -357,8 +357,7 @@ def test_keys_may_be_integers_texts_and_uuids(database: Any, field: Any, key: An
         class Meta:
             database = connection
 
-    with database.connection_context():
-        database.create_tables([Keyed])
+    with_messages(Keyed)
     session = Keyed.start_session("Hi", attributes={} if key is None else {"name": key})
     assert isinstance(session._pk, (int, str, UUID))
     assert len(Keyed.continue_session(session._pk, "More").get_context().messages) == 4
@@ -410,7 +409,7 @@ def test_no_connection_is_held_while_the_model_is_asked(database: Any) -> None:
 def test_inject_false_leaves_the_names_and_the_functions_work(database: Any) -> None:
     connection = database
 
-    @agent_session(inject=False)
+    @agent_session(inject=False, **layout_of(database))
     @agent(client="echo:", instruction="You help.")
     class Plain(pw.Model):
         context = pw.JSONField(null=True)
@@ -419,8 +418,7 @@ def test_inject_false_leaves_the_names_and_the_functions_work(database: Any) -> 
         class Meta:
             database = connection
 
-    with database.connection_context():
-        database.create_tables([Plain])
+    with_messages(Plain)
     assert not hasattr(Plain, "start_session")
     assert not hasattr(Plain, "call")
     session = actions.start_session(Plain, "Hi")
