@@ -94,7 +94,7 @@ class StoredSession(SessionRow):
 
         self._text = ""  # from now on another is stored
         values = {"claim": claim, "lease": lease, "partial": compact(storable_text(partial)), **self._found()}
-        with connected(self.model, kept=self.kept):
+        with connected(self.model):
             return bool(self.table.changed(("extend", bool(partial), *self._shape), extended, values))
 
     @property
@@ -213,7 +213,7 @@ class StoredSession(SessionRow):
             text, now = self._read(locking)
             read = self.layout.read(text, self._place, self.key, locking and self.inside)
         text, self.map = read.text, read.map
-        self._text = text or "" if format.is_current(self.map) else ""
+        self._text = text if text and text == compact(self.map) else ""  # else it would lose by being rewritten
         seen = read.context.revision if format.is_current(self.map) else text
         size = read.size + (len(text.encode()) if text else 0)
         return Loaded(read.context, now, size, read.turns, seen)
