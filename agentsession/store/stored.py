@@ -213,7 +213,9 @@ class StoredSession(SessionRow):
             text, now = self._read(locking)
             read = self.layout.read(text, self._place, self.key, locking and self.inside)
         text, self.map = read.text, read.map
-        self._text = text if text and text == compact(self.map) else ""  # else it would lose by being rewritten
+        self._text = (
+            text if text and text == compact(self.map) else ""
+        )  # else it would lose by being rewritten
         seen = read.context.revision if format.is_current(self.map) else text
         size = read.size + (len(text.encode()) if text else 0)
         return Loaded(read.context, now, size, read.turns, seen)
