@@ -157,6 +157,11 @@ def test_the_words_of_the_turn_are_shown_whatever_is_chosen(database: Any) -> No
     assert [view[1:] for view in model.views] == [["0"], ["1"], ["2"]]
 
 
+def test_the_words_to_be_answered_come_last_in_whatever_order(database: Any) -> None:
+    _, _, model = talk(database, 3, history=lambda messages: messages[::-1])
+    assert model.views[-1][-1].endswith("2")
+
+
 def test_an_asynchronous_function_is_awaited(database: Any) -> None:
     async def last(messages: tuple[Message, ...]) -> tuple[Message, ...]:
         await asyncio.sleep(0)

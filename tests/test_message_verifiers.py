@@ -67,6 +67,16 @@ BAD: list[tuple[str, str, str, Callable[[], Any]]] = [
      lambda: message(seq=None, meta={"indexes": ()})),
     ("seq", "'seq' is a CharField, not an integer field", "seq = peewee.IntegerField()",
      lambda: message(seq=pw.CharField())),
+    ("seq", "'seq' is a SmallIntegerField, not an integer field", "seq = peewee.IntegerField()",
+     lambda: message(seq=pw.SmallIntegerField())),
+    ("turn", "'turn' is unique, and many messages have the same", "turn = peewee.CharField(max_length=255)",
+     lambda: message(turn=pw.CharField(unique=True))),
+    ("session", "'session' is unique: a session could have one message", KEY,
+     lambda: message(key=pw.ForeignKeyField(chat(), unique=True, backref="said"))),
+    ("id", "'id' has neither a default nor null=True", "id = …(default=uuid.uuid4)",
+     lambda: message(id=pw.UUIDField(primary_key=True))),
+    ("class", "Chat has its messages in Said already", "keep one @agent_message for each session model",
+     lambda: a_second_one()),
     ("turn", "'turn' holds 20 characters, not 255", "turn = peewee.CharField(max_length=255)",
      lambda: message(turn=pw.CharField(max_length=20))),
     ("role", "'role' is a IntegerField, not a text field", "role = peewee.CharField(max_length=20)",
@@ -90,6 +100,15 @@ BAD: list[tuple[str, str, str, Callable[[], Any]]] = [
      "database = Chat._meta.database in class Meta, or a common base",
      lambda: message(meta={"database": None})),
 ]  # fmt: skip
+
+
+def a_second_one() -> Any:
+    session = chat()
+    GONE.append(agent_message(message(session)))
+    return message(key=pw.ForeignKeyField(session, backref="more"), meta={"table_name": "other"})
+
+
+GONE: list[Any] = []
 
 
 def by_slug() -> Any:

@@ -261,6 +261,7 @@ def test_the_command(Rows: Any, Documents: Any, tmp_path: Any) -> None:
     assert Rows.get_context(keys[0]).count == 4
     assert command("shop:Rows", "--to", "document", "--batch", "1")[1].startswith("moved 3 sessions")
     assert command("shop")[::2] == (2, "shop: write it as package.module:Model\n")
+    assert command("./shop:Rows")[::2] == (2, "./shop:Rows: write it as package.module:Model\n")
     assert command("shop:Answer")[::2] == (2, "shop:Answer: the module shop has no Peewee model 'Answer'\n")
     assert command("nowhere:Chat")[::2] == (2, "nowhere:Chat: No module named 'nowhere'\n")
 
