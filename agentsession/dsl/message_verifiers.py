@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import peewee
 
 from agentsession import registry
-from agentsession.dsl.declare import stands_on, where
+from agentsession.dsl.declare import stands_on
 from agentsession.dsl.field_verifiers import flaw_as_map, is_text
+from agentsession.dsl.model_draft import ModelDraft
 from agentsession.errors import Problem
 from agentsession.options import ROWS
 from agentsession.store.message_rows import OWN, ROLE_LENGTH, TURN_LENGTH
@@ -28,23 +28,10 @@ LENGTHS = {"turn": TURN_LENGTH, "role": ROLE_LENGTH}
 KEY = 'session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)'
 
 
-@dataclass
-class MessageDraft:
+class MessageDraft(ModelDraft):
     """What `@agent_message` stands on, not yet verified."""
 
-    model: Any
-
-    def where(self, option: str) -> str:
-        return where(self.model, "agent_message", option)
-
-    @property
-    def is_model(self) -> bool:
-        is_class = isinstance(self.model, type)
-        return is_class and issubclass(self.model, peewee.Model) and self.model is not peewee.Model
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return self.model._meta.fields if self.is_model else {}
+    decorator = "agent_message"
 
     @cached_property
     def keys(self) -> list[Any]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import peewee
-
-from agentsession.dsl.declare import where
+from agentsession.dsl.model_draft import ModelDraft
 
 
 @dataclass
-class SessionDraft:
+class SessionDraft(ModelDraft):
     """What `@agent_session` was given, not yet verified."""
 
-    model: Any
+    decorator = "agent_session"
+
     context_attribute: Any
     messages: Any
     status_attribute: Any
@@ -29,16 +28,3 @@ class SessionDraft:
     history: Any
     pin_instruction: Any
     inject: Any
-
-    def where(self, option: str) -> str:
-        return where(self.model, "agent_session", option)
-
-    @property
-    def is_model(self) -> bool:
-        """Of the user's own: `peewee.Model` itself has no table."""
-        is_class = isinstance(self.model, type)
-        return is_class and issubclass(self.model, peewee.Model) and self.model is not peewee.Model
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return self.model._meta.fields if self.is_model else {}
