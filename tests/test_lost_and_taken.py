@@ -180,3 +180,18 @@ def test_a_start_is_looked_up_by_its_idempotency_key(database: Any, becomes: Any
     assert error is None
     assert (record.last_turn.status, model.asked, Numbered.select().count()) == ("completed", 1, 1)
     assert record.context == kept(record)
+
+
+def test_a_start_that_is_stored_again_does_not_ask_for_the_number_it_had(database: Any) -> None:
+    Numbered, other = numbered_model(database, Model()), servers.open_database(database.url)
+
+    def and_another_begins(fault: Fault, sent: Sent) -> Any:
+        sent.take_back()
+        with other.connection_context():
+            other.execute_sql("insert into numbered (start_key) values ('another')")
+        raise fault.lost()
+
+    fault = Fault(1, and_another_begins)
+    record, error = under(fault, database, lambda: Numbered.start_session("New", idempotency_key="k"))
+    assert error is None
+    assert len({row.id for row in Numbered.select()} | {record.id}) == 2

@@ -31,6 +31,7 @@ class NewSession(StoredSession):
         super().__init__(model, options, record, owner)
         self.new, self.record = record, None
         self.key_field = key_field
+        self._has_its_key = record._pk is not None
         if key_field is not None:
             self.found_by = (key_field, record.__data__[key_field.name])
 
@@ -70,6 +71,8 @@ class NewSession(StoredSession):
                 still_there = stack.enter_context(Together(self.table.database, inside=self.inside))
             if still_there is not None:
                 still_there()
+            if not self._has_its_key:  # the database gave one, and then none of it was stored
+                self.new._pk = None
             self.new.save(force_insert=True)
             if self.layout.has_rows and still_there is not None:
                 self.layout.write(self.new._pk, change, prepared, still_there)
