@@ -20,7 +20,8 @@ def layout_of(database: Any) -> dict[str, str]:
 
 def with_messages(model: Any, *, create: bool = True) -> Any:
     """The session model with a table for its messages, if it is one of rows."""
-    connection, name = model._meta.database, f"{model._meta.table_name}_message"
+    connection = model._meta.database
+    name = getattr(connection, "message_table", f"{model._meta.table_name}_message")
     models = [model]
     if info.session_options(model).messages == "rows":
 

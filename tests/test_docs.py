@@ -90,7 +90,9 @@ class About(BaseModel):
 
 @pytest.fixture
 def namespace(database: Any) -> Iterator[dict[str, Any]]:
-    """A module in which a docstring's example can stand."""
+    """A module in which a docstring's example can stand. An example that declares the messages declares them
+    again."""
+    database.message_table = "chatmessage"
     Chat = chat_model(
         database,
         instruction="You work for {{ company_name }}.",

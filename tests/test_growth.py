@@ -20,6 +20,10 @@ class Says:
 
 @pytest.fixture
 def Chat(database: Any) -> Any:
+    """PostgreSQL tells what it wrote of what has reached the disk."""
+    options = database.connect_params.get("options")
+    if options:
+        database.connect_params["options"] = options.replace("-c synchronous_commit=off", "")
     return chat_model(database, provider=Says())
 
 
