@@ -98,7 +98,7 @@ def _refuse(model: type[peewee.Model], to: Layout, batch: int) -> None:
                 ),
             )
         )
-    found = None
+    found = fix = ""
     if to not in LAYOUTS:
         found, fix = f"to is {to!r}", f"to= one of {', '.join(map(repr, LAYOUTS))}"
     elif not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
@@ -108,5 +108,5 @@ def _refuse(model: type[peewee.Model], to: Layout, batch: int) -> None:
             "a transaction is open",
             "call migrate outside `atomic()`: each session is moved in its own",
         )
-    if found is not None:
+    if found:
         raise InputInvalid(found, where=f"{info.place(model)} migrate", why="nothing was moved", fix=fix)

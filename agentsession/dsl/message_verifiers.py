@@ -94,10 +94,13 @@ def verify_session_has_its_messages_in_rows(draft: MessageDraft) -> Iterator[Pro
 
 def verify_session_has_one_message_model(draft: MessageDraft) -> Iterator[Problem]:
     """The same table again is a class that is defined again, as in a notebook."""
-    declared = None if draft.key is None else registry.message_of(draft.key.rel_model)
+    if draft.key is None:
+        return
+    session: Any = draft.key.rel_model
+    declared = registry.message_of(session)
     if declared is None or declared[0]._meta.table_name == draft.model._meta.table_name:
         return
-    found = f"{draft.key.rel_model.__name__} has its messages in {declared[0].__name__} already"
+    found = f"{session.__name__} has its messages in {declared[0].__name__} already"
     why = "what was said there would be hidden"
     yield Problem(draft.where("class"), found, why, "keep one @agent_message for each session model")
 

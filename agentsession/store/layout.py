@@ -73,6 +73,6 @@ class Layout(Protocol):
         """The change of a session whose context attribute is this map."""
         ...
 
-    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None]) -> None:
+    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None], /) -> None:
         """Store what of the change is not in the context attribute."""
         ...

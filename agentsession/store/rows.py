@@ -74,7 +74,7 @@ class Rows:
 
         return Prepared(head, value, {name: compact(head[name]) for name in own}, tuple(own), rows)
 
-    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None]) -> None:
+    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None], /) -> None:
         if change.drop is not None:
             still_there()
             self.rows.delete(key, self._seq(change.drop))
