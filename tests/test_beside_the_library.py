@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import peewee as pw
@@ -19,8 +20,10 @@ from agentsession import (
     agent_session,
     info,
 )
+from agentsession.drive.steps import after_effect
 from agentsession.provider import Reply
-from tests.layouts import layout_of, with_messages
+from agentsession.turn.effects import Load
+from tests.layouts import layout_of
 from tests.models import chat_model, stored
 
 rows_only = pytest.mark.layouts("rows")
@@ -56,6 +59,24 @@ def test_a_key_that_is_set_while_the_model_is_asked_is_kept(database: Any) -> No
     assert stored(session)["tag"] == "mine"
     session.continue_session("three")
     assert (stored(session)["tag"], len(stored(session)["messages"])) == ("mine", 6)
+
+
+@pytest.mark.backends("sqlite")
+def test_a_key_that_is_set_between_a_read_and_its_claim_is_kept(database: Any) -> None:
+    Chat = chat_model(database, provider=Meanwhile())
+    key = Chat.start_session("one").id
+    with tagged_once_read(Chat):
+        Chat.continue_session(key, "two")
+    record = Chat.get_by_id(key)
+    assert (stored(record)["tag"], len(stored(record)["messages"])) == ("mine", 4)
+
+
+@contextmanager
+def tagged_once_read(Chat: Any) -> Iterator[None]:
+    """By another connection, after the session was read and before its claim is written."""
+    token = after_effect.set(lambda effect: tagged(Chat)() if isinstance(effect, Load) else None)
+    yield
+    after_effect.reset(token)
 
 
 def test_a_session_that_was_deleted_and_begun_again_is_not_overwritten(database: Any) -> None:
@@ -157,4 +178,3 @@ def test_one_session_that_cannot_be_moved_stops_no_other(database: Any) -> None:
     told: list[int] = []
     moved = actions.migrate(Chat, progress=lambda moved: told.append(moved.moved))
     assert (moved.moved, list(moved.failed), len(told)) == (2, [keys[1]], 3)
-    assert with_messages(Chat, create=False) is Chat

@@ -189,7 +189,7 @@ def test_without_one_the_first_action_says_what_is_missing() -> None:
         assert Chat.start_session("Hello").get_context().count == 2
 
 
-def test_a_model_that_is_gone_is_forgotten() -> None:
+def test_messages_that_are_declared_again_over_their_table_take_its_place() -> None:
     Chat = chat()
     first = agent_message(message(Chat))
     second = agent_message(message(Chat))

@@ -11,7 +11,7 @@ from agentsession.context import Context, Message, Result, Turn
 from agentsession.errors import NoResult
 from agentsession.options import ROWS
 from agentsession.store import format
-from agentsession.store.layouts import NOTHING
+from agentsession.store.layout import NOTHING
 from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Outcome
 from agentsession.turn.ended import result_of

@@ -6,10 +6,8 @@ from typing import Any
 
 from agentsession.options import ROWS, SessionOptions
 from agentsession.store.document import Document
-from agentsession.store.layout import ALL, NOTHING, Layout, Wanted
+from agentsession.store.layout import Layout, Wanted
 from agentsession.store.rows import Rows
-
-__all__ = ["ALL", "NOTHING", "Layout", "Wanted", "layout_of"]
 
 
 def layout_of(model: Any, options: SessionOptions, wanted: Wanted) -> Layout:

@@ -56,9 +56,7 @@ def columns_of(message: JsonMap, seq: int) -> dict[str, Any]:
 def as_document(row: Row) -> JsonMap:
     """The same, back from its row."""
     message = _message_of(row, "")
-    known = {**msgspec.to_builtins(message), **_other(message)}
-    known["metadata"] = {key: value for key, value in message.metadata.items() if key != OTHER}
-    return known
+    return {**msgspec.to_builtins(_restored(message)), **_other(message)}
 
 
 def rewritten(metadata: JsonMap, row: Row | None) -> str:

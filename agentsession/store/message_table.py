@@ -96,12 +96,17 @@ class MessageTable:
         self.table.run("update", query, {**self._key(key), "seq": seq, "metadata": metadata})
 
     def delete(self, key: Any, seq: int) -> None:
-        query = lambda: self.table.model.delete().where(self._at())  # noqa: E731
+        def query() -> Any:
+            return self.table.model.delete().where(self._at())
+
         self.table.run("delete", query, {**self._key(key), "seq": seq})
 
     def clear(self, key: Any) -> None:
         """Delete all messages of a session."""
-        query = lambda: self.table.model.delete().where(self._of_session())  # noqa: E731
+
+        def query() -> Any:
+            return self.table.model.delete().where(self._of_session())
+
         self.table.run("clear", query, self._key(key))
 
     def _rows(self, shape: Any, query: Any, key: Any, **values: Any) -> list[Row]:

@@ -109,8 +109,10 @@ class SessionToMove(StoredSession):
         values: dict[Any, Any] = {self.column: self.dialect.document(compact(map_))}
         if ending is not None and self.options.status_attribute:
             values[self.meta.fields[self.options.status_attribute]] = ending.turn.status
-        guard = self._untouched(seen)
-        query = lambda: self.model.update(values).where(self._this(), guard)  # noqa: E731
+
+        def query() -> Any:
+            return self.model.update(values).where(self._this(), self._untouched(seen))
+
         return bool(self.table.changed(None, query, {"seen": seen, **self._found()}))
 
 

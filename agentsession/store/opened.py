@@ -9,7 +9,7 @@ import peewee
 
 from agentsession.options import SessionOptions
 from agentsession.store.keys import derived_value, key_field_of
-from agentsession.store.layouts import ALL, Wanted
+from agentsession.store.layout import ALL, Wanted
 from agentsession.store.new_session import NewSession
 from agentsession.store.owner import owner_of
 from agentsession.store.record import new_record

@@ -14,7 +14,10 @@ from agentsession.store.transaction import Together
 class SessionToDelete(SessionRow):
     def delete(self) -> None:
         """Delete the row, if it is the owner's, and those of its messages; raises `SessionNotFound`."""
-        query = lambda: self.model.delete().where(self._this())  # noqa: E731
+
+        def query() -> Any:
+            return self.model.delete().where(self._this())
+
         with connected(self.model, kept=self.kept):
             if self.options.messages != ROWS:
                 deleted = self.table.changed(("delete", *self._shape), query, self._found())

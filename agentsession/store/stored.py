@@ -109,13 +109,14 @@ class StoredSession(SessionRow):
 
     def _guarded(self, kind: str, change: Change, values: JsonMap) -> bool:
         prepared = self.layout.prepared(self.map, change)
-        if self.dialect.REWRITES and self._is_as_known(values) and kind != "save":
-            if self._rewritten(prepared, change):
-                return True
-            if kind == "claim":
-                return False
+        is_known = self.dialect.REWRITES and kind != "save" and self._is_as_known(values)
+        if is_known and self._rewritten(prepared, change):
+            return True
+
+        def query() -> Any:
+            return self._update(prepared.value(self._numbers(kind)), self._guard(kind))
+
         shape = None if prepared.shape is None else (kind, prepared.shape, self.layout.has_rows)
-        query = lambda: self._update(prepared.value(self._numbers(kind)), self._guard(kind))  # noqa: E731
         return self._write(shape, query, prepared, change, values)
 
     def _rewritten(self, prepared: Prepared, change: Change) -> bool:
@@ -213,9 +214,8 @@ class StoredSession(SessionRow):
             text, now = self._read(locking)
             read = self.layout.read(text, self._place, self.key, locking and self.inside)
         text, self.map = read.text, read.map
-        self._text = (
-            text if text and text == compact(self.map) else ""
-        )  # else it would lose by being rewritten
+        is_lossless = text == compact(self.map)
+        self._text = text if text and is_lossless else ""
         seen = read.context.revision if format.is_current(self.map) else text
         size = read.size + (len(text.encode()) if text else 0)
         return Loaded(read.context, now, size, read.turns, seen)
