@@ -10,9 +10,28 @@ from typing import Any, Literal
 
 from agentsession.prompt import Template
 from agentsession.schema import InputSchema, OutputSchema, Schema
+from agentsession.tools.definition import Tool
 
 OutputMode = Literal["auto", "schema", "prompt"]
 OUTPUT_MODES: tuple[OutputMode, ...] = ("auto", "schema", "prompt")
+
+OnToolError = Literal["continue", "halt"]
+ON_TOOL_ERROR: tuple[OnToolError, ...] = ("continue", "halt")
+
+BudgetStrategy = Literal["warn", "halt"]
+BUDGET_STRATEGIES: tuple[BudgetStrategy, ...] = ("warn", "halt")
+
+HOOKS = (
+    "before_call",
+    "after_render",
+    "after_call",
+    "on_error",
+    "on_iteration_start",
+    "prepare_messages",
+    "prepare_tool_results",
+    "on_iteration_complete",
+)
+"""The methods that an object given as `hooks` may have."""
 
 OnBusy = Literal["raise", "wait"]
 ON_BUSY: tuple[OnBusy, ...] = ("raise", "wait")
@@ -68,6 +87,17 @@ class AgentOptions:
     timeout: float
     retries: int
     output_retries: int
+    tools: tuple[Tool, ...]
+    max_iterations: int
+    tool_timeout: float
+    on_tool_error: OnToolError
+    approval_timeout: float | None
+    hooks: Any
+    token_budget: int | None
+    budget_strategy: BudgetStrategy
+
+    def tool_named(self, name: str) -> Tool | None:
+        return next((tool for tool in self.tools if tool.name == name), None)
 
     def client_for(self, client_id: str | None, options: Mapping[str, Any] | None) -> Client:
         """The client of one turn. The declared options go to the declared client only."""

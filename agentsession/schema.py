@@ -99,12 +99,12 @@ class Schema:
     def _given(self) -> JsonMap:
         """JSON schema of what may be given, under field names."""
         schema = self.adapter.json_schema(by_alias=False)
-        return _resolve(schema, schema)
+        return resolve(schema, schema)
 
     @property
     def fields(self) -> JsonMap | None:
         """Name → JSON schema of each field, or None where the value is no single object."""
-        found = _resolve(self.stored_schema, self.stored_schema).get("properties")
+        found = resolve(self.stored_schema, self.stored_schema).get("properties")
         return found if isinstance(found, dict) else None
 
     def in_field_order(self, value: Json) -> Json:
@@ -179,7 +179,7 @@ class OutputSchema(Schema):
     def is_wrapped(self) -> bool:
         """Is the root no object, so that it travels as `{"output": …}`?"""
         schema = self.adapter.json_schema()
-        return _resolve(schema, schema).get("type") != "object"
+        return resolve(schema, schema).get("type") != "object"
 
     @property
     def wire_name(self) -> str:
@@ -268,7 +268,7 @@ def _refuse_unstorable(value: Any) -> None:
         raise SchemaMismatch(unfit)
 
 
-def _resolve(node: Any, root: JsonMap) -> JsonMap:
+def resolve(node: Any, root: JsonMap) -> JsonMap:
     while isinstance(node, dict) and "$ref" in node:
         node = root.get("$defs", {}).get(str(node["$ref"]).rsplit("/", 1)[-1], {})
     return node if isinstance(node, dict) else {}
@@ -276,7 +276,7 @@ def _resolve(node: Any, root: JsonMap) -> JsonMap:
 
 def _ordered(value: Json, node: Any, root: JsonMap) -> Json:
     if isinstance(value, list):
-        items = _resolve(node, root).get("items", {})
+        items = resolve(node, root).get("items", {})
         return [_ordered(item, items, root) for item in value]
     if not isinstance(value, dict):
         return value
@@ -290,7 +290,7 @@ def _ordered(value: Json, node: Any, root: JsonMap) -> Json:
 
 def _shape_of(value: JsonMap, node: Any, root: JsonMap) -> JsonMap:
     """The branch of a union whose fields cover the value's keys."""
-    shape = _resolve(node, root)
+    shape = resolve(node, root)
     for part in [*shape.get("anyOf", ()), *shape.get("oneOf", ())]:
         branch = _shape_of(value, part, root)
         if branch.get("properties") and value.keys() <= branch["properties"].keys():

@@ -114,7 +114,7 @@ CASES: dict[Any, list[Case]] = {
     ],
     verifiers.verify_instruction_parses: [
         bad("instruction", "instruction is missing", INSTRUCTION, instruction=UNSET),
-        bad("instruction", "instruction is a bytes, not a str", INSTRUCTION, instruction=b"Hi"),
+        bad("instruction", "instruction is of the type bytes, not str", INSTRUCTION, instruction=b"Hi"),
         bad(
             "instruction",
             "the template does not parse: 'a b' is no variable name",
@@ -182,7 +182,7 @@ CASES: dict[Any, list[Case]] = {
         ),
     ],
     verifiers.verify_provider_can_ask: [
-        bad("provider", "provider is a str without a method `ask`", ASKS, provider="echo"),
+        bad("provider", "provider is of the type str, which has no method `ask`", ASKS, provider="echo"),
         bad("provider", "provider is the class Echo, not an object of it", ASKS, provider=Echo),
         good(provider=Echo()),
     ],
@@ -284,7 +284,7 @@ def test_all_problems_of_a_declaration_come_at_once() -> None:
     [
         ("retrys", "@agent has no option 'retrys'", "did you mean retries=…?"),
         ("xyz", "@agent has no option 'xyz'", f"use one of: {', '.join(DEFAULTS)}"),
-        ("tools", "tools is reserved and not supported yet", "leave tools out"),
+        ("tool", "@agent has no option 'tool'", "did you mean tools=…?"),
     ],
 )
 def test_an_unknown_option_is_a_problem(name: str, found: str, fix: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -11,9 +11,13 @@ from agentsession.actions.mixins import GivenActions
 from agentsession.dsl.agent_verifiers import AGENT_VERIFIERS, AgentDraft
 from agentsession.dsl.declare import UNSET, apply, problems_of, raise_problems, refuse_unknown
 from agentsession.dsl.inject import given
-from agentsession.options import AgentOptions, OutputMode
+from agentsession.dsl.loop_verifiers import LOOP_VERIFIERS
+from agentsession.dsl.tool_verifiers import TOOL_VERIFIERS
+from agentsession.options import AgentOptions, BudgetStrategy, OnToolError, OutputMode
 
 C = TypeVar("C", bound=type)
+
+ALL_VERIFIERS = (*AGENT_VERIFIERS, *TOOL_VERIFIERS, *LOOP_VERIFIERS)
 
 
 @overload
@@ -29,6 +33,14 @@ def agent(
     timeout: float = ...,
     retries: int = ...,
     output_retries: int = ...,
+    tools: Sequence[Any] = ...,
+    max_iterations: int = ...,
+    tool_timeout: float = ...,
+    on_tool_error: OnToolError = ...,
+    approval_timeout: float | None = ...,
+    hooks: Any = ...,
+    token_budget: int | None = ...,
+    budget_strategy: BudgetStrategy = ...,
 ) -> Callable[[C], C]: ...
 @overload
 def agent(model: C, /) -> C: ...
@@ -46,6 +58,14 @@ def agent(
     timeout: Any = 120.0,
     retries: Any = 2,
     output_retries: Any = 1,
+    tools: Any = (),
+    max_iterations: Any = 10,
+    tool_timeout: Any = 30.0,
+    on_tool_error: Any = "continue",
+    approval_timeout: Any = None,
+    hooks: Any = None,
+    token_budget: Any = None,
+    budget_strategy: Any = "warn",
     **unknown: Any,
 ) -> Any:
     """Make a class an agent: it gets `call` and `stream`, and `acall` and `astream` for an event
@@ -66,6 +86,21 @@ def agent(
       `retries`: before the first piece of a reply, after connection errors and the
       statuses 408, 429 and 5xx.
     - `output_retries`: how often a reply that does not fit goes back to the model with the error.
+    - `tools`: what the model may ask for: functions with type hints and a docstring, plain or asynchronous,
+      bound methods and classmethods (`Order.find`), `Tool` values, and another agent's `call` or `acall`.
+      Classmethods and staticmethods of the class that are marked with `@tool` are tools without being listed.
+    - `max_iterations`: how often the model is asked in one run of a turn.
+    - `tool_timeout`: seconds for one call of a tool that has no `timeout` of its own.
+    - `on_tool_error`: `"continue"` shows the error to the model, `"halt"` fails the turn.
+    - `approval_timeout`: seconds after which a call that waits for a person's approval counts as rejected;
+      None waits for ever.
+    - `hooks`: an object, or a class to make one of, with functions around the model's calls: `before_call`,
+      `after_render`, `after_call`, `on_error`, `on_iteration_start`, `prepare_messages`,
+      `prepare_tool_results`, `on_iteration_complete`. Each gets `(context, value)`, and may return what is
+      used instead of the value.
+    - `token_budget`: tokens that one turn may use, input and output of all its steps. What an agent that is
+      asked as a tool uses is not counted.
+      `budget_strategy="warn"` logs a warning at 80 % of them, `"halt"` fails the turn beyond them.
 
     Raises `DslError` with every problem at once; nothing is then registered and the class is unchanged.
 
@@ -88,6 +123,14 @@ def agent(
         "timeout": timeout,
         "retries": retries,
         "output_retries": output_retries,
+        "tools": tools,
+        "max_iterations": max_iterations,
+        "tool_timeout": tool_timeout,
+        "on_tool_error": on_tool_error,
+        "approval_timeout": approval_timeout,
+        "hooks": hooks,
+        "token_budget": token_budget,
+        "budget_strategy": budget_strategy,
     }
     return apply(partial(_declare, options, unknown), model)
 
@@ -95,7 +138,7 @@ def agent(
 def _declare(options: Mapping[str, Any], unknown: Mapping[str, Any], model: Any) -> Any:
     draft = AgentDraft(model, **options)
     surplus = refuse_unknown(model, "agent", unknown, options)
-    raise_problems((*surplus, *problems_of(draft, AGENT_VERIFIERS)))
+    raise_problems((*surplus, *problems_of(draft, ALL_VERIFIERS)))
     with given(model, GivenActions, "agent"):
         registry.declare_agent(model, _options(draft))
     return model
@@ -114,4 +157,12 @@ def _options(draft: AgentDraft) -> AgentOptions:
         timeout=float(draft.timeout),
         retries=draft.retries,
         output_retries=draft.output_retries,
+        tools=tuple(tool for _, tool in draft.made_tools),
+        max_iterations=draft.max_iterations,
+        tool_timeout=float(draft.tool_timeout),
+        on_tool_error=draft.on_tool_error,
+        approval_timeout=None if draft.approval_timeout is None else float(draft.approval_timeout),
+        hooks=draft.made_hooks,
+        token_budget=draft.token_budget,
+        budget_strategy=draft.budget_strategy,
     )

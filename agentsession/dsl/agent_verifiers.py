@@ -13,11 +13,13 @@ import peewee
 from agentsession import names, registry
 from agentsession.dsl.declare import UNSET, refuse_second, stands_on, where
 from agentsession.dsl.taken import taken_names
+from agentsession.dsl.tools import Listed, listed_tools
 from agentsession.dsl.type_arguments import type_arguments
 from agentsession.errors import Problem
 from agentsession.options import OUTPUT_MODES, Client
 from agentsession.prompt import Template, TemplateInvalid
 from agentsession.schema import InputSchema, OutputSchema, Schema, unusable
+from agentsession.tools.definition import Tool
 
 OPTIONAL_METHODS = ("prepare", "stream", "aask", "astream")
 
@@ -38,6 +40,14 @@ class AgentDraft:
     timeout: Any
     retries: Any
     output_retries: Any
+    tools: Any
+    max_iterations: Any
+    tool_timeout: Any
+    on_tool_error: Any
+    approval_timeout: Any
+    hooks: Any
+    token_budget: Any
+    budget_strategy: Any
 
     def where(self, option: str) -> str:
         return where(self.model, "agent", option)
@@ -61,6 +71,28 @@ class AgentDraft:
     @cached_property
     def output_type(self) -> OutputSchema:
         return OutputSchema(_either(self.output_schema, self.type_arguments[1]))
+
+    @cached_property
+    def listed_tools(self) -> tuple[Listed, ...]:
+        return listed_tools(self.model, self.tools)
+
+    @cached_property
+    def made_tools(self) -> tuple[tuple[str, Tool], ...]:
+        """Each tool that could be made, and where it was declared."""
+        return tuple((each.option, each.tool) for each in self.listed_tools if each.tool is not None)
+
+    @property
+    def made_hooks(self) -> Any:
+        """An object with the hooks; None where there is none."""
+        return self.hooks_or_error[0]
+
+    @cached_property
+    def hooks_or_error(self) -> tuple[Any, Exception | None]:
+        """A class is called once for its object, which may raise anything."""
+        try:
+            return (self.hooks() if isinstance(self.hooks, type) else self.hooks), None
+        except Exception as error:
+            return None, error
 
     @cached_property
     def type_arguments(self) -> tuple[Any, Any]:
@@ -101,7 +133,7 @@ def verify_instruction_parses(draft: AgentDraft) -> Iterator[Problem]:
     if draft.instruction is UNSET:
         found = "instruction is missing"
     elif not isinstance(draft.instruction, str):
-        found = f"instruction is a {type(draft.instruction).__name__}, not a str"
+        found = f"instruction is of the type {type(draft.instruction).__name__}, not str"
     else:
         try:
             draft.parsed_template  # noqa: B018
@@ -187,10 +219,10 @@ def verify_provider_can_ask(draft: AgentDraft) -> Iterator[Problem]:
     if isinstance(provider, type):
         found = f"provider is the class {provider.__name__}, not an object of it"
     elif provider is not None and not callable(getattr(provider, "ask", None)):
-        found = f"provider is a {type(provider).__name__} without a method `ask`"
+        found = f"provider is of the type {type(provider).__name__}, which has no method `ask`"
     elif unfit := [name for name in OPTIONAL_METHODS if not _is_fit(provider, name)]:
         kind = type(getattr(provider, unfit[0])).__name__
-        found = f"provider has an attribute `{unfit[0]}` that is a {kind}, not a method"
+        found = f"provider has an attribute `{unfit[0]}` of the type {kind}, not a method"
     else:
         return
     fix = "provider=… with an object that has `def ask(self, request) -> Reply`"

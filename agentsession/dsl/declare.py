@@ -13,21 +13,6 @@ T = TypeVar("T")
 
 UNSET: Any = object()
 
-LATER = {
-    "agent": {
-        "tools",
-        "max_iterations",
-        "tool_timeout",
-        "on_tool_error",
-        "hooks",
-        "token_budget",
-        "budget_strategy",
-    },
-    "agent_session": set(),
-    "agent_message": set(),
-}
-"""Options that have a name but no meaning yet."""
-
 
 def apply(decorate: Callable[[Any], Any], model: Any) -> Any:
     """Decorate now (`@agent_session`), or give the decorator back (`@agent_session(…)`)."""
@@ -73,10 +58,7 @@ def refuse_unknown(
     model: Any, decorator: str, unknown: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Iterator[Problem]:
     for name in unknown:
-        if name in LATER[decorator]:
-            found, fix = f"{name} is reserved and not supported yet", f"leave {name} out"
-        else:
-            near = get_close_matches(name, known, 1)
-            found = f"@{decorator} has no option {name!r}"
-            fix = f"did you mean {near[0]}=…?" if near else f"use one of: {', '.join(known) or 'none'}"
+        near = get_close_matches(name, known, 1)
+        found = f"@{decorator} has no option {name!r}"
+        fix = f"did you mean {near[0]}=…?" if near else f"use one of: {', '.join(known) or 'none'}"
         yield Problem(where(model, decorator, name), found, "an option without effect would mislead", fix)

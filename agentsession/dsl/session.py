@@ -64,14 +64,14 @@ def agent_session(
 
     Stands above `@agent`. Generates `start_session`, `continue_session` and `resume_session`, each also as
     `a…` (to await), `stream_…` and `astream_…`; `cancel_session` and `get_context`, each also as `a…`;
-    `last_result` and `last_turn`; and a `save` that leaves the managed attributes alone.
+    `last_result`, `last_turn` and `approvals`; and a `save` that leaves the managed attributes alone.
 
     - `context_attribute`: the name of the JSON field that stores the conversation.
     - `messages`: `"document"` keeps all messages in that field, for conversations of up to some hundred.
       `"rows"` keeps each in a row of the model with `@agent_message`: a turn then costs the same at message
       10 and at message 10 000.
     - `status_attribute`: a text field (17 characters or more) that follows the latest turn: `pending`,
-      `running`, `completed`, `failed`, `interrupted`.
+      `running`, `awaiting_approval`, `completed`, `failed`, `interrupted`.
     - `updated_attribute`: a date-time field (UTC) that each stored step of a turn sets.
     - `owner_attribute`: the field that says whose session it is. Every action then takes `actor=` (a value
       of the field, or a record), and sees the sessions of that actor only.

@@ -1,0 +1,123 @@
+"""The verifiers of how a turn with tools goes on and ends, and of its hooks; they run after the tools'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from agentsession.dsl.agent_verifiers import AgentDraft, is_positive
+from agentsession.dsl.arity import other_parameters
+from agentsession.errors import Problem, words
+from agentsession.options import BUDGET_STRATEGIES, HOOKS, ON_TOOL_ERROR
+
+NEAR = 0.85
+"""How much a method's name is like a hook's to be taken for a mistyped one."""
+
+WHY_HOOKS = "a turn calls them by these names"
+
+
+def verify_loop_numbers_fit(draft: AgentDraft) -> Iterator[Problem]:
+    for option, is_fit, wanted, why, example in _NUMBERS:
+        value = getattr(draft, option)
+        if not is_fit(value):
+            found = f"{option} is {value!r}, not {wanted}"
+            yield Problem(draft.where(option), found, why, f"{option}={example}")
+
+
+def verify_strategies_are_known(draft: AgentDraft) -> Iterator[Problem]:
+    for option, known, why in (
+        ("on_tool_error", ON_TOOL_ERROR, "it says what becomes of a turn whose tool fails"),
+        ("budget_strategy", BUDGET_STRATEGIES, "it says what becomes of a turn that has used its tokens"),
+    ):
+        value = getattr(draft, option)
+        if value not in known:
+            fix = f"{option}= one of {', '.join(map(repr, known))}"
+            yield Problem(draft.where(option), f"{option} is {value!r}", why, fix)
+
+
+def verify_hooks_can_be_made(draft: AgentDraft) -> Iterator[Problem]:
+    _, error = draft.hooks_or_error
+    if error is not None:
+        found = f"{draft.hooks.__name__}() raised {type(error).__name__}: {words(error)}"
+        fix = "hooks=… with an object, where its class takes arguments"
+        yield Problem(draft.where("hooks"), found, "a class is called for its object", fix)
+
+
+def verify_there_is_a_hook(draft: AgentDraft) -> Iterator[Problem]:
+    hooks = draft.made_hooks
+    if hooks is not None and not list(_hooks(draft)) and not list(_typos(hooks)):
+        found = f"hooks is of the type {type(hooks).__name__}, which has no hook"
+        fix = f"a method by one of the names {', '.join(HOOKS)}"
+        yield Problem(draft.where("hooks"), found, WHY_HOOKS, fix)
+
+
+def verify_hooks_are_methods(draft: AgentDraft) -> Iterator[Problem]:
+    for name, hook in _hooks(draft):
+        if not callable(hook):
+            found = f"{_kind(draft)}.{name} is of the type {type(hook).__name__}, not a method"
+            fix = f"def {name}(self, context, value), or another name"
+            yield Problem(draft.where("hooks"), found, WHY_HOOKS, fix)
+
+
+def verify_hooks_take_a_context_and_a_value(draft: AgentDraft) -> Iterator[Problem]:
+    for name, hook in _hooks(draft):
+        other = other_parameters(hook, 2) if callable(hook) else None
+        if other is not None:
+            found = f"{_kind(draft)}.{name} takes {other}, not (context, value)"
+            why = "a turn calls it with these two, by position"
+            yield Problem(draft.where("hooks"), found, why, f"def {name}(self, context, value)")
+
+
+def verify_hook_names_are_known(draft: AgentDraft) -> Iterator[Problem]:
+    for name, near in _typos(draft.made_hooks):
+        found = f"{_kind(draft)}.{name} is no hook"
+        yield Problem(draft.where("hooks"), found, WHY_HOOKS, f"did you mean {near}?")
+
+
+def _kind(draft: AgentDraft) -> str:
+    return type(draft.made_hooks).__name__
+
+
+def _hooks(draft: AgentDraft) -> Iterator[tuple[str, Any]]:
+    hooks = draft.made_hooks
+    yield from ((name, getattr(hooks, name)) for name in HOOKS if hasattr(hooks, name))
+
+
+def _typos(hooks: Any) -> Iterator[tuple[str, str]]:
+    for name in dir(hooks):
+        near = get_close_matches(name, HOOKS, 1, NEAR)
+        is_other = not name.startswith("_") and name not in HOOKS
+        if near and is_other and callable(getattr(hooks, name, None)):
+            yield name, near[0]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_positive_or_none(value: Any) -> bool:
+    return value is None or is_positive(value)
+
+
+def _is_count_or_none(value: Any) -> bool:
+    return value is None or _is_count(value)
+
+
+_SECONDS, _COUNT = "a positive number of seconds", "a whole number from 1"
+_NUMBERS: tuple[tuple[str, Callable[[Any], bool], str, str, str], ...] = (
+    ("tool_timeout", is_positive, _SECONDS, "a tool that never ends holds its turn for ever", "30.0"),
+    ("approval_timeout", _is_positive_or_none, _SECONDS, "a call waits so long for a person", "30.0"),
+    ("max_iterations", _is_count, _COUNT, "a model may ask for tools for ever", "10"),
+    ("token_budget", _is_count_or_none, _COUNT, "it says what a turn may use", "50_000"),
+)
+
+LOOP_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (
+    verify_loop_numbers_fit,
+    verify_strategies_are_known,
+    verify_hooks_can_be_made,
+    verify_there_is_a_hook,
+    verify_hooks_are_methods,
+    verify_hooks_take_a_context_and_a_value,
+    verify_hook_names_are_known,
+)

@@ -1,0 +1,58 @@
+"""What the arguments of a call must look like: for the model as JSON schema, for the function as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from agentsession.json_values import JsonMap
+from agentsession.tools.plain_parameters import PlainParameters
+from agentsession.tools.signature import Signature
+
+
+class Parameters(Protocol):
+    """What a call may give to a tool's function."""
+
+    @cached_property
+    def schema(self) -> JsonMap:
+        """JSON schema of the arguments: an object; raises `TypeError` where there is none."""
+        ...
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The arguments that the function may be given."""
+        ...
+
+    def accept(self, text: str) -> JsonMap:
+        """The arguments of a call by the function's parameters; raises `SchemaMismatch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Signed:
+    """The parameters of a function, each with what its docstring says of it."""
+
+    name: str
+    signature: Signature
+    described: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Parameters whose values the function is given as one: the typed value, as its argument `input`."""
+
+    type: Any
+
+
+def parameters_of(given: Any, signature: Signature) -> Parameters:
+    """For a JSON schema, a type with fields, or one of the two above."""
+    if isinstance(given, dict):
+        return PlainParameters(given, signature.more is not None)
+    from agentsession.tools.typed_parameters import TypedParameters, type_of
+
+    if isinstance(given, Signed):
+        return TypedParameters(type_of(given), given.signature)
+    if isinstance(given, Whole):
+        return TypedParameters(given.type, Signature(), is_whole=True)
+    return TypedParameters(given, signature)
