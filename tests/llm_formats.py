@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 JsonMap = dict[str, Any]
@@ -19,11 +20,23 @@ STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_
 
 
 @dataclass(frozen=True)
-class Says:
-    """A reply, in the form that the request asks for: a text, or the forced tool's arguments."""
+class Calls:
+    """A call of a tool, its arguments as JSON text."""
 
-    text: str
+    name: str
+    arguments: str = "{}"
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Says:
+    """A reply, in the form that the request asks for: a text, or the forced tool's arguments. Then, calls of
+    tools. `redacted` is thinking that the service hides."""
+
+    text: str = ""
     thinking: str = ""
+    calls: tuple[Calls, ...] = ()
+    redacted: str = ""
     input_tokens: int = 12
     output_tokens: int = 5
     reasoning_tokens: int = 0
@@ -31,15 +44,23 @@ class Says:
     finish_reason: str = "stop"
     model: str = ""
 
+    @property
+    def ended(self) -> str:
+        return "tool_calls" if self.calls and self.finish_reason == "stop" else self.finish_reason
+
+    def id_of(self, nth: int, prefix: str) -> str:
+        return self.calls[nth].id or f"{prefix}_{nth + 1}"
+
 
 @dataclass(frozen=True)
 class Streams(Says):
     """The same for a request that asks for a stream: in how many pieces, with how many seconds between them,
     and how it ends.
 
-    After `after` pieces (None: all) a stream that is `cut` breaks off in the middle of the body, one that
-    ends `early` ends as HTTP should and says no word of it, one that ends with an `error` tells it as an
-    event. A stream that ends `late` is cut once it has told its finish reason.
+    After `after` pieces (None: all, which are those of the thinking, the text and each call's arguments) a
+    stream that is `cut` breaks off in the middle of the body, one that ends `early` ends as HTTP should and
+    says no word of it, one that ends with an `error` tells it as an event. A stream that ends `late` is cut
+    once it has told its finish reason.
     """
 
     pieces: int = 4
@@ -56,14 +77,24 @@ def openai_completion(reply: Says, asked: JsonMap) -> JsonMap:
     message: JsonMap = {"role": "assistant", "content": reply.text}
     if reply.thinking:
         message["reasoning_content"] = reply.thinking
+    if reply.calls:
+        message["content"] = reply.text or None
+        message["tool_calls"] = [
+            _openai_call(reply, nth, call.arguments) for nth, call in enumerate(reply.calls)
+        ]
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": reply.model or asked["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.ended}],
         "usage": _openai_usage(reply),
     }
+
+
+def _openai_call(reply: Says, nth: int, arguments: str) -> JsonMap:
+    function = {"name": reply.calls[nth].name, "arguments": arguments}
+    return {"id": reply.id_of(nth, "call"), "type": "function", "function": function}
 
 
 def _openai_usage(reply: Says) -> JsonMap:
@@ -78,15 +109,21 @@ def _openai_usage(reply: Says) -> JsonMap:
 
 def openai_pieces(reply: Streams, asked: JsonMap) -> Iterator[str]:
     yield _openai_chunk(reply, asked, {"role": "assistant", "content": ""})
-    thinking, text = _sent(reply)
-    for piece in thinking:
-        yield _openai_chunk(reply, asked, {"reasoning_content": piece})
-    for piece in text:
-        yield _openai_chunk(reply, asked, {"content": piece})
+    last: int | str = ""
+    for part, piece in _sent(reply):
+        if isinstance(part, str):
+            yield _openai_chunk(reply, asked, {part: piece})
+            continue
+        if part != last:
+            begun = {"index": part, **_openai_call(reply, part, "")}
+            yield _openai_chunk(reply, asked, {"tool_calls": [begun]})
+        more = {"index": part, "function": {"arguments": piece}}
+        yield _openai_chunk(reply, asked, {"tool_calls": [more]})
+        last = part
 
 
 def openai_finish(reply: Streams, asked: JsonMap) -> Iterator[str]:
-    yield _openai_chunk(reply, asked, {}, reply.finish_reason)
+    yield _openai_chunk(reply, asked, {}, reply.ended)
     if reply.ends == "late":
         return
     if (asked.get("stream_options") or {}).get("include_usage"):
@@ -109,24 +146,41 @@ def _openai_part(reply: Says, asked: JsonMap) -> JsonMap:
 
 
 def anthropic_message(reply: Says, asked: JsonMap) -> JsonMap:
-    content: list[JsonMap] = []
-    if reply.thinking:
-        content.append({"type": "thinking", "thinking": reply.thinking, "signature": "c2lnbmVk"})
-    forced = _forced(asked)
-    if forced:
-        block = {"type": "tool_use", "id": "toolu_1", "name": forced, "input": json.loads(reply.text)}
-    else:
-        block = {"type": "text", "text": reply.text}
     return {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "model": reply.model or asked["model"],
-        "content": [*content, block],
+        "content": [*_blocks(reply, asked).values()],
         "stop_reason": _stop_reason(reply, asked),
         "stop_sequence": None,
         "usage": _anthropic_usage(reply) | {"output_tokens": reply.output_tokens},
     }
+
+
+SIGNATURE = "c2lnbmVk"
+
+
+def _blocks(reply: Says, asked: JsonMap) -> dict[int | str, JsonMap]:
+    """The blocks of a message, by the part of the reply that they are."""
+    blocks: dict[int | str, JsonMap] = {}
+    if reply.thinking:
+        thinking = {"type": "thinking", "thinking": reply.thinking, "signature": SIGNATURE}
+        blocks["reasoning_content"] = thinking
+    if reply.redacted:
+        blocks["redacted"] = {"type": "redacted_thinking", "data": reply.redacted}
+    if forced := _forced(asked):
+        blocks["content"] = _tool_use("toolu_0", forced, reply.text)
+    elif reply.text or not reply.calls:
+        blocks["content"] = {"type": "text", "text": reply.text}
+    for nth, call in enumerate(reply.calls):
+        blocks[nth] = _tool_use(reply.id_of(nth, "toolu"), call.name, call.arguments)
+    return blocks
+
+
+def _tool_use(id: str, name: str, arguments: str) -> JsonMap:
+    kind = "server_tool_use" if id.startswith("srvtoolu") else "tool_use"
+    return {"type": kind, "id": id, "name": name, "input": json.loads(arguments)}
 
 
 def _anthropic_usage(reply: Says) -> JsonMap:
@@ -143,34 +197,49 @@ def _forced(asked: JsonMap) -> str | None:
 
 
 def _stop_reason(reply: Says, asked: JsonMap) -> str:
-    return "tool_use" if _forced(asked) else STOP_REASONS[reply.finish_reason]
+    return "tool_use" if _forced(asked) else STOP_REASONS[reply.ended]
 
 
 def anthropic_pieces(reply: Streams, asked: JsonMap) -> Iterator[str]:
-    empty = {"content": [], "stop_reason": None, "usage": _anthropic_usage(reply) | {"output_tokens": 1}}
+    empty: JsonMap = {
+        "content": [],
+        "stop_reason": None,
+        "usage": _anthropic_usage(reply) | {"output_tokens": 1},
+    }
     yield _event("message_start", message=anthropic_message(reply, asked) | empty)
     yield _event("ping")
-    thinking, text = _sent(reply)
-    if reply.thinking:
-        yield _event("content_block_start", index=0, content_block={"type": "thinking", "thinking": ""})
-        for piece in thinking:
-            yield _anthropic_delta(0, "thinking_delta", thinking=piece)
-        yield _anthropic_delta(0, "signature_delta", signature="c2lnbmVk")
-        yield _event("content_block_stop", index=0)
-    index, forced = int(bool(reply.thinking)), _forced(asked)
-    block: JsonMap = {"type": "text", "text": ""}
-    if forced:
-        block = {"type": "tool_use", "id": "toolu_1", "name": forced, "input": {}}
-    yield _event("content_block_start", index=index, content_block=block)
-    for piece in text:
-        if forced:
-            yield _anthropic_delta(index, "input_json_delta", partial_json=piece)
-        else:
-            yield _anthropic_delta(index, "text_delta", text=piece)
+    sent = [*_sent(reply)]
+    for index, (part, block) in enumerate(_blocks(reply, asked).items()):
+        pieces = [piece for at, piece in sent if at == part]
+        if reply.after is not None and not pieces:
+            return
+        yield from _anthropic_block(index, block, pieces)
+
+
+def _anthropic_block(index: int, block: JsonMap, pieces: list[str]) -> Iterator[str]:
+    if block["type"] == "redacted_thinking":
+        yield _event("content_block_start", index=index, content_block=block)
+        yield _event("content_block_stop", index=index)
+        return
+    key, kind, name = ANTHROPIC_DELTAS[block["type"]]
+    empty: JsonMap = {key: {} if key == "input" else ""}
+    yield _event("content_block_start", index=index, content_block=block | empty)
+    for piece in pieces:
+        yield _anthropic_delta(index, kind, **{name: piece})
+    if "signature" in block:
+        yield _anthropic_delta(index, "signature_delta", signature=block["signature"])
+    yield _event("content_block_stop", index=index)
+
+
+ANTHROPIC_DELTAS = {
+    "thinking": ("thinking", "thinking_delta", "thinking"),
+    "text": ("text", "text_delta", "text"),
+    "tool_use": ("input", "input_json_delta", "partial_json"),
+    "server_tool_use": ("input", "input_json_delta", "partial_json"),
+}
 
 
 def anthropic_finish(reply: Streams, asked: JsonMap) -> Iterator[str]:
-    yield _event("content_block_stop", index=int(bool(reply.thinking)))
     delta = {"stop_reason": _stop_reason(reply, asked), "stop_sequence": None}
     yield _event("message_delta", delta=delta, usage={"output_tokens": reply.output_tokens})
     if reply.ends != "late":
@@ -193,12 +262,12 @@ def _data(value: JsonMap) -> str:
     return f"data: {json.dumps(value)}\n\n"
 
 
-def _sent(reply: Streams) -> tuple[list[str], list[str]]:
-    """The pieces that are sent, of the thinking and of the text."""
-    thinking, text = _pieces(reply.thinking, reply.pieces), _pieces(reply.text, reply.pieces)
-    if reply.after is None:
-        return thinking, text
-    return thinking[: reply.after], text[: max(reply.after - len(thinking), 0)]
+def _sent(reply: Streams) -> Iterator[tuple[int | str, str]]:
+    """The pieces that are sent, each with the part that it belongs to: a call's is its number."""
+    parts: list[tuple[int | str, str]] = [("reasoning_content", reply.thinking), ("content", reply.text)]
+    parts += [(nth, call.arguments) for nth, call in enumerate(reply.calls)]
+    pieces = ((part, piece) for part, text in parts for piece in _pieces(text, reply.pieces))
+    return islice(pieces, reply.after)
 
 
 def _pieces(text: str, count: int) -> list[str]:

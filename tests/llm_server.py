@@ -4,14 +4,16 @@
         litellm.completion("openai/gpt-4o", …, api_base=server.openai)
     assert server.requests[0].body["messages"][-1]["content"] == "Hi"
 
-Each request takes the next behaviour of the script, and is answered as a stream if it asks for one. A block
-that ends well must have used them all.
+Each request takes the next behaviour of the script, and is answered as a stream if it asks for one; a request
+that breaks the service's rules is refused. A block that ends well must have used them all.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.llm_formats import FORMATS, JsonMap, Says, Streams, streamed
+from tests.llm_rules import broken
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,11 @@ class Fails:
 
 @dataclass(frozen=True)
 class Sends:
-    """A body as it is, with status 200: another JSON value, or something that is none."""
+    """A body as it is, with status 200: another JSON value, or something that is none. It may be cut so many
+    bytes before its end."""
 
     body: str
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,11 @@ class Asked:
 
 
 def _joined(content: str | list[JsonMap]) -> str:
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def refusal(reason: str) -> Fails:
+    return Fails(400, json.dumps({"type": "error", "error": {"type": "invalid", "message": reason}}))
 
 
 class LlmServer:
@@ -119,7 +128,9 @@ class LlmServer:
     def take(self, asked: Asked) -> Behaviour:
         with self._taking:
             self.requests.append(asked)
-            return self.script.pop(0) if self.script else Fails(400, "the script has no more replies")
+            if reason := broken(asked.path, asked.body):
+                return refusal(reason)
+            return self.script.pop(0) if self.script else refusal("the script has no more replies")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -134,8 +145,21 @@ class LlmServer:
             with suppress(OSError):  # the client was faster
                 connection.shutdown(socket.SHUT_RDWR)
         self._http.server_close()
+        close_clients()
         if error is None:
             assert not self.script, f"not asked for: {self.script}"
+
+
+def close_clients() -> None:
+    """litellm keeps a client for each address, and lets go of it, with its open connection, after ten
+    minutes. Those of event loops end with their loops."""
+    litellm = sys.modules.get("litellm")
+    clients = getattr(litellm, "in_memory_llm_clients_cache", None)
+    for key, client in [*getattr(clients, "cache_dict", {}).items()]:
+        close = getattr(client, "close", None)
+        if close is not None and not inspect.iscoroutinefunction(close):
+            close()
+            clients.cache_dict.pop(key, None)
 
 
 class _Http(ThreadingHTTPServer):
@@ -178,8 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
             case Fails(status, text, retry_after):
                 error = {"type": "error", "error": {"type": "scripted", "message": f"scripted {status}"}}
                 self._send(status, text or json.dumps(error), retry_after)
-            case Sends(text):
-                self._send(200, text)
+            case Sends(text, missing):
+                self._send(200, text, missing=missing)
             case Slow(seconds, then):
                 self.server.llm.stopping.wait(seconds)
                 self._behave(then, asked)

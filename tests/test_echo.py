@@ -37,7 +37,7 @@ from typing_extensions import TypedDict
 from agentsession import agent
 from agentsession.json_values import compact
 from agentsession.options import Client
-from agentsession.provider import Request, Shown
+from agentsession.provider import Request, Shown, ToolCall
 from agentsession.provider.echo import Echo, shaped, words_of
 from agentsession.schema import OutputSchema
 from agentsession.testing import dsl_errors
@@ -324,6 +324,14 @@ async def gathered(request: Request) -> list[Any]:
     return [piece async for piece in Echo().astream(request)]
 
 
+def test_an_echo_is_deaf_to_calls_and_their_results() -> None:
+    call = ToolCall("find", '{"order":3}', "a00000001")
+    view = (Shown("user", "Hello!"), Shown("assistant", "", (call,)), Shown("tool", "Lost.", call=call.id))
+    reply = Echo().ask(Request(view, Client.parse("echo:parrot"), OutputSchema(None)))
+    assert reply.text == "You said: Hello! (message 1 of this conversation)"
+    assert (reply.calls, reply.usage.input_tokens) == ((), 2)
+
+
 @given(st.text())
 def test_the_words_of_a_text_are_the_text(text: str) -> None:
     assert "".join(words_of(text)) == text
@@ -337,7 +345,7 @@ def test_a_provider_with_a_stream_that_is_no_method_is_refused() -> None:
         class Model: ...
 
     assert [problem.found for problem in problems] == [
-        "provider has an attribute `stream` that is a bool, not a method"
+        "provider has an attribute `stream` of the type bool, not a method"
     ]
 
 

@@ -24,7 +24,7 @@ from agentsession import (
     testing,
 )
 from agentsession.drive.sync import drive
-from agentsession.provider import Delta, Reply, Request, Shown
+from agentsession.provider import Delta, Reply, Request, Shown, ToolCall
 from agentsession.provider.choose import provider_for
 from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load
 from tests.models import Answer, chat_model, roles, texts
@@ -358,6 +358,26 @@ def test_pieces_of_structured_output_are_told_from_a_value() -> None:
     assert asked([["a", "b"]] * 4, output=list[str])[-1].text == '{"output":["a","b"]}'
 
 
+FIND = testing.tool_call("find", order=3, names=["Zoë"])
+
+
+@pytest.mark.parametrize(
+    ("scripted", "text", "calls"),
+    [
+        (FIND, "", (FIND,)),
+        ([FIND, testing.tool_call("now")], "", (FIND, ToolCall("now"))),
+        (("Let me look. ", FIND), "Let me look. ", (FIND,)),
+        ((Delta("", "Hm."), FIND, "Now."), "Now.", (FIND,)),
+    ],
+)
+@pytest.mark.parametrize("output", [None, list[Any]])
+def test_a_reply_may_ask_for_tools(scripted: Any, text: str, calls: Any, output: Any) -> None:
+    *deltas, reply = asked([scripted] * 4, output)
+    assert (reply.text, reply.calls, reply.finish_reason) == (text, calls, "tool_calls")
+    assert "".join(delta.text for delta in deltas) == text
+    assert FIND.arguments == '{"order":3,"names":["Zoë"]}'
+
+
 @pytest.mark.backends("sqlite")
 def test_a_scripted_stream_breaks_off_with_its_error(Chat: Any) -> None:
     came: list[Any] = []
@@ -370,7 +390,7 @@ def test_a_scripted_stream_breaks_off_with_its_error(Chat: Any) -> None:
     assert came == [Delta("Hel"), Delta("lo")]
 
 
-@pytest.mark.parametrize("pieces", [("Hel", 5, "lo"), (Reply("Hel"), "lo"), ()])
+@pytest.mark.parametrize("pieces", [("Hel", 5, "lo"), (Reply("Hel"), "lo"), (FIND, Reply("")), ()])
 def test_pieces_that_are_none_are_refused_at_once(pieces: Any) -> None:
     with pytest.raises(ValueError, match="string"):
         asked([pieces])

@@ -6,11 +6,12 @@
 ...         return Reply(text=request.view[-1].content, model=request.client.model)
 
 `@agent(provider=Parrot(), …)` then uses it for every turn. An exception that `ask` raises fails the turn; a
-`ProviderError` says with which words. An optional `prepare()` is called before a turn is claimed.
+`ProviderError` says with which words. An optional `prepare()` is called before a turn is claimed. To ask for
+a tool, a reply has `calls=(ToolCall("find", '{"order": 3}'),)`.
 """
 
 from agentsession.errors import ProviderError
 from agentsession.provider.protocol import Provider, Request
-from agentsession.turn.effects import Delta, Reply, Shown
+from agentsession.turn.exchange import Delta, Reply, Shown, ToolCall
 
-__all__ = ["Delta", "Provider", "ProviderError", "Reply", "Request", "Shown"]
+__all__ = ["Delta", "Provider", "ProviderError", "Reply", "Request", "Shown", "ToolCall"]

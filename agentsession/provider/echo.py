@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from typing import Any
 
-from agentsession.context import Usage
 from agentsession.json_values import Json, JsonMap, compact
 from agentsession.provider.protocol import Request
-from agentsession.turn.effects import Delta, Reply
+from agentsession.turn.exchange import Delta, Reply
+from agentsession.turn_state import Usage
 
 FORMATS = {
     "base64": "ZWNobw==",

@@ -16,7 +16,7 @@ from agentsession.provider.loops import close_with_the_loop
 from agentsession.provider.protocol import Request
 from agentsession.provider.retry import Attempts, too_late
 from agentsession.provider.streamed import Streamed
-from agentsession.turn.effects import Delta, Reply
+from agentsession.turn.exchange import Delta, Reply
 
 LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
 """Set, they make litellm use the lists that it brings, where it would fetch them and wait."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from agentsession.context import ReplyFacts
 from agentsession.errors import ProviderError
 from agentsession.options import Client, OutputMode
 from agentsession.schema import OutputSchema
-from agentsession.turn.effects import Reply, View
+from agentsession.tools.definition import Tool
+from agentsession.turn.exchange import Reply, ToolCall, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +19,13 @@ class Request:
     """One question to a model.
 
     `view` is the conversation as the model is shown it: the system message first if there is one, then
-    user and assistant in turns, the user last. `timeout` is in seconds, for the call with its retries.
-    `output` says what the reply has to look like, and `output_mode` how the model is asked for it.
+    user and assistant in turns, the user last; within a turn, each assistant message with calls and the
+    results of its calls. `timeout` is in seconds, for the call with its retries. `output` says what the reply
+    has to look like, and `output_mode` how the model is asked for it.
+
+    `tools` are those that the model may call: each has a `name`, a `description` and the JSON `schema` of its
+    arguments. What a reply has in `calls` is shown in the next request, with the results. Calls in the view
+    may name tools that are not there any more.
     """
 
     view: View
@@ -30,6 +34,7 @@ class Request:
     output_mode: OutputMode = "auto"
     timeout: float = 120.0
     retries: int = 2
+    tools: tuple[Tool, ...] = ()
 
 
 @runtime_checkable
@@ -55,17 +60,17 @@ def checked(reply: Any, duration: float) -> Reply:
     if not isinstance(reply, Reply):
         raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
     try:
-        if not isinstance(reply.text, str) or not isinstance(reply.thinking, str):
-            raise msgspec.ValidationError("its text or thinking is no str")
-        given = {name: getattr(reply, name) for name in ReplyFacts.__struct_fields__}
-        facts = msgspec.convert({**given, "usage": msgspec.to_builtins(reply.usage)}, ReplyFacts)
-        if facts.cost is not None and not math.isfinite(facts.cost):
-            raise msgspec.ValidationError(f"its cost is {facts.cost}")
+        if not all(isinstance(text, str) for text in (reply.text, reply.thinking, reply.opaque)):
+            raise msgspec.ValidationError("its text, thinking or opaque is no str")
+        facts = reply.facts()
+        calls = _plain_calls(reply) if reply.calls else ()
     except (msgspec.ValidationError, TypeError) as error:
         raise ProviderError(f"the provider returned a Reply that cannot be stored: {error}") from error
     return Reply(
         text=str.__str__(reply.text),
         thinking=str.__str__(reply.thinking),
+        calls=calls,
+        opaque=str.__str__(reply.opaque),
         usage=facts.usage,
         cost=facts.cost,
         model=str.__str__(facts.model),
@@ -73,3 +78,12 @@ def checked(reply: Any, duration: float) -> Reply:
         duration=duration,
         raw=reply.raw,
     )
+
+
+def _plain_calls(reply: Reply) -> tuple[ToolCall, ...]:
+    calls: Any = reply.calls
+    if not isinstance(calls, (tuple, list)) or not all(isinstance(call, ToolCall) for call in calls):
+        raise msgspec.ValidationError("its calls are no tuple of ToolCall")
+    if not all(isinstance(text, str) for call in calls for text in (call.name, call.arguments)):
+        raise msgspec.ValidationError("a call's name or arguments are no str")
+    return tuple(ToolCall(str.__str__(call.name), str.__str__(call.arguments)) for call in calls)

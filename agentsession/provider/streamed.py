@@ -8,11 +8,10 @@ from inspect import isawaitable
 from typing import Any
 
 from agentsession.provider import wire
+from agentsession.provider.calls import Calls
 from agentsession.provider.protocol import Request
-from agentsession.turn.effects import NOTHING, Delta, Reply
-
-FORCED_TOOL = "json_tool_call"
-"""litellm's tool for structured output where a model knows no schema."""
+from agentsession.provider.thoughts import Thoughts
+from agentsession.turn.exchange import NOTHING, Delta, Reply
 
 
 class Streamed:
@@ -24,7 +23,8 @@ class Streamed:
         self.stream = stream
         self.came: list[Delta] = []
         self.finish_reason = ""
-        self.tool = ""
+        self.calls = Calls()
+        self.thoughts = Thoughts()
         self.source = stream.completion_stream
         if getattr(self.source, "json_mode", False):
             self.source.json_mode = False  # would parse each piece of JSON by itself: ` true` becomes `true`
@@ -75,22 +75,18 @@ class Streamed:
             return NOTHING
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
-        words = wire.text(choice.delta) or "".join(self._forced(choice.delta))
+        self.thoughts.add(choice.delta)
+        words = wire.text(choice.delta) + self.calls.add(choice.delta)
         delta = Delta(words, getattr(choice.delta, "reasoning_content", None) or "")
         self.came.append(delta)
         return delta
 
-    def _forced(self, delta: Any) -> Iterator[str]:
-        """The next pieces of the forced tool's arguments; the name of a tool comes before them."""
-        for call in getattr(delta, "tool_calls", None) or ():
-            self.tool = call.function.name or self.tool
-            if self.tool == FORCED_TOOL:
-                yield call.function.arguments or ""
-
     def _demand_the_end(self, failed: Exception | None) -> None:
         """litellm makes up a finish reason for a stream that ends without one, and tells the true one here.
-        Once that has come the reply is whole, whatever happens to the connection."""
-        if self.stream.received_finish_reason is None:
+        Once that has come the reply is whole, whatever happens to the connection. Of Gemini's streams it
+        tells only one that every piece has: the connection decides."""
+        is_told = self.stream.received_finish_reason is not None
+        if not is_told and (failed or not self.stream.intermittent_finish_reason):
             raise failed or ConnectionError("the stream ended before the reply was whole")
 
     def _reply(self) -> Reply:
@@ -102,12 +98,15 @@ class Streamed:
         if told:
             priced = self.stream.logging_obj._response_cost_calculator(result=response)
             response._hidden_params["response_cost"] = priced
-        finish_reason = self.finish_reason or self.stream.received_finish_reason
+        if response.choices:
+            response.choices[0].message.thinking_blocks = self.thoughts.blocks or None
+        is_forced = self.calls.forced and not self.calls.own
+        finish_reason = "stop" if is_forced else self.finish_reason or self.stream.received_finish_reason
         return replace(
-            wire.reply(self.litellm, self.request, response),
+            wire.reply(self.litellm, self.request, response, self.calls),
             text="".join(delta.text for delta in self.came),
             thinking="".join(delta.thinking for delta in self.came),
-            finish_reason="stop" if self.tool == FORCED_TOOL else finish_reason,
+            finish_reason=finish_reason,
         )
 
 

@@ -8,23 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentsession.context import Usage
 from agentsession.errors import ProviderError
 from agentsession.json_values import JsonMap, compact
 from agentsession.options import Client
+from agentsession.provider.calls import FORCED_TOOL, Calls, function, message, names
 from agentsession.provider.protocol import Request
 from agentsession.provider.strict import rooted, strict
 from agentsession.schema import OutputSchema
-from agentsession.turn.effects import Reply
+from agentsession.turn.exchange import Reply
+from agentsession.turn_state import Usage
 
 
 def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
     """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
     options = _copied(dict(request.client.options))
     own = options.get("timeout")
-    messages = [{"role": message.role, "content": message.content} for message in request.view]
+    messages = [message(shown) for shown in request.view]
     arguments: dict[str, Any] = {
         **options,
+        **_offered(litellm, request, options.get("tools") or []),
         "model": f"{request.client.provider}/{request.client.model}",
         "messages": messages,
         "stream": False,
@@ -34,9 +36,10 @@ def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
     }
     if request.output.is_text:
         return arguments
-    if _wants_schema(litellm, request):
+    tools = arguments.get("tools") or []
+    if _wants_schema(litellm, request, tools):
         return arguments | {"response_format": _response_format(request)}
-    return arguments | {"messages": _with_instructions(messages, request.output)}
+    return arguments | {"messages": _with_instructions(messages, request.output, tools)}
 
 
 def _copied(value: Any) -> Any:
@@ -45,7 +48,25 @@ def _copied(value: Any) -> Any:
     return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
-def _wants_schema(litellm: Any, request: Request) -> bool:
+def _offered(litellm: Any, request: Request, more: list[Any]) -> JsonMap:
+    """The tools of the agent, and then those of the options. A conversation with calls in it is refused by
+    some providers without any: then the tools that were called are named, and may not be called again."""
+    tools = [function(tool.name, tool.description, _copied(tool.schema)) for tool in request.tools] + more
+    if tools:
+        return {"tools": tools}
+    called = names(request.view)
+    if not called:
+        return {}
+    client = request.client
+    taken = litellm.get_supported_openai_params(client.model, client.provider) or ()
+    if "tools" not in taken:
+        return {}
+    stubs = [function(name, "No longer available.", {"type": "object", "properties": {}}) for name in called]
+    is_refused = client.provider == "bedrock" or "tool_choice" not in taken
+    return {"tools": stubs} | ({} if is_refused else {"tool_choice": "none"})
+
+
+def _wants_schema(litellm: Any, request: Request, tools: list[Any]) -> bool:
     """In `auto`, only a schema that has a strict form goes along: providers, or litellm for them, turn an
     object with free keys into one without keys, and take no tuple."""
     if request.output_mode != "auto":
@@ -55,7 +76,20 @@ def _wants_schema(litellm: Any, request: Request) -> bool:
         return False
     if _by_tool(client) and "values" in schema["properties"]:
         return False  # litellm's conversion of the forced tool would keep that field alone
+    if tools and not _takes_both(litellm, request, tools):
+        return False
     return bool(litellm.supports_response_schema(model=f"{client.provider}/{client.model}"))
+
+
+def _takes_both(litellm: Any, request: Request, tools: list[Any]) -> bool:
+    """Can the model be asked for a schema and still call tools? Not where litellm would force a tool of its
+    own; and Gemini, Groq and Mistral refuse the two together."""
+    client = request.client
+    if client.provider not in ("openai", "azure", "anthropic"):
+        return False
+    asked = {"response_format": _response_format(request), "tools": _copied(tools)}
+    mapped = litellm.get_optional_params(client.model, custom_llm_provider=client.provider, **asked)
+    return FORCED_TOOL not in str(mapped.get("tools"))
 
 
 def _by_tool(client: Client) -> bool:
@@ -70,9 +104,10 @@ def _response_format(request: Request) -> JsonMap:
     return {"type": "json_schema", "json_schema": body | {"strict": schema is not None}}
 
 
-def _with_instructions(messages: list[dict[str, str]], output: OutputSchema) -> list[dict[str, str]]:
+def _with_instructions(messages: list[JsonMap], output: OutputSchema, tools: list[Any]) -> list[JsonMap]:
     """For a model that takes no schema: the schema in the system message."""
-    ask = f"Answer with JSON only, no other text, that fits this JSON schema:\n{compact(output.json_schema)}"
+    first = "Once you need no tool any more, answer" if tools else "Answer"
+    ask = f"{first} with JSON only, no other text, that fits this JSON schema:\n{compact(output.json_schema)}"
     if messages[0]["role"] == "system":
         return [{"role": "system", "content": f"{messages[0]['content']}\n\n{ask}"}, *messages[1:]]
     return [{"role": "system", "content": ask}, *messages]
@@ -84,14 +119,18 @@ def streaming(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
     return asked | {"stream": True}
 
 
-def reply(litellm: Any, request: Request, response: Any) -> Reply:
+def reply(litellm: Any, request: Request, response: Any, calls: Calls | None = None) -> Reply:
+    """The reply of a response, with the calls in it, or those that came in pieces."""
     if not response.choices:
         raise ProviderError(f"{request.client.id}: the response holds no choices")
     choice = response.choices[0]
+    calls = calls or Calls.of(choice.message)
     usage = _usage(getattr(response, "usage", None))
     return Reply(
-        text=text(choice.message),
+        text=text(choice.message) or calls.forced,
         thinking=getattr(choice.message, "reasoning_content", None) or "",
+        calls=calls.asked,
+        opaque=calls.opaque(choice.message, request.client.provider),
         usage=usage,
         cost=_cost(litellm, request.client, response) if usage.total_tokens else None,
         model=response.model or request.client.model,
@@ -100,12 +139,12 @@ def reply(litellm: Any, request: Request, response: Any) -> Reply:
     )
 
 
-def text(message: Any) -> str:
+def text(said: Any) -> str:
     """The words of a reply, or of a piece of it; of a refusal, its words."""
-    content = message.content
+    content = said.content
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    more = getattr(message, "provider_specific_fields", None) or {}
+    more = getattr(said, "provider_specific_fields", None) or {}
     return str(content or more.get("refusal") or "")
 
 

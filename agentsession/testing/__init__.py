@@ -8,7 +8,7 @@ only, and is gone with it. The pytest fixtures for all this are in `agentsession
 from agentsession.testing.clocks import FakeClock, clock
 from agentsession.testing.crashes import Crash, CrashPoint, crash_after, every_crash
 from agentsession.testing.declarations import dsl_errors
-from agentsession.testing.scripted import script
+from agentsession.testing.scripted import script, tool_call
 from agentsession.testing.transactions import inside_transaction
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "every_crash",
     "inside_transaction",
     "script",
+    "tool_call",
 ]

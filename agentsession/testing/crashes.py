@@ -96,9 +96,9 @@ def every_crash() -> Iterator[CrashPoint]:
     round is the first whose block is not interrupted.
 
     A step is one thing that a turn does with the outside: it reads the row, writes it (one statement,
-    committed at once), or asks the model. Nothing is stored between two of them, so after these crashes you
-    find what a `kill -9` in the middle of a turn can leave. Two things differ: `finally:` blocks of your own
-    code do run, and your own writes are no steps.
+    committed at once), asks the model, or runs tools until one has ended. Nothing is stored between two of
+    them, so after these crashes you find what a `kill -9` in the middle of a turn can leave. Two things
+    differ: `finally:` blocks of your own code do run, and your own writes are no steps.
 
     Raises `AssertionError` where a round did not enter its block, or the block caught the crash.
 

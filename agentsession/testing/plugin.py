@@ -23,7 +23,7 @@ from agentsession.testing.clocks import FakeClock, clock
 from agentsession.testing.crashes import CrashPoint
 from agentsession.testing.local import changed
 from agentsession.testing.scripted import Replies, script
-from agentsession.turn.effects import View
+from agentsession.turn.exchange import View
 
 ScriptAgent: TypeAlias = "Callable[[type[Any], Replies], list[View]]"
 

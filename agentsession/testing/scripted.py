@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from agentsession import info
+from agentsession.json_values import compact
 from agentsession.provider.choose import scripted
 from agentsession.provider.echo import words_of
 from agentsession.provider.protocol import Request
 from agentsession.schema import OutputSchema
 from agentsession.testing.local import changed
-from agentsession.turn.effects import Delta, Reply, View
+from agentsession.turn.exchange import Delta, Reply, ToolCall, View
 
 Replies: TypeAlias = "Sequence[Any] | Callable[[View], Any]"
 
@@ -25,6 +26,10 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[View]]:
     A reply is a text, a value of the output schema, a `Reply`, or an exception, which then fails the call.
     A text is the reply as it comes, whether it fits the schema or not. An `AssertionError` says at the end of
     the block that replies were left over, or that one was missing.
+
+    A `ToolCall`, as `tool_call` makes it, is a reply that asks for a tool. A tuple or list of them asks for
+    several at once, and may have texts that are said first: `("Let me look. ", tool_call("find", order=3))`.
+    What the tools gave is in what the model is shown next.
 
     A stream gets a reply word by word, its thinking first. A tuple or list that is no value of the output
     schema is the pieces of a reply: texts and `Delta` values, and at the end perhaps the whole `Reply`, or
@@ -56,6 +61,11 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[View]]:
             raise
     if provider.missing or provider.left:
         raise provider.complaint()
+
+
+def tool_call(name: str, /, **arguments: Any) -> ToolCall:
+    """A call of a tool with these arguments, as a reply of `script`."""
+    return ToolCall(name, compact(arguments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +140,15 @@ class _Function(_Script):
 def _scripted(output: OutputSchema, reply: Any) -> _Scripted:
     if isinstance(reply, (Reply, BaseException)):
         return _Scripted(reply)
+    if isinstance(reply, ToolCall):
+        reply = (reply,)
+    is_listed = isinstance(reply, (tuple, list))
+    if is_listed and any(isinstance(piece, ToolCall) for piece in reply) and _are_pieces(reply):
+        return _in_pieces(reply)
     try:
         text = reply if isinstance(reply, str) else output.encode(reply)
     except ValueError:
-        if isinstance(reply, (tuple, list)) and _are_pieces(reply):
+        if is_listed and _are_pieces(reply):
             return _in_pieces(reply)
         raise
     return _Scripted(Reply(text, finish_reason="stop"))
@@ -141,15 +156,19 @@ def _scripted(output: OutputSchema, reply: Any) -> _Scripted:
 
 def _are_pieces(reply: Sequence[Any]) -> bool:
     *first, last = reply or [None]
-    return all(isinstance(piece, (str, Delta)) for piece in first) and isinstance(
-        last, (str, Delta, Reply, BaseException)
+    if isinstance(last, (Reply, BaseException)):  # a call comes with its whole reply
+        return all(isinstance(piece, (str, Delta)) for piece in first)
+    return all(isinstance(piece, (str, Delta, ToolCall)) for piece in first) and isinstance(
+        last, (str, Delta, ToolCall)
     )
 
 
 def _in_pieces(reply: Sequence[Any]) -> _Scripted:
-    pieces = tuple(Delta(piece) if isinstance(piece, str) else piece for piece in reply)
-    last = pieces[-1]
-    if isinstance(last, (Reply, BaseException)):
-        return _Scripted(last, pieces[:-1])
-    text, thinking = ("".join(getattr(piece, name) for piece in pieces) for name in ("text", "thinking"))
-    return _Scripted(Reply(text, thinking, finish_reason="stop"), pieces)
+    said = [Delta(piece) if isinstance(piece, str) else piece for piece in reply]
+    deltas = tuple(piece for piece in said if isinstance(piece, Delta))
+    if isinstance(said[-1], (Reply, BaseException)):
+        return _Scripted(said[-1], deltas)
+    calls = tuple(piece for piece in said if isinstance(piece, ToolCall))
+    text, thinking = ("".join(getattr(piece, name) for piece in deltas) for name in ("text", "thinking"))
+    whole = Reply(text, thinking, calls, finish_reason="tool_calls" if calls else "stop")
+    return _Scripted(whole, deltas)
