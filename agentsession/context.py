@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
@@ -12,6 +11,7 @@ import msgspec
 from agentsession.errors import OutputInvalid
 from agentsession.json_values import JsonMap, compact
 from agentsession.schema import OutputSchema, Schema, SchemaMismatch
+from agentsession.turn_state import Turn, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -25,22 +25,6 @@ else:
 VERSION = 1
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens that a turn was billed for; what the provider does not tell is 0."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    reasoning_tokens: int = 0
-    cached_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(mine + theirs for mine, theirs in zip(self._values(), other._values(), strict=True)))
-
-    def _values(self) -> tuple[int, ...]:
-        return tuple(getattr(self, name) for name in self.__struct_fields__)
-
-
 class Message(msgspec.Struct, frozen=True):
     """One entry of the conversation.
 
@@ -48,7 +32,14 @@ class Message(msgspec.Struct, frozen=True):
     dict for structured input. `turn` is the turn's id, `id` is `turn:position`, where positions count the
     messages of the conversation from 0. The user message's
     `metadata` tells of its turn (`input_hash`, and `status` and `error` once it has failed or was
-    interrupted), the reply's `metadata` holds `model`, `usage`, `cost`, `finish_reason`, `duration`.
+    interrupted), the reply's `metadata` holds `model`, `usage`, `cost`, `finish_reason`, `duration`, all of
+    the turn.
+
+    A reply that asks for tools has parts `{"type": "tool_call", "call": …, "tool": …, "arguments": …}`, and
+    its metadata is that of this one question; a part `opaque` is what its provider wants to see again. Each
+    result is a message of the role `tool` with one part `{"type": "tool_result", "call": …, "tool": …,
+    "content": …}`, and `shown` where the model is shown less; its metadata holds `outcome`, `duration`, and
+    `approval` where somebody was asked.
     """
 
     id: str
@@ -59,16 +50,22 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The words of the message: its text, its text parts, or a structured input's JSON."""
+        """The words of the message: its text, its text parts, a structured input's JSON, a tool's result."""
         if isinstance(self.content, str):
             return self.content
         if isinstance(self.content, list):
-            return _joined(self.content, "text")
+            return _joined(self.content, "text") or _joined(self.content, "tool_result", "content")
         return compact(self.content)
 
     @property
     def thinking(self) -> str:
         return _joined(self.content, "thinking") if isinstance(self.content, list) else ""
+
+    def parts(self, kind: str) -> list[JsonMap]:
+        """The parts of this type: `tool_call`, `tool_result`, …"""
+        if not isinstance(self.content, list):
+            return []
+        return [part for part in self.content if part.get("type") == kind]
 
     def parse(self, schema: type[Out]) -> Out:
         """The content as a typed value of `schema`: a stored input, or a structured reply.
@@ -96,6 +93,14 @@ class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: str = ""
     duration: float = 0.0
 
+    @classmethod
+    def of(cls, message: Message) -> ReplyFacts:
+        """What its metadata does not tell is unknown."""
+        try:
+            return msgspec.convert(message.metadata, cls)
+        except msgspec.ValidationError:
+            return cls()
+
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """A reply that did not fit, as the user message's metadata keeps it in `attempts`."""
@@ -110,57 +115,9 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 Attempts: TypeAlias = tuple[Attempt, ...]
 
 
-def _joined(parts: list[JsonMap], kind: str) -> str:
-    texts = (part.get("text") for part in parts if part.get("type") == kind)
+def _joined(parts: list[JsonMap], kind: str, key: str = "text") -> str:
+    texts = (part.get(key) for part in parts if part.get("type") == kind)
     return "".join(text for text in texts if isinstance(text, str))
-
-
-class TurnError(msgspec.Struct, frozen=True):
-    """Why a turn failed: the type's name and the message of the error, without keys."""
-
-    type: str
-    message: str
-
-
-class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One user input up to its final reply.
-
-    `status` is one of `pending`, `running`, `completed`, `failed`, `interrupted`. `since` and `until`
-    are seconds since 1970 on the database's clock (the host's, for the first turn of a session): when the
-    claim was taken, and when its lease of `lease` seconds ends. `claim` is there while the turn is held.
-    `partial` is the text received so far of a running reply.
-    """
-
-    id: str
-    status: str
-    error: TurnError | None = None
-    usage: Usage = Usage()
-    partial: str = ""
-    client: str | None = None
-    claim: str | None = None
-    since: float | None = None
-    until: float | None = None
-    lease: float | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.status not in ("completed", "failed", "interrupted")
-
-    def is_held(self, now: float) -> bool:
-        """Does a holder live? The lease decides, not the status: a killed holder leaves `running`.
-
-        A lease with much more than its length left says that a clock was wrong, and counts for nothing: a
-        takeover is the lesser harm than a session that is busy for hours.
-        """
-        if self.status != "running" or self.until is None:
-            return False
-        return now < self.until <= now + 2 * (math.inf if self.lease is None else self.lease)
-
-    def ended(self, status: str, **facts: Any) -> Turn:
-        """The turn once its claim has ended."""
-        return msgspec.structs.replace(
-            self, status=status, claim=None, since=None, until=None, lease=None, **facts
-        )
 
 
 class Context(msgspec.Struct, frozen=True):

@@ -108,6 +108,11 @@ class NothingToResume(AgentSessionError):
     """The session has no open turn. Nothing was stored."""
 
 
+class NothingToApprove(AgentSessionError):
+    """The call does not wait for an approval: it was decided, its time is over, or it is unknown. Nothing was
+    changed."""
+
+
 class NoResult(AgentSessionError):
     """There is no completed turn (`last_result`), or no turn at all (`last_turn`)."""
 
@@ -117,6 +122,7 @@ class TurnFailed(AgentSessionError):
     is the `__cause__`, and `session` is the record (None for `call`, which stores nothing)."""
 
     session: Any = None
+    remedy = "call resume_session to ask again"
 
 
 class ProviderFailed(TurnFailed):
@@ -125,6 +131,27 @@ class ProviderFailed(TurnFailed):
 
 class HookFailed(TurnFailed):
     """A function of yours that the turn called raised an error, or gave what does not fit."""
+
+    remedy = "correct the function, then call resume_session"
+
+
+class ToolFailed(TurnFailed):
+    """A tool failed on an agent with `on_tool_error="halt"`, and the results of the step are stored; or
+    `call`, which stores nothing, met a tool that needs an approval."""
+
+    remedy = "call resume_session: the model is told of it"
+
+
+class MaxIterations(TurnFailed):
+    """The model still asked for tools in its last allowed reply of the turn. Those were not run."""
+
+    remedy = "call resume_session to let it go on, or raise max_iterations"
+
+
+class BudgetExceeded(TurnFailed):
+    """The turn took more tokens than the `token_budget` of its agent."""
+
+    remedy = "raise token_budget, then call resume_session"
 
 
 class OutputInvalid(TurnFailed):
@@ -184,5 +211,5 @@ def words(error: BaseException) -> str:
     """What an error says, whatever its author did."""
     try:
         return str(error).strip() or "it gave no message"
-    except Exception:
+    except BaseException:
         return "it gave no message"

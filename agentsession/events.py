@@ -79,12 +79,31 @@ class ToolStarted(Event, frozen=True):
     arguments: JsonMap
 
 
+class ToolProgress(Event, frozen=True):
+    """What a running tool reports: any JSON value. Nothing is stored of it."""
+
+    call: str
+    tool: str
+    progress: Json
+
+
 class ToolFinished(Event, frozen=True):
-    """A tool has run; `error` says why it failed, or is empty."""
+    """The result of a call is stored. `outcome` is `completed`, `failed`, `timed_out`, `rejected` or
+    `unknown`; `error` says why it is not `completed`, or is empty."""
 
     call: str
     tool: str
     error: str = ""
+    outcome: str = "completed"
+
+
+class ApprovalNeeded(Event, frozen=True):
+    """A call waits for somebody's approval. The stream ends after the last of them, and the turn is stored as
+    `awaiting_approval`."""
+
+    call: str
+    tool: str
+    arguments: JsonMap
 
 
 class TurnFinished(Event, frozen=True):
@@ -114,6 +133,10 @@ def told_of(error: str) -> str:
     return {
         "ProviderFailed": "the model could not answer",
         "OutputInvalid": "the model's answer does not have the form that was asked for",
+        "ToolFailed": "a tool failed",
+        "HookFailed": "a function of the application failed",
+        "MaxIterations": "the model asked for tools too often",
+        "BudgetExceeded": "the turn took more tokens than it may",
         "StorageFailed": "how the turn ended could not be stored",
     }.get(error, "the turn did not complete")
 

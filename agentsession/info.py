@@ -12,6 +12,7 @@ from typing import Any
 from agentsession import registry
 from agentsession.errors import DslError, Problem
 from agentsession.options import AgentOptions, Client, SessionOptions
+from agentsession.tools.definition import Tool
 
 
 def place(model: Any) -> str:
@@ -65,6 +66,11 @@ def input_schema(model: Any) -> Any:
 def output_schema(model: Any) -> Any:
     """The type of a reply; `str` where replies are text."""
     return agent_options(model).output.type
+
+
+def tools(model: Any) -> tuple[Tool, ...]:
+    """What the model may ask for, in the order in which it is told of them."""
+    return agent_options(model).tools
 
 
 def message_model(model: Any) -> Any:

@@ -17,7 +17,7 @@ import pytest
 
 from agentsession import clock
 from agentsession.drive import heartbeat
-from agentsession.turn.effects import ClaimGone
+from agentsession.turn.thrown import ClaimGone
 from tests import servers
 from tests.beats import SHORT, eventually, extended, grown, until_of
 from tests.models import chat_model, texts
@@ -92,7 +92,7 @@ def test_one_daemon_thread_serves_all_calls_of_the_process(database_url: str, at
 FORKS = """
 import os, sys
 from agentsession.drive import heartbeat
-from agentsession.turn.effects import ClaimGone
+from agentsession.turn.thrown import ClaimGone
 from agentsession.provider import Reply
 from tests.slow import HOUR, Waits, a_slow_turn, by_the_clock, off_by
 from tests.models import chat_model, open_database
@@ -164,3 +164,21 @@ def test_a_beat_that_waits_for_its_database_does_not_hold_up_those_of_another(
         finally:
             model.answer.set()
         waiting.result()
+
+
+def test_a_beat_that_comes_too_late_for_its_call_tells_nobody() -> None:
+    """The claim may have been ended, or changed, by the call itself."""
+    heart, told = heartbeat.Heart(), list[ClaimGone]()
+    beats, dropped = threading.Event(), threading.Event()
+
+    def extend() -> bool:
+        beats.set()
+        return not dropped.wait(10)
+
+    call = heartbeat.Call(extend, told.append, 1000.0, time.monotonic())
+    heart.add(call)
+    assert beats.wait(10)
+    heart.drop(call)
+    dropped.set()
+    eventually(lambda: not any(each.name == "agentsession-beat" for each in threading.enumerate()))
+    assert told == []

@@ -126,8 +126,8 @@ class Child:
 
 @contextmanager
 def a_process(task: Callable[..., None], *arguments: Any) -> Iterator[Child]:
-    """A process that does a task of this module."""
-    code = f"import sys; from tests.test_killed import {task.__name__} as task; task(*sys.argv[1:])"
+    """A process that does a task of a test's module."""
+    code = f"import sys; from {task.__module__} import {task.__name__} as task; task(*sys.argv[1:])"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         child = Child(process)

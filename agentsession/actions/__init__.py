@@ -8,6 +8,7 @@ continue_session(ChatAgent, session.id, "And how do you do?")
 ```
 """
 
+from agentsession.actions.approvals import Approval, aapprovals, approvals
 from agentsession.actions.building import build_context, instruction_message, user_message
 from agentsession.actions.deletion import adelete_session, delete_session
 from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
@@ -34,15 +35,18 @@ from agentsession.actions.session import (
 )
 
 __all__ = [
+    "Approval",
     "ListedSession",
     "Moved",
     "SessionPage",
+    "aapprovals",
     "acall",
     "acancel_session",
     "acontinue_session",
     "adelete_session",
     "aget_context",
     "alist_sessions",
+    "approvals",
     "aresume_session",
     "astart_session",
     "astream",

@@ -27,6 +27,7 @@ from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Machine, Outcome
 
 M = TypeVar("M")
+P = TypeVar("P", SyncPerforming, AsyncPerforming)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Action(Generic[M]):
     machine: Machine
     client_options: Mapping[str, Any] | None
     session: StoredSession | None = None
+    model: type[Any] | None = None
+    actor: Any = None
 
     @property
     def record(self) -> M:
@@ -47,29 +50,29 @@ class Action(Generic[M]):
     def run(self) -> Outcome:
         """Run it to its end, without pieces."""
         with self.errors():
-            return self._ended(_last([*drive(self.machine, self._on_this_thread(streams=False))]))
+            return self._ended(_last([*drive(self.machine, self._performing(SyncPerforming, streams=False))]))
 
     async def arun(self) -> Outcome:
         with self.errors():
-            events = adrive(self.machine, self._on_this_loop(streams=False))
+            events = adrive(self.machine, self._performing(AsyncPerforming, streams=False))
             return self._ended(_last([event async for event in events]))
 
     def events(self) -> Generator[Event | Outcome, None, None]:
         """Run it event by event; to close the generator ends the turn."""
-        return drive(self.machine, self._on_this_thread(streams=True))
+        return drive(self.machine, self._performing(SyncPerforming, streams=True))
 
     def aevents(self) -> AsyncGenerator[Event | Outcome, None]:
-        return adrive(self.machine, self._on_this_loop(streams=True))
+        return adrive(self.machine, self._performing(AsyncPerforming, streams=True))
 
-    def told(self, event: Event | Outcome) -> Event:
-        """The event as the user sees it."""
+    def told(self, event: Event | Outcome) -> Event | None:
+        """The event as the user sees it; None at the end of a turn that waits for an approval."""
         if isinstance(event, TurnStarted):
             return msgspec.structs.replace(event, session=self.record)
         if isinstance(event, Event):
             return event
         outcome = self._ended(event)
         if outcome.result is None:
-            raise AssertionError("a turn that was run, and ended without an error, has a result")
+            return None
         return TurnFinished(outcome.turn.id, self.record, outcome.result)
 
     def left(self) -> None:
@@ -77,11 +80,10 @@ class Action(Generic[M]):
         if self.session is not None and self.session.turn is not None:
             results.remember(self.session.record, self.session.turn, None)
 
-    def _on_this_thread(self, *, streams: bool) -> SyncPerforming:
-        return SyncPerforming(self.agent, self.client_options, self.session, streams=streams)
-
-    def _on_this_loop(self, *, streams: bool) -> AsyncPerforming:
-        return AsyncPerforming(self.agent, self.client_options, self.session, streams=streams)
+    def _performing(self, kind: type[P], *, streams: bool) -> P:
+        return kind(
+            self.agent, self.client_options, self.session, self.model, actor=self.actor, streams=streams
+        )
 
     def _ended(self, outcome: Outcome) -> Outcome:
         """The outcome, noted on the record."""
@@ -114,7 +116,7 @@ class Action(Generic[M]):
             error.session = session.record
         if isinstance(error, TurnFailed) and session.turn is not None:
             error.why = "the turn is stored as failed, and the user's words are kept"
-            error.fix = "call resume_session to ask again, or continue_session with another message"
+            error.fix = f"{error.remedy}, or continue_session with another message"
 
 
 def _last(told: list[Event | Outcome]) -> Outcome:

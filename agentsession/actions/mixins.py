@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from agentsession import info
 from agentsession.actions import one_call, results, session
+from agentsession.actions.approvals import Approval, approvals_of
 from agentsession.actions.forms import (
     AskOptions,
     AsyncCancel,
@@ -26,8 +27,9 @@ from agentsession.actions.forms import (
     same_as,
 )
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
-from agentsession.context import Context, Result, Turn
+from agentsession.context import Context, Result
 from agentsession.store.record import unmanaged_fields
+from agentsession.turn_state import Turn
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultingTypeVar
@@ -166,5 +168,10 @@ class SessionActions(GuardedSave, AgentActions[In, Out]):
         record: Any = self
         return results.last_turn(record)
 
+    @property
+    def approvals(self) -> list[Approval]:
+        return approvals_of(self)
+
+    approvals.__doc__ = approvals_of.__doc__
     last_result.__doc__ = results.last_result.__doc__
     last_turn.__doc__ = results.last_turn.__doc__

@@ -15,6 +15,7 @@ from agentsession.actions.ways import ASYNC, astreamed, like, streamed
 from agentsession.context import Context, Result
 from agentsession.drive.perform import Performing
 from agentsession.errors import InputInvalid
+from agentsession.json_values import JsonMap
 from agentsession.options import AgentOptions
 from agentsession.turn import machine
 from agentsession.turn.effects import Outcome
@@ -47,7 +48,7 @@ def calling(
     given = context_or_input
     items = [given] if isinstance(given, Context) else [accepted_message(plan.agent, given)]
     context = _ending_with_the_user(plan.agent, build_context(model, items))
-    return Action(plan.agent, machine.single(plan, context, _system(plan, context)), options)
+    return Action(plan.agent, machine.single(plan, context, *_system(plan, context)), options, None, model)
 
 
 def _call(model: type[Any], context_or_input: Any, **options: Any) -> Result[Any]:
@@ -88,13 +89,15 @@ def _ending_with_the_user(agent: AgentOptions, context: Context) -> Context:
             why="the model would have nothing to answer",
             fix="end it with user_message(Model, …)",
         )
-    return Context(messages=(*before, msgspec.structs.replace(last, metadata={})))
+    return msgspec.structs.replace(context, messages=(*before, msgspec.structs.replace(last, metadata={})))
 
 
-def _system(plan: Plan, context: Context) -> str:
+def _system(plan: Plan, context: Context) -> tuple[str, JsonMap | None]:
+    """The system message, and what it was rendered from."""
     given = [message.text for message in context.messages if message.role == "system"]
     if not given:
-        return render(plan.agent, settle_args(plan, Context())[0])
+        args, _ = settle_args(plan, Context())
+        return render(plan.agent, args), args
     if plan.instruction_args is not None:
         raise InputInvalid(
             "instruction_args were given with a context that has a system message",
@@ -102,4 +105,4 @@ def _system(plan: Plan, context: Context) -> str:
             why="only one of them can be the instruction",
             fix="leave instruction_args out, or the system message",
         )
-    return "\n\n".join(given)
+    return "\n\n".join(given), None

@@ -63,7 +63,7 @@ def starting(
     content = _accept(model, "start_session", input, run)
     plan, options = plan_turn(model, content, instruction_args, client, client_options, run, idempotency_key)
     session = new_session(model, info.session_options(model), attributes, actor, idempotency_key)
-    return Action(plan.agent, machine.start(plan), options, session)
+    return Action(plan.agent, machine.start(plan), options, session, model, actor)
 
 
 def continuing(
@@ -105,7 +105,7 @@ def continuing(
     content = _accept(model, "continue_session", input, run)
     plan, options = plan_turn(model, content, instruction_args, client, client_options, run, idempotency_key)
     opened = _opened(model, session, actor, plan.turn_id if plan.keyed else None)
-    return Action(plan.agent, machine.continue_(plan), options, opened)
+    return Action(plan.agent, machine.continue_(plan), options, opened, model, actor)
 
 
 def resuming(
@@ -134,7 +134,7 @@ def resuming(
     _check(model, "resume_session", True)
     plan, options = plan_turn(model, "", instruction_args, client, client_options)
     opened = _opened(model, session, actor)
-    return Action(plan.agent, machine.resume(plan), options, opened)
+    return Action(plan.agent, machine.resume(plan), options, opened, model, actor)
 
 
 def cancelling(model: type[M], session: Any, *, actor: Any = None) -> Action[M]:

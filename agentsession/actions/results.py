@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 
 from agentsession import info
-from agentsession.context import Context, Message, Result, Turn
+from agentsession.context import Context, Message, Result
 from agentsession.errors import NoResult
 from agentsession.options import ROWS
 from agentsession.store import format
@@ -16,6 +16,7 @@ from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Outcome
 from agentsession.turn.ended import result_of
 from agentsession.turn.view import latest_reply
+from agentsession.turn_state import AWAITING, Turn
 
 OUTCOME = "_agentsession_outcome"
 
@@ -75,9 +76,12 @@ def latest_result(record: Any) -> Result[Any] | None:
 
 
 def _none(record: peewee.Model, found: str) -> NoResult:
+    waits = AWAITING in found
     return NoResult(
         found,
         where=info.place(type(record)),
         why="an absent result is an error, never a silent None",
-        fix="read `last_turn.status` first, or run a turn with start_session or continue_session",
+        fix="decide about each of `approvals`, then call resume_session"
+        if waits
+        else "read `last_turn.status` first, or run a turn with start_session or continue_session",
     )

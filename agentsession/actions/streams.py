@@ -32,7 +32,8 @@ class Followed(Generic[M]):
     def result(self) -> Result[Any]:
         """The result, once the turn has finished; raises `NoResult` before, and where it did not complete."""
         if self._finished is None:
-            raise _not_yet("the stream has not come to the end of a turn", "iterate over it first")
+            fix = "iterate over it first; a turn that waits for an approval has a result once it was resumed"
+            raise _not_yet("the stream has not come to the end of a turn", fix)
         return self._finished.result
 
     @property
@@ -41,7 +42,7 @@ class Followed(Generic[M]):
             raise _not_yet("the turn has not begun", "await the stream, or enter it with `async with`")
         return self._action
 
-    def _seen(self, event: Event | Outcome) -> Event:
+    def _seen(self, event: Event | Outcome) -> Event | None:
         told = self._claimed.told(event)
         if isinstance(told, TurnFinished):
             self._finished = told
@@ -55,7 +56,8 @@ class Followed(Generic[M]):
 class TurnStream(Followed[M]):
     """The events of a turn that has begun: its words are stored. Iterate over it; as a context manager it
     ends the turn when you leave early, and the provider is told to stop: the transcript keeps what had come,
-    and the turn is `interrupted`. A stream that is dropped ends its turn, too.
+    and the turn is `interrupted`. A stream that is dropped ends its turn, too. One whose turn has to wait for
+    an approval ends with `ApprovalNeeded`.
 
     ```python
     with ChatAgent.stream_continue_session(session.id, "Tell me more") as stream:
@@ -84,7 +86,10 @@ class TurnStream(Followed[M]):
         if self._finished is not None:
             raise StopIteration
         with self._claimed.errors():
-            return self._seen(next(self._events))
+            event = self._seen(next(self._events))
+        if event is None:
+            raise StopIteration
+        return event
 
     def __enter__(self) -> Self:
         return self
@@ -163,9 +168,12 @@ class AsyncTurnStream(Followed[M]):
         self._is_stepping = True
         try:
             with self._claimed.errors():
-                return self._seen(await anext(self._events))
+                event = self._seen(await anext(self._events))
         finally:
             self._is_stepping = False
+        if event is None:
+            raise StopAsyncIteration
+        return event
 
     async def __aenter__(self) -> Self:
         await self._begun()

@@ -17,21 +17,12 @@ from agentsession.drive.perform import Performing, pause
 from agentsession.drive.question import Question
 from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of, whole
 from agentsession.drive.steps import Steps
+from agentsession.drive.tasks import AsyncBatch
 from agentsession.errors import ProviderError
 from agentsession.events import Event
-from agentsession.turn.effects import (
-    Ask,
-    ClaimGone,
-    Delta,
-    Effect,
-    Emit,
-    Hook,
-    Machine,
-    Outcome,
-    Prepare,
-    Reply,
-    Wait,
-)
+from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine, Outcome, Prepare, RunTools, Wait
+from agentsession.turn.exchange import Delta, Reply
+from agentsession.turn.thrown import ClaimGone
 
 T = TypeVar("T")
 
@@ -39,26 +30,44 @@ T = TypeVar("T")
 async def adrive(machine: Machine, perform: AsyncPerforming) -> AsyncGenerator[Event | Outcome, None]:
     """Run the machine to its end: what it tells, and its outcome as the last."""
     steps = Steps(machine)
-    for effect in steps:
-        with steps:
-            match effect:
-                case Emit(event):
-                    yield event
-                case Ask():
-                    async with perform.asked(effect) as answer:
-                        while answer.reply is None:
-                            for event in await answer.more():
-                                yield event
-                        steps.value = answer.reply
-                case Prepare() | Wait() | Hook():
-                    steps.value = await perform.aside(effect)
-                case _:
-                    steps.value = await perform(effect, steps)
+    with perform:
+        for effect in steps:
+            with steps:
+                match effect:
+                    case Emit(event):
+                        yield event
+                    case Ask():
+                        async with perform.asked(effect) as answer:
+                            while answer.reply is None:
+                                for event in await answer.more():
+                                    yield event
+                            steps.value = answer.reply
+                    case RunTools():
+                        async with perform.tools(effect) as batch:
+                            steps.came = batch.came
+                            while not batch.ended:
+                                for event in await batch.more():
+                                    yield event
+                            steps.value = batch.taken()
+                    case Prepare() | Wait() | Hook():
+                        steps.value = await perform.aside(effect)
+                    case _:
+                        steps.value = await perform(effect, steps)
     yield steps.outcome
 
 
 class AsyncPerforming(Performing):
     """Performs effects without holding up the event loop."""
+
+    batch: AsyncBatch | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """No tool of a turn that has ended runs on, where it can be stopped."""
+        if self.batch is not None:
+            self.batch.cancel(self.batch.tasks)
 
     async def __call__(self, effect: Effect, steps: Steps) -> Any:
         """Read or write. Who is cancelled meanwhile leaves when it is done."""
@@ -77,11 +86,17 @@ class AsyncPerforming(Performing):
         if isinstance(effect, Prepare):
             return await asyncio.to_thread(self.prepare, effect.client)
         if isinstance(effect, Hook):
-            value = effect.function(effect.value)
+            value = self.call_hook(effect)
             return await value if inspect.isawaitable(value) else value
         duration = pause(effect)
         await clock.asleep(duration)
         return duration
+
+    def tools(self, effect: RunTools) -> AsyncBatch:
+        """The calls that run, with these."""
+        if effect.calls or self.batch is None:
+            self.batch = AsyncBatch(self, effect)
+        return self.batch
 
     def asked(self, effect: Ask) -> AsyncAnswer:
         return AsyncAnswer(self, self.question(effect))

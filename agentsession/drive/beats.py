@@ -9,7 +9,7 @@ from collections.abc import Callable
 from agentsession.drive.crossing import on_the_store, unbroken
 from agentsession.drive.heartbeat import PER_LEASE, SOONER, beat_of, own_context
 from agentsession.store.stored import StoredSession
-from agentsession.turn.effects import ClaimGone
+from agentsession.turn.thrown import ClaimGone
 
 _log = logging.getLogger("agentsession")
 

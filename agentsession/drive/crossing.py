@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import peewee
 
 from agentsession.store.connection import database_of, has_one_connection, is_async
-from agentsession.turn.effects import Unacknowledged
+from agentsession.turn.thrown import Unacknowledged
 
 T = TypeVar("T")
 

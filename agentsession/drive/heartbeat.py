@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from agentsession import clock
 from agentsession.store.connection import has_one_connection, is_async
 from agentsession.store.stored import StoredSession
-from agentsession.turn.effects import ClaimGone
+from agentsession.turn.thrown import ClaimGone
 
 PER_LEASE = 3
 """Beats in the time of one lease, so that two may fail."""
@@ -92,11 +92,12 @@ class Heart:
             pause /= SOONER
         with self.changed:
             call.due = time.monotonic() + pause
+            is_wanted = call in self.calls
             if held:
                 self.changed.notify()
             else:
                 self.calls.discard(call)
-        if not held:
+        if not held and is_wanted:  # who was dropped meanwhile may have ended the claim itself
             call.gone(ClaimGone())
 
     def _due(self) -> list[Call]:

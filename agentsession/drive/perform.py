@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
+import msgspec
 import peewee
 
 from agentsession import clock, info
@@ -21,7 +22,8 @@ from agentsession.provider.choose import provider_for
 from agentsession.store.connection import in_transaction
 from agentsession.store.new_session import NewSession
 from agentsession.store.stored import StoredSession
-from agentsession.turn.effects import Ask, Claim, ClaimGone, Effect, Finish, Insert, Load, Ready, Save, Wait
+from agentsession.turn.effects import Ask, Claim, Effect, Finish, Hook, Insert, Load, Ready, Save, Wait
+from agentsession.turn.thrown import ClaimGone
 
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
 
@@ -30,20 +32,36 @@ _log = logging.getLogger("agentsession")
 
 class Performing:
     """What the effects of one turn are performed with. Without a session the writes are nobody's: a call
-    stores nothing. `streams`: the model is asked for pieces."""
+    stores nothing. `model` is the agent's class, `actor` is whose session it is, and `streams` says that the
+    model is asked for pieces."""
 
     def __init__(
         self,
         agent: AgentOptions,
         client_options: Mapping[str, Any] | None,
         session: StoredSession | None = None,
+        model: type[Any] | None = None,
         *,
+        actor: Any = None,
         streams: bool = False,
     ) -> None:
         self.agent = agent
         self.client_options = client_options
         self.session = session
+        self.model = model
+        self.actor = actor
         self.streams = streams
+
+    @property
+    def session_id(self) -> Any:
+        return None if self.session is None else self.session.key
+
+    def call_hook(self, hook: Hook) -> Any:
+        """What a function of the user's gives, which may have to be awaited."""
+        if hook.context is None:
+            return hook.function(hook.value)
+        context = msgspec.structs.replace(hook.context, session_id=self.session_id, actor=self.actor)
+        return hook.function(context, hook.value)
 
     def question(self, effect: Ask) -> Question:
         question = Question(self.agent, self.client_options, effect, streams=self.streams)
@@ -76,8 +94,8 @@ class Performing:
                 return session.claim(seen, change)
             case Save(change, claim, lease):
                 return session.save(change, claim, lease)
-            case Finish(change, claim):
-                return session.finish(change, claim)
+            case Finish(change, claim, wait):
+                return session.finish(change, claim, wait)
         raise AssertionError(f"a store performs no {type(effect).__name__}")
 
     def keep_partial(self, question: Question) -> None:

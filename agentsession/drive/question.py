@@ -13,7 +13,9 @@ from agentsession.options import AgentOptions, Client
 from agentsession.provider.choose import provider_for
 from agentsession.provider.protocol import Provider, Request, checked
 from agentsession.provider.redact import redacted, scrub
-from agentsession.turn.effects import Ask, ClaimGone, Delta, Reply, Stopped, Unanswered
+from agentsession.turn.effects import Ask
+from agentsession.turn.exchange import Delta, Reply
+from agentsession.turn.thrown import ClaimGone, Stopped, Unanswered
 
 
 class Question:
@@ -29,7 +31,13 @@ class Question:
         self.client = agent.client_for(effect.client, client_options)
         self.provider: Provider = provider_for(agent, self.client)
         self.request = Request(
-            effect.view, self.client, agent.output, agent.output_mode, agent.timeout, agent.retries
+            effect.view,
+            self.client,
+            agent.output,
+            agent.output_mode,
+            agent.timeout,
+            agent.retries,
+            agent.tools,
         )
         self.streams = streams
         self.received = Received(agent.output)

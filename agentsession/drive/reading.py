@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from agentsession.errors import ProviderError
 from agentsession.provider.protocol import Provider, Request
-from agentsession.turn.effects import Delta, Reply
+from agentsession.turn.exchange import Delta, Reply
 
 IDLE = 30.0
 """Seconds without a further piece after which a stream counts as dead. Before the first one a model may think

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from agentsession.events import Event, PartialOutput, TextDelta, ThinkingDelta
 from agentsession.json_values import Json
 from agentsession.schema import OutputSchema
-from agentsession.turn.effects import Delta, Reply
+from agentsession.turn.exchange import Delta, Reply
 
 REST = 20
 """How many times as long as the last write took until the next one."""

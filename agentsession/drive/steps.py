@@ -8,7 +8,19 @@ from contextvars import ContextVar
 from types import TracebackType
 
 from agentsession.errors import StorageFailed
-from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine, Outcome, Prepare, Stopped, Wait
+from agentsession.turn.effects import (
+    Ask,
+    Effect,
+    Emit,
+    Hook,
+    Machine,
+    Outcome,
+    Prepare,
+    RunTools,
+    ToolResult,
+    Wait,
+)
+from agentsession.turn.thrown import Stopped
 
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
 """For crash tests: called after each performed effect; what it raises drops the machine."""
@@ -23,7 +35,7 @@ class Steps:
     Who leaves (Ctrl-C while the model is asked, a cancelled task, a closed stream) gets no further question
     and no further event. What is being written is written to its end, with the end of the turn, and then the
     error with which they left goes on. At any other moment that error is like a crash, which the next call
-    recovers from."""
+    recovers from. `came` tells which calls of tools have ended that the machine does not know of."""
 
     outcome: Outcome
 
@@ -33,6 +45,7 @@ class Steps:
         self.value: object = None
         self.error: BaseException | None = None
         self.leaving: BaseException | None = None
+        self.came: Callable[[], tuple[ToolResult, ...]] = tuple
 
     def __iter__(self) -> Steps:
         return self
@@ -42,10 +55,11 @@ class Steps:
         if crash is not None and self.effect is not None:
             crash(self.effect)
         while (effect := self._advance()) is not None:
-            if self.leaving is None or not isinstance(effect, (Ask, Emit, Hook, Prepare, Wait)):
+            if self.leaving is None or not isinstance(effect, (Ask, Emit, Hook, Prepare, RunTools, Wait)):
                 return effect
             if not isinstance(effect, Emit):
-                self.error = Stopped.by(self.leaving)
+                is_waiting = isinstance(effect, RunTools) and not effect.calls
+                self.error = Stopped.by(self.leaving, ran=self.came() if is_waiting else ())
         raise self.leaving or StopIteration
 
     def _advance(self) -> Effect | None:

@@ -13,20 +13,11 @@ from agentsession.drive.perform import Performing, at_once, pause
 from agentsession.drive.question import Question
 from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of
 from agentsession.drive.steps import Steps
+from agentsession.drive.threads import SyncBatch
 from agentsession.events import Event
-from agentsession.turn.effects import (
-    Ask,
-    ClaimGone,
-    Delta,
-    Effect,
-    Emit,
-    Hook,
-    Machine,
-    Outcome,
-    Prepare,
-    Reply,
-    Wait,
-)
+from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine, Outcome, Prepare, RunTools, Wait
+from agentsession.turn.exchange import Delta, Reply
+from agentsession.turn.thrown import ClaimGone
 
 
 def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcome, None, None]:
@@ -42,6 +33,12 @@ def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcom
                         while answer.reply is None:
                             yield from answer.more()
                         steps.value = answer.reply
+                case RunTools():
+                    with perform.tools(effect) as batch:
+                        steps.came = batch.came
+                        while not batch.ended:
+                            yield from batch.more()
+                        steps.value = batch.taken()
                 case _:
                     steps.value = perform(effect)
     yield steps.outcome
@@ -49,6 +46,8 @@ def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcom
 
 class SyncPerforming(Performing):
     """Performs effects where it is called."""
+
+    batch: SyncBatch | None = None
 
     def __call__(self, effect: Effect) -> Any:
         match effect:
@@ -58,9 +57,15 @@ class SyncPerforming(Performing):
                 duration = pause(effect)
                 clock.sleep(duration)
                 return duration
-            case Hook(function, value):
-                return at_once(function(value))
+            case Hook():
+                return at_once(self.call_hook(effect))
         return self.store(effect)
+
+    def tools(self, effect: RunTools) -> SyncBatch:
+        """The calls that run, with these."""
+        if effect.calls or self.batch is None:
+            self.batch = SyncBatch(self, effect)
+        return self.batch
 
     def asked(self, effect: Ask) -> Answer:
         question = self.question(effect)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -88,6 +90,24 @@ class connected:  # noqa: N801
             self.database.close()
         if isinstance(error, Exception) and is_asynchronous(self.database) and _tells_of_a_loss(error):
             raise peewee.OperationalError(error, *error.args) from error
+
+
+@contextmanager
+def leaving_none_open(model: type[Any] | None) -> Iterator[None]:
+    """A block of the user's, on a thread of ours: a connection to the model's database that it has opened is
+    closed."""
+    database = getattr(getattr(model, "_meta", None), "database", None)
+    while isinstance(database, peewee.Proxy):
+        database = database.obj
+    if database is None or is_asynchronous(database) or not database.is_closed():
+        yield
+        return
+    try:
+        yield
+    finally:
+        is_kept = isinstance(database, peewee.SqliteDatabase) and sqlite.is_memory(database)
+        if not is_kept and not database.is_closed():
+            database.close()
 
 
 def is_async(model: type[peewee.Model]) -> bool:

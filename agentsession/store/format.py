@@ -7,12 +7,13 @@ from typing import TypeVar
 
 import msgspec
 
-from agentsession.context import VERSION, Context, Message, Turn
+from agentsession.context import VERSION, Context, Message
 from agentsession.errors import ContextUnreadable, LayoutMismatch
 from agentsession.json_values import Json, JsonMap
 from agentsession.options import DOCUMENT, ROWS, Layout
 from agentsession.store.upcasters import UPCASTERS, Misfit
 from agentsession.turn.effects import Change
+from agentsession.turn_state import Turn
 
 T = TypeVar("T")
 
@@ -230,11 +231,12 @@ def holds(context: Context, change: Change) -> bool:
 
 
 def _same_turn(stored: Turn | None, turn: Turn) -> bool:
-    return stored is not None and (stored.id, stored.status, stored.claim) == (
-        turn.id,
-        turn.status,
-        turn.claim,
-    )
+    """Somebody may have decided since about what was asked."""
+    if stored is None or (stored.id, stored.status, stored.claim) != (turn.id, turn.status, turn.claim):
+        return False
+    pairs = zip(stored.approvals, turn.approvals, strict=False)
+    is_known = all(theirs == mine or mine.status == "pending" for theirs, mine in pairs)
+    return is_known and len(stored.approvals) == len(turn.approvals)
 
 
 def _equal(one: object, other: object) -> bool:

@@ -39,6 +39,12 @@ def holds_a_uuid(field: Any) -> bool:
     return isinstance(field, (peewee.UUIDField, peewee.BinaryUUIDField, peewee.TextField))
 
 
+def key_of_call(session: Any, call: str) -> str:
+    """A UUID for a call of a tool, the same whenever it is run again, and no other call's in any table."""
+    meta = session.model._meta
+    return str(uuid5(NAMESPACE, compact([meta.schema, meta.table_name, "call", str(session.key), call])))
+
+
 def derived_value(
     model: type[peewee.Model], options: SessionOptions, field: Any, owner: Any, key: str
 ) -> Any:

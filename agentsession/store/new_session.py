@@ -14,7 +14,8 @@ from agentsession.store.layout import Prepared
 from agentsession.store.record import refresh
 from agentsession.store.stored import StoredSession
 from agentsession.store.transaction import Together
-from agentsession.turn.effects import Change, Unacknowledged
+from agentsession.turn.effects import Change
+from agentsession.turn.thrown import Unacknowledged
 
 
 class NewSession(StoredSession):

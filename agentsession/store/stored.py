@@ -14,7 +14,6 @@ import msgspec
 import peewee
 
 from agentsession import clock
-from agentsession.context import Turn
 from agentsession.json_values import JsonMap, compact, storable_text
 from agentsession.options import SessionOptions
 from agentsession.store import format
@@ -26,7 +25,9 @@ from agentsession.store.record import refresh
 from agentsession.store.session_row import SessionRow
 from agentsession.store.statement import given
 from agentsession.store.transaction import Together
-from agentsession.turn.effects import Change, Loaded, Seen, Unacknowledged
+from agentsession.turn.effects import Change, Loaded, Seen
+from agentsession.turn.thrown import Unacknowledged
+from agentsession.turn_state import Turn
 
 SMALL = 256 * 1024
 """Bytes of a context up to which each write of partial text is cheap."""
@@ -78,7 +79,10 @@ class StoredSession(SessionRow):
     def save(self, change: Change, claim: str, lease: float) -> bool:
         return self._guarded("save", change, {"claim": claim, "lease": lease})
 
-    def finish(self, change: Change, claim: str) -> bool:
+    def finish(self, change: Change, claim: str, wait: float | None = None) -> bool:
+        """`wait`: the seconds after which the time for an approval is over."""
+        if wait is not None:
+            return self.save(change, claim, wait)
         return self._guarded("finish", change, {"claim": claim})
 
     def extend(self, claim: str, lease: float, partial: str = "") -> bool:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import msgspec
 
-from agentsession.context import Context, Message, Result, Turn, Usage
+from agentsession.context import Context, Message, Result
 from agentsession.events import Event
 from agentsession.json_values import JsonMap
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """One message as the model is shown it."""
-
-    role: str
-    content: str
-
-
-View: TypeAlias = tuple[Shown, ...]
+from agentsession.tools.definition import Tool
+from agentsession.tools.halt import Halt
+from agentsession.turn.exchange import View
+from agentsession.turn_state import CallOutcome, Turn
 
 Seen: TypeAlias = int | str | None
 
@@ -46,34 +39,6 @@ class Ready(msgspec.Struct, frozen=True):
 
     now: float
     took: float
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of a reply as it comes, or all pieces that came so far."""
-
-    text: str = ""
-    thinking: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.text or self.thinking)
-
-
-NOTHING = Delta()
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a provider answered. `cost` is in US dollars, None where unknown; `raw` is its own response."""
-
-    text: str
-    thinking: str = ""
-    usage: Usage = field(default_factory=Usage)
-    cost: float | None = None
-    model: str = ""
-    finish_reason: str = ""
-    duration: float = 0.0
-    raw: Any = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -122,11 +87,24 @@ class Claim(msgspec.Struct, frozen=True):
     change: Change
 
 
-class Hook(msgspec.Struct, frozen=True):
-    """Call a function of the user's with a value → what it gives, awaited where it has to be."""
+class HookContext(msgspec.Struct, frozen=True):
+    """What each hook is told beside its value: the turn's id, the client that is asked, how many times this
+    run of the turn has asked it, and whose session it is (None for a call, which has none)."""
 
-    function: Callable[[Any], Any]
+    turn: str
+    client: str
+    iteration: int = 0
+    session_id: Any = None
+    actor: Any = None
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """Call a function of the user's with a value → what it gives, awaited where it has to be. With a
+    `context`, that comes first, once the driver has said in it which session it is."""
+
+    function: Callable[..., Any]
     value: Any
+    context: HookContext | None = None
 
 
 class Emit(msgspec.Struct, frozen=True):
@@ -142,6 +120,44 @@ class Ask(msgspec.Struct, frozen=True):
     client: str | None
 
 
+class Run(msgspec.Struct, frozen=True):
+    """A call that is to be run: its key, its tool, its arguments as the JSON object that was given, and as
+    the tool takes them."""
+
+    call: str
+    tool: Tool
+    given: JsonMap
+    arguments: dict[str, Any]
+
+
+class ToolResult(msgspec.Struct, frozen=True):
+    """What became of a call: `text` is its whole result, or says why there is none, `shown` what the model is
+    shown of it, where that is less. `duration` is in seconds, `error` what the tool has raised, and `halt` is
+    there where it ends the turn.
+    """
+
+    call: str
+    tool: str
+    outcome: CallOutcome
+    text: str
+    shown: str | None = None
+    duration: float = 0.0
+    halt: Halt | None = None
+    error: BaseException | None = None
+
+    def showing(self, text: str) -> ToolResult:
+        """The same, of which the model is shown this."""
+        return msgspec.structs.replace(self, shown=text)
+
+
+class RunTools(msgspec.Struct, frozen=True):
+    """Begin these calls of a turn → those that have ended, one at least, as `ToolResult`. The others run on:
+    without calls it waits for them."""
+
+    turn: str
+    calls: tuple[Run, ...] = ()
+
+
 class Save(msgspec.Struct, frozen=True):
     """Write as the holder of the claim and extend its lease → is the claim still held?"""
 
@@ -151,47 +167,16 @@ class Save(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """Write as the holder for the last time: the claim ends → was it still held?"""
+    """Write as the holder for the last time: the claim ends → was it still held? `wait`: in how many seconds
+    the time for an approval is over."""
 
     change: Change
     claim: str
+    wait: float | None = None
 
 
 Write: TypeAlias = Insert | Claim | Save | Finish
-Effect: TypeAlias = Prepare | Load | Wait | Hook | Emit | Ask | Write
-
-
-class Stopped(BaseException):
-    """Thrown into the machine where it would ask or wait: the caller has left (Ctrl-C, a cancelled task, a
-    closed stream), for which it is named. `received` is what had come of the reply."""
-
-    def __init__(self, why: str, received: Delta = NOTHING) -> None:
-        super().__init__(why)
-        self.why = why
-        self.received = received
-
-    @classmethod
-    def by(cls, error: BaseException, received: Delta = NOTHING) -> Stopped:
-        is_closed = isinstance(error, GeneratorExit)
-        return cls("StreamClosed" if is_closed else type(error).__name__, received)
-
-
-class Unanswered(Exception):
-    """Thrown into the machine while it asks: the provider failed, with the error that is the cause, after
-    `received` had come."""
-
-    def __init__(self, received: Delta = NOTHING) -> None:
-        super().__init__()
-        self.received = received
-
-
-class ClaimGone(Exception):
-    """Thrown into the machine while it asks: another has ended the claim."""
-
-
-class Unacknowledged(Exception):
-    """Thrown into the machine at a write: the database did not say whether it was done. Its error is the
-    cause."""
+Effect: TypeAlias = Prepare | Load | Wait | Hook | Emit | Ask | RunTools | Write
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -6,14 +6,25 @@ from typing import Any
 
 import msgspec
 
-from agentsession.context import Context, Message, ReplyFacts, Result, Turn, TurnError
-from agentsession.errors import HookFailed, IdempotencyMismatch, OutputInvalid, ProviderFailed, TurnFailed
+from agentsession.context import Context, Message, ReplyFacts, Result
+from agentsession.errors import (
+    BudgetExceeded,
+    HookFailed,
+    IdempotencyMismatch,
+    MaxIterations,
+    OutputInvalid,
+    ProviderFailed,
+    ToolFailed,
+    TurnFailed,
+)
 from agentsession.schema import OutputSchema
 from agentsession.turn.effects import Outcome
 from agentsession.turn.opening import Plan, input_hash
+from agentsession.turn_state import Turn, TurnError
 
 ERRORS: dict[str, type[TurnFailed]] = {
-    kind.__name__: kind for kind in (HookFailed, OutputInvalid, ProviderFailed)
+    kind.__name__: kind
+    for kind in (BudgetExceeded, HookFailed, MaxIterations, OutputInvalid, ProviderFailed, ToolFailed)
 }
 GOES_ON = TurnError("Unknown", "it has no reply")
 
@@ -51,12 +62,9 @@ def outcome_of(plan: Plan, context: Context) -> Outcome:
     return Outcome(turn, result)
 
 
-def result_of(message: Message, output: OutputSchema) -> Result[Any]:
-    """The result that a stored reply holds; what its metadata does not tell is unknown."""
-    try:
-        facts = msgspec.convert(message.metadata, ReplyFacts)
-    except msgspec.ValidationError:
-        facts = ReplyFacts()
+def result_of(message: Message, output: OutputSchema, raw: Any = None) -> Result[Any]:
+    """The result that a stored reply holds; `raw` is the provider's own, where it has just come."""
+    facts = ReplyFacts.of(message)
     return Result(
         text=message.text,
         thinking=message.thinking,
@@ -65,6 +73,7 @@ def result_of(message: Message, output: OutputSchema) -> Result[Any]:
         model=facts.model,
         finish_reason=facts.finish_reason,
         duration=facts.duration,
+        raw=raw,
         schema=output,
     )
 

@@ -10,46 +10,55 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from agentsession.context import Context, Turn
-from agentsession.errors import ContextUnreadable, NoResult, NothingToResume
+import msgspec
+
+from agentsession.context import Context
+from agentsession.errors import NoResult, NothingToResume
 from agentsession.json_values import JsonMap
-from agentsession.turn.answer import Held, answer
-from agentsession.turn.effects import (
-    Change,
-    Claim,
-    Insert,
-    Load,
-    Loaded,
-    Machine,
-    Outcome,
-    Prepare,
-    Ready,
-)
+from agentsession.turn.answer import answer
+from agentsession.turn.effects import Change, Claim, Insert, Load, Loaded, Machine, Outcome, Prepare, Ready
 from agentsession.turn.ended import outcome_of, refuse_other_input
+from agentsession.turn.ending import still_needed
+from agentsession.turn.held import Held
 from agentsession.turn.opening import (
     Plan,
+    grown,
     opening_messages,
     pinned_instruction,
-    refuse_oversized,
     render,
     settle_args,
 )
-from agentsession.turn.unfinished import ABANDONED, CANCELLED, changed, closed, reopened
-from agentsession.turn.waiting import Patience
-from agentsession.turn.written import ended_by_another, written_from_outside
+from agentsession.turn.unfinished import (
+    ABANDONED,
+    CANCELLED,
+    OVERDUE,
+    begun,
+    changed,
+    closed,
+    decided,
+    reopened,
+)
+from agentsession.turn.waiting import Patience, busy
+from agentsession.turn.written import changed_since, ended_by_another, rewritten, written_from_outside
+from agentsession.turn_state import AWAITING, AskedApproval, Turn, Usage
 
-Choice: TypeAlias = "Callable[[Plan, Context], Turn | Outcome]"
+NOTHING_TAKEN = Usage()
+
+Choice: TypeAlias = "Callable[[Plan, Loaded], Turn | Outcome]"
 
 
 def start(plan: Plan) -> Machine:
     """A new session and its first turn. The lease counts from the host's clock."""
     args, _ = settle_args(plan, Context())
     system = render(plan.agent, args)
+    shown = None if plan.pin_instruction else args
     messages = opening_messages(plan, system if plan.pin_instruction else None)
-    refuse_oversized(plan, 0, messages, args)
+    size = grown(plan, 0, messages, args)
     ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
     turn = _begun(plan, ready.now if ready else 0.0)
-    held = Held(plan, Context(messages=messages, count=len(messages)), turn, messages[-1], system)
+    held = Held(
+        plan, Context(messages=messages, count=len(messages)), turn, messages[-1], system, shown, size=size
+    )
     found = yield from written_from_outside(Insert(Change(turn, messages, instruction_args=args)))
     if found is not None and not plan.keyed:
         return _overtaken(plan, turn, found)
@@ -67,22 +76,25 @@ def continue_(plan: Plan) -> Machine:
         if plan.keyed and context.opening(plan.turn_id) is not None:
             return (yield from _repeated(plan, loaded, patience))
         if context.turn is not None and _is_busy(context.turn, loaded.now):
+            if context.turn.status == AWAITING:
+                raise busy(context.turn, loaded.now, patience.spent)
             loaded = yield from patience.wait(context.turn, loaded.now)
             continue
-        system, pinned, new_args = _instruction(plan, context)
-        ending = _abandoned(context)
+        system, args, pinned, new_args = _instruction(plan, context)
+        ending = _abandoned(context, loaded.now)
         messages = opening_messages(plan, pinned, context.count + len(ending.append))
-        refuse_oversized(plan, loaded.size, messages, new_args)
+        size = grown(plan, loaded.size, messages, new_args)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
         change = Change(turn, (*ending.append, *messages), ending.metadata, new_args)
-        held = Held(plan, changed(context, change), turn, messages[-1], system, loaded.turns + 1)
+        held = Held(plan, changed(context, change), turn, messages[-1], system, args, loaded.turns + 1)
+        held.size = size
         found = yield from written_from_outside(Claim(loaded.seen, change))
         if found is None:
             return (yield from answer(held)) if plan.run else Outcome(turn)
         if not plan.keyed and found.context.opening(plan.turn_id) is not None:
             return _overtaken(plan, turn, found)
-        loaded = _changed_since(context, found)
+        loaded = changed_since(context, found)
 
 
 def resume(plan: Plan) -> Machine:
@@ -93,27 +105,24 @@ def resume(plan: Plan) -> Machine:
 
 def cancel() -> Machine:
     """End the turn that is open, whoever runs it; one that has ended stays as it is."""
-    loaded: Loaded = yield Load()
-    while True:
-        context, turn = loaded.context, loaded.context.turn
-        if turn is None:
-            raise NoResult(
-                "the session has no turn yet", why="there is nothing to cancel", fix="say something first"
-            )
-        if not turn.is_open:
-            return Outcome(turn)
-        change = closed(context, turn, CANCELLED)
-        found = yield from written_from_outside(Claim(loaded.seen, change))
-        if found is None:
-            return Outcome(change.turn)
-        loaded = _changed_since(context, found)
+    return (yield from rewritten(_cancelled))
 
 
-def single(plan: Plan, context: Context, system: str) -> Machine:
+def single(plan: Plan, context: Context, system: str, args: JsonMap | None) -> Machine:
     """A call without a session: the same questions and answers, whose writes nobody performs."""
     yield Prepare(plan.client)
     opening = context.messages[-1]
-    return (yield from answer(Held(plan, context, Turn(opening.turn, "running"), opening, system)))
+    held = Held(plan, context, Turn(opening.turn, "running"), opening, system, args, is_stored=False)
+    return (yield from answer(held))
+
+
+def _cancelled(loaded: Loaded) -> Change | None:
+    turn = loaded.context.turn
+    if turn is None:
+        raise NoResult(
+            "the session has no turn yet", why="there is nothing to cancel", fix="say something first"
+        )
+    return closed(loaded.context, turn, CANCELLED) if turn.is_open else None
 
 
 def _repeated(plan: Plan, loaded: Loaded, patience: Patience | None = None) -> Machine:
@@ -127,8 +136,9 @@ def _again(plan: Plan, loaded: Loaded, choose: Choice, patience: Patience | None
     given = plan.client
     while True:
         context = loaded.context
-        chosen = choose(plan, context)
+        chosen = choose(plan, loaded)
         if isinstance(chosen, Outcome):
+            yield from still_needed(chosen.turn)
             return chosen
         if chosen.is_held(loaded.now):
             loaded = yield from patience.wait(chosen, loaded.now)
@@ -136,18 +146,23 @@ def _again(plan: Plan, loaded: Loaded, choose: Choice, patience: Patience | None
         opening = context.opening(chosen.id)
         if opening is None:
             raise _nothing_to_resume("the messages of the latest turn are gone")
+        if chosen.awaited(loaded.now):
+            raise busy(chosen, loaded.now, 0.0)
         plan = replace(plan, turn_id=chosen.id, client=given or chosen.client)
-        system, _, new_args = _instruction(plan, context)
+        system, args, _, new_args = _instruction(plan, context)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
-        turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
+        approvals = decided(chosen, loaded.now)
+        turn = _begun(plan, loaded.now + (ready.took if ready else 0.0), approvals, chosen.usage)
         metadata, partial = reopened(context, opening, chosen)
         change = Change(turn, (), metadata, new_args, partial)
         after = changed(context, change)
-        held = Held(plan, after, turn, after.opening(chosen.id) or opening, system, loaded.turns)
+        held = Held(plan, after, turn, after.opening(chosen.id) or opening, system, args, loaded.turns)
+        held.startable = frozenset(asked.call for asked in approvals if asked.is_to_run)
+        held.size = loaded.size
         found = yield from written_from_outside(Claim(loaded.seen, change))
         if found is None:
             return (yield from answer(held)) if plan.run else Outcome(turn)
-        loaded = _changed_since(context, found)
+        loaded = changed_since(context, found)
 
 
 def _overtaken(plan: Plan, turn: Turn, found: Loaded) -> Outcome:
@@ -158,9 +173,9 @@ def _overtaken(plan: Plan, turn: Turn, found: Loaded) -> Outcome:
     return Outcome(turn)
 
 
-def _latest(_: Plan, context: Context) -> Turn:
+def _latest(_: Plan, loaded: Loaded) -> Turn:
     """For resume: the latest turn, unless it is completed."""
-    turn = context.turn
+    turn = loaded.context.turn
     if turn is None or turn.status == "completed":
         raise _nothing_to_resume(
             "the session has no open turn" if turn is None else f"the latest turn is {turn.status}"
@@ -176,58 +191,62 @@ def _nothing_to_resume(found: str) -> NothingToResume:
     )
 
 
-def _of_the_key(plan: Plan, context: Context) -> Turn | Outcome:
+def _of_the_key(plan: Plan, loaded: Loaded) -> Turn | Outcome:
     """For a key that was used before: its turn if it is the latest and has no reply yet, or how it ended."""
+    context = loaded.context
     refuse_other_input(plan, context)
     turn = context.turn
     if turn is None or turn.id != plan.turn_id or turn.status == "completed":
         return outcome_of(plan, context)
-    return Outcome(turn) if turn.is_open and not plan.run else turn
+    is_to_wait = bool(turn.awaited(loaded.now)) or (turn.is_open and not plan.run)
+    return Outcome(turn) if is_to_wait else turn
 
 
-def _instruction(plan: Plan, context: Context) -> tuple[str, str | None, JsonMap | None]:
-    """The system message, its text if this turn pins it, and the arguments to store if they are new."""
+def _instruction(plan: Plan, context: Context) -> tuple[str, JsonMap | None, str | None, JsonMap | None]:
+    """The system message; its arguments, unless it is pinned; its text if this turn pins it, and the
+    arguments to store if they are new."""
     pinned = pinned_instruction(plan, context)
     if pinned is not None:
-        return pinned, None, None
+        return pinned, None, None, None
     args, new_args = settle_args(plan, context)
     system = render(plan.agent, args)
-    return system, system if plan.pin_instruction else None, new_args
+    if plan.pin_instruction:
+        return system, None, system, new_args
+    return system, args, None, new_args
 
 
-def _changed_since(seen: Context, found: Loaded) -> Loaded:
-    """What is stored after a lost claim. Where nothing has changed, the claim could never be won."""
-    if found.context == seen:
-        raise ContextUnreadable(
-            "a write was refused although the stored context is unchanged",
-            why="the database reads the stored JSON in another way (a key that stands twice?)",
-            fix="repair the row; nothing was changed",
-        )
-    return found
-
-
-def _begun(plan: Plan, now: float) -> Turn:
+def _begun(
+    plan: Plan, now: float, approvals: tuple[AskedApproval, ...] = (), usage: Usage = NOTHING_TAKEN
+) -> Turn:
     if not plan.run:
-        return Turn(plan.turn_id, "pending", client=plan.client)
+        return Turn(plan.turn_id, "pending", usage=usage, client=plan.client, approvals=approvals)
     return Turn(
         plan.turn_id,
         "running",
+        usage=usage,
         client=plan.client,
         claim=plan.claim_id,
         since=now,
         until=now + plan.lease,
         lease=plan.lease,
+        approvals=begun(approvals),
     )
 
 
 def _is_busy(turn: Turn, now: float) -> bool:
-    """Does the turn stand in the way of the next? One that was left by its process does not."""
+    """Does the turn stand in the way of the next? One that was left by its process does not, nor one whose
+    approval is overdue."""
+    if turn.is_overdue(now):
+        return False
     return turn.is_held(now) if turn.status == "running" else turn.is_open
 
 
-def _abandoned(context: Context) -> Change:
-    """What closes a turn whose process went away, if there is one."""
+def _abandoned(context: Context, now: float) -> Change:
+    """What closes a turn whose process went away, or that nobody has approved in time, if there is one."""
     turn = context.turn
     if turn is None or not turn.is_open:
         return Change(turn or Turn("", "completed"))
+    if turn.is_overdue(now):
+        turn = msgspec.structs.replace(turn, approvals=decided(turn, now))
+        return closed(context, turn, OVERDUE)
     return closed(context, turn, ABANDONED)

@@ -164,8 +164,8 @@ def refuse_large_input(agent: AgentOptions, content: Content, limit: int) -> Non
         )
 
 
-def refuse_oversized(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | None) -> None:
-    """Raise `InputInvalid` if the stored conversation would grow past its limit."""
+def grown(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | None) -> int:
+    """The bytes of the conversation with these messages; raises `InputInvalid` if they are past its limit."""
     size += len(msgspec.json.encode(messages)) + len(msgspec.json.encode(args or {}))
     if size > plan.max_bytes:
         raise InputInvalid(
@@ -174,6 +174,7 @@ def refuse_oversized(plan: Plan, size: int, messages: tuple[Message, ...], args:
             why="each turn reads and writes the whole of it; nothing was stored and the model was not asked",
             fix="begin a new session, or declare a larger max_context_bytes",
         )
+    return size
 
 
 def input_hash(content: Content) -> str:

@@ -9,12 +9,33 @@ from collections.abc import Mapping
 
 import msgspec
 
-from agentsession.context import Context, Message, Turn, TurnError
+from agentsession.context import Context, Message
 from agentsession.json_values import JsonMap, storable_text
-from agentsession.turn.effects import Change, Delta
+from agentsession.turn.effects import Change
+from agentsession.turn.exchange import Delta
+from agentsession.turn_state import AskedApproval, Turn, TurnError
 
 ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
+OVERDUE = TurnError("ApprovalOverdue", "nobody has approved a call of this turn in time")
 CANCELLED = TurnError("TurnCancelled", "cancel_session stopped this turn")
+
+
+def decided(turn: Turn, now: float) -> tuple[AskedApproval, ...]:
+    """The approvals of a turn that is run again: what nobody has decided in time is rejected."""
+    if not turn.is_overdue(now):
+        return turn.approvals
+    late = "nobody has approved it in time"
+    return tuple(
+        msgspec.structs.replace(asked, status="rejected", reason=late) if asked.status == "pending" else asked
+        for asked in turn.approvals
+    )
+
+
+def begun(approvals: tuple[AskedApproval, ...]) -> tuple[AskedApproval, ...]:
+    """The same once the turn is run on: what was approved may have been carried out from now on."""
+    return tuple(
+        msgspec.structs.replace(asked, begun=True) if asked.is_to_run else asked for asked in approvals
+    )
 
 
 def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[str, JsonMap]:
@@ -22,7 +43,10 @@ def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[st
     opening = context.opening(turn.id)
     if opening is None:
         return {}
-    return {opening.id: {**opening.metadata, "status": status, "error": msgspec.to_builtins(error)}}
+    mark: JsonMap = {"status": status, "error": msgspec.to_builtins(error)}
+    if turn.approvals:
+        mark["approvals"] = msgspec.to_builtins(list(turn.approvals))
+    return {opening.id: {**opening.metadata, **mark}}
 
 
 def left_behind(context: Context, turn: Turn, status: str, received: Delta) -> tuple[Message, ...]:
@@ -47,7 +71,7 @@ def reopened(context: Context, opening: Message, turn: Turn) -> tuple[dict[str, 
     is kept in that metadata."""
     last, known = context.messages[-1], opening.metadata
     is_partial = last.turn == turn.id and last.role == "assistant" and "status" in last.metadata
-    metadata = {key: value for key, value in known.items() if key not in ("status", "error")}
+    metadata = {key: value for key, value in known.items() if key not in ("status", "error", "approvals")}
     text = last.text if is_partial else turn.partial
     if text:
         metadata["partials"] = [*known.get("partials", ()), text]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from agentsession.context import Turn
 from agentsession.errors import SessionBusy
 from agentsession.turn.effects import Effect, Load, Loaded, Wait
+from agentsession.turn_state import AWAITING, Turn
+
+DECIDED = "the approvals of the latest turn are decided, and it waits to be run"
 
 
 class Patience:
@@ -35,6 +37,11 @@ def busy(turn: Turn, now: float, waited: float) -> SessionBusy:
         since, left = now - (turn.since or now), (turn.until or now) - now
         found = f"a turn has been running for {since:.1f} s, its lease ends in {left:.1f} s"
         fix = "try again when it has ended, or once its lease has run out"
+    elif turn.status == AWAITING:
+        waits = [f"{asked.tool} ({asked.call})" for asked in turn.approvals if asked.status == "pending"]
+        found = f"the latest turn waits for the approval of {', '.join(waits)}" if waits else DECIDED
+        first = "approve or reject each of `session.approvals`, then " if waits else ""
+        fix = f"{first}call resume_session"
     else:
         found = f"the latest turn is {turn.status}: it is stored and waits to be run"
         fix = "call resume_session to run it, then continue"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from agentsession.context import Context
 from agentsession.errors import (
     AgentSessionError,
+    ContextUnreadable,
     LayoutMismatch,
     LeaseLost,
     SessionNotFound,
@@ -16,16 +17,20 @@ from agentsession.errors import (
     words,
 )
 from agentsession.turn.effects import (
+    Change,
     Claim,
     Effect,
     Finish,
     Insert,
     Load,
     Loaded,
+    Machine,
+    Outcome,
     Save,
-    Unacknowledged,
     Write,
 )
+from agentsession.turn.thrown import Unacknowledged
+from agentsession.turn_state import Turn
 
 T = TypeVar("T")
 
@@ -52,6 +57,30 @@ def found_gone(turn_id: str) -> Generator[Effect, Any, LeaseLost | TurnCancelled
     """The error that says who has ended the claim."""
     found = yield from _as_the_holder(_read())
     return ended_by_another(found.context, turn_id)
+
+
+def changed_since(seen: Context, found: Loaded) -> Loaded:
+    """What is stored after a lost claim. Where nothing has changed, the claim could never be won."""
+    if found.context == seen:
+        raise ContextUnreadable(
+            "a write was refused although the stored context is unchanged",
+            why="the database reads the stored JSON in another way (a key that stands twice?)",
+            fix="repair the row; nothing was changed",
+        )
+    return found
+
+
+def rewritten(change_of: Callable[[Loaded], Change | None]) -> Machine:
+    """Write, as an outsider, what is made of the session as it stands. None: its turn stays as it is."""
+    loaded: Loaded = yield Load()
+    while True:
+        context, change = loaded.context, change_of(loaded)
+        if change is None:
+            return Outcome(context.turn or Turn("", "completed"))
+        found = yield from written_from_outside(Claim(loaded.seen, change))
+        if found is None:
+            return Outcome(change.turn)
+        loaded = changed_since(context, found)
 
 
 def _read() -> Generator[Effect, Any, Loaded]:

@@ -1,0 +1,180 @@
+"""The calls of a session that wait for somebody's approval, and what is decided about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import peewee
+
+from agentsession import clock, info
+from agentsession.actions.action import Action
+from agentsession.actions.intact import refuse_altered
+from agentsession.actions.results import context_of
+from agentsession.actions.ways import ASYNC, like
+from agentsession.drive.crossing import on_the_store
+from agentsession.errors import InputInvalid
+from agentsession.json_values import JsonMap, compact, storable_text, unstorable
+from agentsession.schema import SchemaMismatch
+from agentsession.store.connection import refuse_async
+from agentsession.store.layout import NOTHING
+from agentsession.store.opened import open_session
+from agentsession.store.record import primary_key_of
+from agentsession.store.stored import StoredSession
+from agentsession.turn.approving import Decision, decide
+from agentsession.turn_state import AskedApproval, Turn
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A call of a tool that waits for somebody. `call` is its key, `arguments` are those that the tool would
+    be given.
+
+    A decision is one write, allowed in any process and inside a transaction. Once all calls of the turn are
+    decided, `resume_session` runs it on: the model is told of what was approved, edited or rejected.
+
+    Each raises `NothingToApprove` where the call waits no more: decided in another way, its time over, its
+    turn cancelled. The same decision may be made twice. `by` says who decides: a text, or a record.
+
+    ```python
+    for approval in session.approvals:
+        print(approval.tool, approval.arguments)
+        approval.approve(by="ann@example.com")
+    if session.last_turn.status == "awaiting_approval":
+        session.resume_session()
+    ```
+    """
+
+    call: str
+    tool: str
+    arguments: JsonMap
+    _asked: AskedApproval = field(repr=False, compare=False)
+    _model: type[Any] = field(repr=False, compare=False)
+    _session: Any = field(repr=False, compare=False)
+    _actor: Any = field(repr=False, compare=False)
+
+    def approve(self, *, by: Any = "") -> None:
+        """Let the call be run as it is."""
+        self._decided(_approved(by)).run()
+
+    async def aapprove(self, *, by: Any = "") -> None:
+        """`approve`, on an event loop."""
+        await self._decided(_approved(by)).arun()
+
+    def reject(self, reason: str | None = None, *, by: Any = "") -> None:
+        """Have the call not run; the model is told, with the reason."""
+        self._decided(self._rejected(reason, by)).run()
+
+    async def areject(self, reason: str | None = None, *, by: Any = "") -> None:
+        """`reject`, on an event loop."""
+        await self._decided(self._rejected(reason, by)).arun()
+
+    def edit(self, arguments: JsonMap, *, by: Any = "") -> None:
+        """Let the call be run with these arguments instead; the model is told. Raises `InputInvalid` where
+        they do not fit the tool."""
+        self._decided(self._edited(arguments, by)).run()
+
+    async def aedit(self, arguments: JsonMap, *, by: Any = "") -> None:
+        """`edit`, on an event loop."""
+        await self._decided(self._edited(arguments, by)).arun()
+
+    def _decided(self, decision: Decision) -> Action[Any]:
+        opened = _opened(self._model, self._session, self._actor)
+        limit = info.session_options(self._model).max_input_bytes
+        size = len(msgspec.json.encode(decision(AskedApproval(self.call, self.tool, ""))))
+        if size > limit:
+            raise self._unfit(f"the decision takes {size:,} bytes, the limit is {limit:,}", "say less")
+        agent = info.agent_options(self._model)
+        return Action(agent, decide(self.call, decision), None, opened)
+
+    def _rejected(self, reason: str | None, by: Any) -> Decision:
+        if reason is not None and not isinstance(reason, str):
+            raise self._unfit(f"the reason is of the type {type(reason).__name__}, not a text", "say why")
+        return _changed(status="rejected", by=_name_of(by), reason=storable_text(reason or ""))
+
+    def _edited(self, arguments: JsonMap, by: Any) -> Decision:
+        tool = info.agent_options(self._model).tool_named(self.tool)
+        if tool is None:
+            raise self._unfit(f"the agent has no tool {self.tool!r} any more", "reject the call")
+        try:
+            unfit = next(unstorable(arguments), None)
+            if unfit is not None or not isinstance(arguments, dict):
+                raise ValueError(unfit or "they are no dict")
+            text = compact(self._asked.merged(arguments))
+            tool.accept(text)
+        except (SchemaMismatch, TypeError, ValueError) as error:
+            names = ", ".join(f'"{name}": …' for name in tool.schema.get("properties", {}))
+            raise self._unfit(
+                f"the arguments do not fit {self.tool}: {error}", f"edit({{{names}}})"
+            ) from error
+        return _changed(status="approved", by=_name_of(by), edited=text)
+
+    def _unfit(self, found: str, fix: str) -> InputInvalid:
+        why = "the decision is stored with the turn, and the model is told of it; nothing was changed"
+        return InputInvalid(found, where=f"{info.place(self._model)} approval", why=why, fix=fix)
+
+
+def approvals(model: type[peewee.Model], session: Any, *, actor: Any = None) -> list[Approval]:
+    """The calls of the session's latest turn that wait for somebody's approval, read anew from the row.
+
+    `session` is an id or a record. Empty where none waits. Allowed inside a transaction. Raises
+    `SessionNotFound`, also for a session of another `actor`, and `ContextUnreadable`.
+
+    ```python
+    from agentsession.actions import approvals
+
+    for approval in approvals(ChatAgent, session.id):
+        approval.reject("Not today.", by="ann@example.com")
+    ```
+    """
+    opened = _opened(model, session, actor)
+    refuse_async(model, "approvals")
+    loaded = opened.load()
+    return _waiting(model, session, actor, loaded.context.turn, loaded.now)
+
+
+async def aapprovals(model: type[peewee.Model], session: Any, *, actor: Any = None) -> list[Approval]:
+    opened = _opened(model, session, actor)
+    loaded = await on_the_store(opened, opened.load)
+    return _waiting(model, session, actor, loaded.context.turn, loaded.now)
+
+
+aapprovals = like(approvals, aapprovals, "aapprovals", ASYNC)
+
+
+def approvals_of(record: Any) -> list[Approval]:
+    """The calls that wait for somebody's approval, as the record was read; `actions.approvals` reads it anew.
+    Costs no query."""
+    owner = info.session_options(type(record)).owner_attribute
+    actor = record.__data__.get(type(record)._meta.fields[owner].name) if owner else None
+    return _waiting(type(record), record, actor, context_of(record).turn, clock.seconds())
+
+
+def _opened(model: type[Any], session: Any, actor: Any) -> StoredSession:
+    refuse_altered(model)
+    return open_session(model, info.session_options(model), session, actor, NOTHING)
+
+
+def approval_of(model: Any, session: Any, asked: AskedApproval, actor: Any) -> Approval:
+    return Approval(asked.call, asked.tool, asked.given, asked, model, session, actor)
+
+
+def _waiting(model: Any, session: Any, actor: Any, turn: Turn | None, now: float) -> list[Approval]:
+    waiting = () if turn is None else turn.awaited(now)
+    return [approval_of(model, session, asked, actor) for asked in waiting]
+
+
+def _approved(by: Any) -> Decision:
+    return _changed(status="approved", by=_name_of(by))
+
+
+def _changed(**values: str) -> Callable[[AskedApproval], AskedApproval]:
+    return lambda asked: msgspec.structs.replace(asked, **values)
+
+
+def _name_of(by: Any) -> str:
+    """Who decides, as a text: a record is its key."""
+    given = primary_key_of(type(by), by) if isinstance(by, peewee.Model) else by
+    return "" if given is None else storable_text(str(given))

@@ -1,0 +1,138 @@
+"""The calls of one step while they run: which may begin, how long each may take, and what comes of them."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import uuid4
+
+from agentsession.drive.call_result import raised, reported, returned
+from agentsession.events import Event, ToolProgress, ToolStarted
+from agentsession.store.keys import key_of_call
+from agentsession.tools.tool_context import ToolContext
+from agentsession.turn.effects import Run, RunTools, ToolResult
+from agentsession.turn.thrown import ClaimGone, Stopped
+from agentsession.turn.wording import too_late
+
+if TYPE_CHECKING:
+    from agentsession.drive.perform import Performing
+
+MOST = 16
+"""Calls that run at the same time."""
+
+News: TypeAlias = Event | ToolResult | ClaimGone
+
+
+class Batch:
+    """What both drivers know of the calls. `ended` are those that have, and that nobody has taken yet; `news`
+    is the driver's own queue of what comes."""
+
+    news: Any
+
+    def __init__(self, perform: Performing, effect: RunTools) -> None:
+        self.perform = perform
+        self.turn = effect.turn
+        self.waiting = deque(effect.calls)
+        self.running: dict[str, tuple[Run, float]] = {}
+        self.ended: list[ToolResult] = []
+        self.whose = uuid4().hex
+
+    def taken(self) -> tuple[ToolResult, ...]:
+        results = tuple(self.ended)
+        self.ended.clear()
+        return results
+
+    def next_call(self) -> Run | None:
+        """The call that may begin now, if there is one. Who wants to run alone is not overtaken."""
+        if not self.waiting or len(self.running) >= MOST:
+            return None
+        is_alone = any(run.tool.alone for run, _ in self.running.values())
+        if is_alone or (self.waiting[0].tool.alone and self.running):
+            return None
+        run = self.waiting.popleft()
+        self.running[run.call] = run, time.monotonic() + self.seconds(run)
+        return run
+
+    def seconds(self, run: Run) -> float:
+        """How long it may take."""
+        return run.tool.timeout or self.perform.agent.tool_timeout
+
+    def left(self) -> float | None:
+        """Seconds until the first of those that run is too late."""
+        ends = min((end for _, end in self.running.values()), default=math.inf)
+        left = max(ends - time.monotonic(), 0.0)
+        return None if left == math.inf else min(left, threading.TIMEOUT_MAX)
+
+    def heard(self, news: News) -> list[Event]:
+        """The events of what has come; nobody waits any more for a call that was too late."""
+        if isinstance(news, ClaimGone):
+            raise news
+        if isinstance(news, ToolProgress) and news.call not in self.running:
+            return []
+        if isinstance(news, Event):
+            return [news]
+        if self.running.pop(news.call, None) is not None:
+            self.ended.append(news)
+        return []
+
+    def drain(self, *, leaving: bool = False) -> list[Event]:
+        """What has come meanwhile. Who leaves learns of no lost claim."""
+        events: list[Event] = []
+        while not self.news.empty():
+            news = self.news.get_nowait()
+            if not (leaving and isinstance(news, ClaimGone)):
+                events += self.heard(news)
+        return events
+
+    def end_the_late(self) -> None:
+        now = time.monotonic()
+        for run, end in [*self.running.values()]:
+            if end <= now:
+                del self.running[run.call]
+                took = self.seconds(run)
+                late = ToolResult(run.call, run.tool.name, "timed_out", too_late(took), None, took)
+                self.ended.append(late)
+
+    def started(self, run: Run) -> ToolStarted:
+        return ToolStarted(run.call, run.tool.name, run.given)
+
+    def context(self, run: Run, tell: Callable[[Event], object]) -> ToolContext:
+        perform, session = self.perform, self.perform.session
+
+        def report(progress: Any) -> None:
+            tell(ToolProgress(run.call, run.tool.name, reported(progress)))
+
+        return ToolContext(
+            session_id=perform.session_id,
+            actor=perform.actor,
+            call=run.call,
+            turn=self.turn,
+            idempotency_key=key_of_call(session, run.call) if session else f"{self.whose} {run.call}",
+            _report=report,
+        )
+
+    def gave(self, run: Run, value: Any, began: float) -> ToolResult:
+        session = self.perform.session
+        most = math.inf if session is None else session.options.max_input_bytes
+        return returned(run, value, _took(began), most)
+
+    def broke(self, run: Run, error: BaseException, began: float) -> ToolResult:
+        return raised(run, error, _took(began))
+
+    def came(self) -> tuple[ToolResult, ...]:
+        """The results that have come until somebody leaves."""
+        self.drain(leaving=True)
+        return tuple(self.ended)
+
+    def told(self, error: BaseException | None) -> None:
+        """Raise what the machine is to know: who has left, with the results that had come."""
+        if error is not None and not isinstance(error, Exception):
+            raise Stopped.by(error, ran=self.came()) from error
+
+
+def _took(began: float) -> float:
+    return round(time.perf_counter() - began, 6)

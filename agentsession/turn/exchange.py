@@ -1,0 +1,84 @@
+"""What a model is shown, and what it answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+
+from agentsession.context import ReplyFacts
+from agentsession.turn_state import Usage
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """What a reply asks for: a tool, by its name, and its arguments as the JSON text that came.
+
+    `id` is ours where the model is shown a call (9 letters and digits, which every provider takes), and
+    nobody's in a reply.
+    """
+
+    name: str
+    arguments: str = "{}"
+    id: str = ""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """One message as the model is shown it: of the role `system`, `user`, `assistant` or `tool`.
+
+    An assistant may ask for `calls`; each is then answered by one message of the role `tool`, in order, whose
+    `call` is the id of the call. `opaque` is what the provider itself gave with that reply and wants back.
+    """
+
+    role: str
+    content: str
+    calls: tuple[ToolCall, ...] = ()
+    call: str = ""
+    opaque: str = ""
+
+
+View: TypeAlias = tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a reply as it comes, or all pieces that came so far."""
+
+    text: str = ""
+    thinking: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.thinking)
+
+
+NOTHING = Delta()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a provider answered. `cost` is in US dollars, None where unknown; `raw` is its own response.
+
+    `calls` are the tools that the model asks for. `opaque` is JSON text that the provider wants to see again
+    with these calls (signatures of its thinking, say): it is shown to the same provider and model only.
+    """
+
+    text: str
+    thinking: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    opaque: str = ""
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = None
+    model: str = ""
+    finish_reason: str = ""
+    duration: float = 0.0
+    raw: Any = None
+
+    def facts(self) -> ReplyFacts:
+        """What it has cost, in plain types; raises `msgspec.ValidationError` or `TypeError` for what cannot
+        be stored."""
+        given = {name: getattr(self, name) for name in ReplyFacts.__struct_fields__}
+        facts = msgspec.convert({**given, "usage": msgspec.to_builtins(self.usage)}, ReplyFacts)
+        if facts.cost is not None and not math.isfinite(facts.cost):
+            raise msgspec.ValidationError(f"its cost is {facts.cost}")
+        return facts
