@@ -25,6 +25,7 @@ from tests import servers
 from tests.models import Answer
 from tests.on_a_loop import run
 from tests.owned import owned, people
+from tests.shop import refund
 from tests.web import ANN, Trickle, Web, asgi_web, events, fastapi_app, fastapi_web, owned_chat, user
 
 pytestmark = pytest.mark.layouts("document")  # test_web.py calls the routes in both
@@ -84,6 +85,23 @@ def test_the_page_describes_every_route_with_its_problems(database: Any) -> None
     assert "Idempotency-Key" in [each["name"] for each in said["parameters"]]
     stream = paths["/chats/stream"]["post"]["responses"]["200"]
     assert stream["content"].keys() == {"text/event-stream"}
+
+
+@sqlite
+def test_the_page_describes_what_may_wait_for_an_approval(database: Any) -> None:
+    page = page_of(fastapi_web(owned_chat(database, tools=[refund])))
+    paths = page["paths"]
+    body = paths["/chats/{id}/approvals"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    decisions = [resolved(page, branch) for branch in resolved(page, body)["oneOf"]]
+    assert [{*each["properties"]} - {"call", "decision"} for each in decisions] == [
+        set(),
+        {"reason"},
+        {"arguments"},
+    ]
+    for path in ("/chats/", "/chats/{id}/messages", "/chats/{id}/resume"):
+        waits = paths[path]["post"]["responses"]["202"]["content"]["application/json"]["schema"]
+        assert resolved(page, waits)["properties"]["result"]["type"] == "null"
+    assert "202" not in paths["/chats/stream"]["post"]["responses"]
 
 
 def test_the_page_knows_every_event() -> None:

@@ -12,13 +12,14 @@ from agentsession import (
     ContextUnreadable,
     DslError,
     InputInvalid,
-    ProviderFailed,
     StorageFailed,
     TransactionOpen,
     TurnFailed,
 )
 from agentsession.contrib.web.problems import last_event, problem_of
 from agentsession.errors import ProviderError
+from agentsession.events import told_of
+from agentsession.turn.ended import ERRORS
 from tests.models import Answer
 from tests.web import WEBS, Says, Web, owned_chat, problem
 
@@ -160,12 +161,15 @@ def test_a_message_that_is_too_large_is_refused(makes: Makes, database: Any) -> 
     assert problem(web("POST", "/", {"message": "x" * 100}), 422) == "InputInvalid"
 
 
-def test_no_problem_has_the_words_of_a_provider_or_a_database() -> None:
-    for error in (TurnFailed("sk-secret"), StorageFailed("host=secret"), ProviderFailed("secret")):
+def test_no_problem_has_the_words_of_a_provider_a_tool_or_a_database() -> None:
+    kinds = {TurnFailed, StorageFailed, *ERRORS.values()}
+    for error in (kind("sk-secret") for kind in kinds):
         shown = problem_of(error)
         assert shown is not None
+        assert shown.status == (503 if isinstance(error, StorageFailed) else 502)
         assert "secret" not in str(shown.json)
         assert "secret" not in last_event(error)
+    assert len({told_of(name) for name in ERRORS} | {told_of("another")}) == len(ERRORS) + 1
 
 
 @pytest.mark.parametrize(

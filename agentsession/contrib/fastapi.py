@@ -18,11 +18,18 @@ from fastapi.routing import APIRoute
 
 from agentsession import actions, info
 from agentsession.contrib.web import described
-from agentsession.contrib.web.declared import refuse_undeclared
+from agentsession.contrib.web.decisions import Decision, adecide
+from agentsession.contrib.web.declared import has_approvals, refuse_undeclared
 from agentsession.contrib.web.event_stream import EventStream
 from agentsession.contrib.web.problems import MEDIA_TYPE, NO_JSON_TYPE, Problem, Refused, problem_of
 from agentsession.contrib.web.requests import LISTED, MAX_LISTED, WRAPPER, is_wrapped, present, unwrapped
-from agentsession.contrib.web.shown import page_json, result_reply, session_json, turn_reply
+from agentsession.contrib.web.shown import (
+    approvals_json,
+    page_json,
+    result_reply,
+    session_json,
+    turn_reply,
+)
 from agentsession.errors import AgentSessionError
 
 Key = Annotated[
@@ -39,6 +46,7 @@ def session_router(
     *,
     actor: Callable[..., Any] | None = None,
     instruction_args: Callable[..., Any] | Mapping[str, Any] | None = None,
+    approvals: bool = True,
     prefix: str = "",
     tags: Sequence[str] | None = None,
 ) -> APIRouter:
@@ -54,6 +62,10 @@ def session_router(
     problem details (RFC 9457); a model that failed is a 502 with the id of the session, which can be resumed.
     A streamed turn ends as `interrupted` when its client hangs up. No database connection is held while the
     model answers.
+
+    Where a tool of the agent needs an approval, a turn that has to wait for one is answered with 202, and
+    there are routes that list such calls and decide about them: whoever may see a session may do so. With
+    `approvals=False` there are none, for an app whose staff decides elsewhere.
 
     Raises `DslError` where the actor or the arguments are missing.
 
@@ -76,6 +88,8 @@ def session_router(
     _add_resume(router, model, whose)
     if info.session_options(model).updated_attribute is not None:
         _add_list(router, model, whose)
+    if approvals and has_approvals(model):
+        _add_approvals(router, model, whose)
     _add_session(router, model, whose)
     return router
 
@@ -118,7 +132,7 @@ def _add_start(router: APIRouter, model: Any, whose: Any, args: Any) -> None:
         record = await actions.astart_session(
             model, said, instruction_args=args, actor=actor, idempotency_key=key
         )
-        return JSONResponse(result_reply(record), 201)
+        return JSONResponse(*result_reply(record, 201))
 
     @router.post("/stream", **_stream(415))
     async def stream_start_session(
@@ -138,7 +152,7 @@ def _add_continue(router: APIRouter, model: Any, whose: Any) -> None:
     async def continue_session(id: str, said: Any = body, actor: Any = whose, key: Key = None) -> Response:
         """Say the next thing; the answer has the reply."""
         record = await actions.acontinue_session(model, id, said, actor=actor, idempotency_key=key)
-        return JSONResponse(result_reply(record))
+        return JSONResponse(*result_reply(record))
 
     @router.post("/{id}/messages/stream", **_stream(415))
     async def stream_continue_session(
@@ -153,7 +167,7 @@ def _add_resume(router: APIRouter, model: Any, whose: Any) -> None:
     @router.post("/{id}/resume", **_turn(model))
     async def resume_session(id: str, actor: Any = whose) -> Response:
         """Run the latest turn again, if it did not complete; the answer has the reply."""
-        return JSONResponse(result_reply(await actions.aresume_session(model, id, actor=actor)))
+        return JSONResponse(*result_reply(await actions.aresume_session(model, id, actor=actor)))
 
     @router.post("/{id}/resume/stream", **_stream())
     async def stream_resume_session(id: str, actor: Any = whose) -> Response:
@@ -171,6 +185,22 @@ def _add_list(router: APIRouter, model: Any, whose: Any) -> None:
         """The sessions by their last activity, the newest first."""
         page = await actions.alist_sessions(model, actor=actor, limit=limit, before=before)
         return JSONResponse(page_json(page))
+
+
+def _add_approvals(router: APIRouter, model: Any, whose: Any) -> None:
+    decision = Depends(_body(Decision))
+
+    @router.get("/{id}/approvals", response_model=described.Approvals, responses=_problems(401, 404, 422))
+    async def list_approvals(id: str, actor: Any = whose) -> Response:
+        """The calls of the latest turn that wait for somebody's approval."""
+        return JSONResponse(approvals_json(await actions.aapprovals(model, id, actor=actor)))
+
+    problems = _problems(401, 404, 409, 415, 422)
+
+    @router.post("/{id}/approvals", response_model=described.TurnReply, responses=problems)
+    async def decide_approval(id: str, said: Any = decision, actor: Any = whose) -> Response:
+        """Decide about a call. Once none of `turn.approvals` is left, resume the session."""
+        return JSONResponse(await adecide(model, id, said, actor=actor))
 
 
 def _add_session(router: APIRouter, model: Any, whose: Any) -> None:
@@ -223,10 +253,14 @@ def _body_of(model: type[Any]) -> Callable[..., Any]:
         fields: dict[str, Any] = {WRAPPER: (shown, ...)}
         shown = create_model(f"{model.__name__}Input", **fields)
 
+    return _body(shown, unwrapped if wrapped else None)
+
+
+def _body(shown: Any, read: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
     async def body(said: Any) -> Any:
         if isinstance(said, bytes):
             raise Refused(NO_JSON_TYPE)
-        return unwrapped(said) if wrapped else said
+        return said if read is None else read(said)
 
     body.__annotations__["said"] = Annotated[shown, Body(), WrapValidator(lambda value, _: value)]
     return body
@@ -236,7 +270,11 @@ def _turn(model: type[Any], *more: int) -> dict[str, Any]:
     """What the page says of a route that runs a turn."""
     reply: Any = described.ResultReply
     shown = reply[info.output_schema(model)]
-    return {"response_model": shown, "responses": _problems(401, 404, 409, *more, 422, 502, 503)}
+    responses = _problems(401, 404, 409, *more, 422, 502, 503)
+    if has_approvals(model):
+        found = "The turn waits for somebody's approval"
+        responses[202] = {"description": found, "model": described.WaitingReply}
+    return {"response_model": shown, "responses": responses}
 
 
 def _stream(*more: int) -> dict[str, Any]:

@@ -16,7 +16,8 @@ except ImportError as missing:
 
 from agentsession import actions, info
 from agentsession.actions.streams import TurnStream
-from agentsession.contrib.web.declared import refuse_undeclared
+from agentsession.contrib.web.decisions import decide
+from agentsession.contrib.web.declared import has_approvals, refuse_undeclared
 from agentsession.contrib.web.problems import (
     MEDIA_TYPE,
     NO_JSON,
@@ -27,7 +28,13 @@ from agentsession.contrib.web.problems import (
     problem_of,
 )
 from agentsession.contrib.web.requests import is_wrapped, limit_of, present, unwrapped
-from agentsession.contrib.web.shown import page_json, result_reply, session_json, turn_reply
+from agentsession.contrib.web.shown import (
+    approvals_json,
+    page_json,
+    result_reply,
+    session_json,
+    turn_reply,
+)
 from agentsession.errors import AgentSessionError
 from agentsession.json_values import Json, compact
 from agentsession.store.release import released
@@ -38,6 +45,7 @@ def session_blueprint(
     *,
     actor: Callable[[], Any] | None = None,
     instruction_args: Callable[[], Any] | Mapping[str, Any] | None = None,
+    approvals: bool = True,
     name: str | None = None,
     url_prefix: str | None = None,
 ) -> Blueprint:
@@ -50,7 +58,8 @@ def session_blueprint(
 
     A database connection that the app has opened for the request is closed before the model is asked. A
     client that hangs up is noticed with the next event that is sent to it: the turn then ends as
-    `interrupted`.
+    `interrupted`. Whoever may see a session may also approve the calls of its tools, unless
+    `approvals=False` leaves these routes out.
 
     Raises `DslError` where the actor or the arguments are missing.
 
@@ -71,6 +80,8 @@ def session_blueprint(
     _add_streams(blueprint, requested)
     if info.session_options(model).updated_attribute is not None:
         _add_list(blueprint, requested)
+    if approvals and has_approvals(model):
+        _add_approvals(blueprint, requested)
     _add_session(blueprint, requested)
     for kind in (AgentSessionError, Refused):
         blueprint.register_error_handler(kind, _problem)
@@ -101,13 +112,16 @@ class Requested:
 
     @property
     def said(self) -> Any:
+        return unwrapped(self.body) if self._wrapped else self.body
+
+    @property
+    def body(self) -> Any:
         if not request.is_json:
             raise Refused(NO_JSON_TYPE)
         try:
-            body = json.loads(request.get_data())
+            return json.loads(request.get_data())
         except (ValueError, RecursionError):
             raise Refused(NO_JSON) from None
-        return unwrapped(body) if self._wrapped else body
 
 
 def _add_turns(blueprint: Blueprint, requested: Requested) -> None:
@@ -118,21 +132,21 @@ def _add_turns(blueprint: Blueprint, requested: Requested) -> None:
         options, said = requested.start, requested.said
         with released(model):
             record = actions.start_session(model, said, **options)
-        return _json(result_reply(record), 201)
+        return _json(*result_reply(record, 201))
 
     @blueprint.post("/<id>/messages")
     def continue_session(id: str) -> Response:
         options, said = requested.key, requested.said
         with released(model):
             record = actions.continue_session(model, id, said, **options)
-        return _json(result_reply(record))
+        return _json(*result_reply(record))
 
     @blueprint.post("/<id>/resume")
     def resume_session(id: str) -> Response:
         options = requested.whose
         with released(model):
             record = actions.resume_session(model, id, **options)
-        return _json(result_reply(record))
+        return _json(*result_reply(record))
 
 
 def _add_streams(blueprint: Blueprint, requested: Requested) -> None:
@@ -164,6 +178,19 @@ def _add_list(blueprint: Blueprint, requested: Requested) -> None:
         limit = limit_of(request.args.get("limit"))
         page = actions.list_sessions(requested.model, limit=limit, before=before, **options)
         return _json(page_json(page))
+
+
+def _add_approvals(blueprint: Blueprint, requested: Requested) -> None:
+    model = requested.model
+
+    @blueprint.get("/<id>/approvals")
+    def list_approvals(id: str) -> Response:
+        return _json(approvals_json(actions.approvals(model, id, **requested.whose)))
+
+    @blueprint.post("/<id>/approvals")
+    def decide_approval(id: str) -> Response:
+        options, body = requested.whose, requested.body
+        return _json(decide(model, id, body, **options))
 
 
 def _add_session(blueprint: Blueprint, requested: Requested) -> None:

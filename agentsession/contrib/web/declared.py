@@ -23,6 +23,11 @@ def refuse_undeclared(model: type[peewee.Model], maker: str, actor: Any, instruc
         raise DslError(problems)
 
 
+def has_approvals(model: type[peewee.Model]) -> bool:
+    """Can a turn of it stop until somebody has approved a call?"""
+    return any(tool.needs_approval for tool in info.agent_options(model).tools)
+
+
 def _actor_problems(model: type[peewee.Model], maker: str, actor: Any) -> Iterator[Problem]:
     owner = info.session_options(model).owner_attribute
     where, why = f"[{info.place(model)}] {maker} -> actor", "it decides which sessions a request can see"

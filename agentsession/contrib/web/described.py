@@ -12,10 +12,10 @@ Out = TypeVar("Out")
 PROBLEMS = {
     401: "Nobody is logged in",
     404: "There is no such session",
-    409: "A turn is running, or there is none that could be resumed",
+    409: "A turn is running or waits for an approval, or there is nothing to resume or to decide",
     415: "The body is no JSON",
     422: "The request does not fit",
-    502: "The model failed; the session can be resumed",
+    502: "The turn failed; the session can be resumed",
     503: "The database went away during the turn",
 }
 
@@ -26,7 +26,9 @@ EVENTS = [
     "partial_output",
     "output_retry",
     "tool_started",
+    "tool_progress",
     "tool_finished",
+    "approval_needed",
     "turn_finished",
     "stream_failed",
 ]
@@ -59,14 +61,28 @@ class Error(BaseModel):
     message: str
 
 
+class Approval(BaseModel):
+    """A call of a tool that waits for somebody's approval, with the arguments that the model wrote."""
+
+    call: str
+    tool: str
+    arguments: dict[str, Any]
+
+
+class Approvals(BaseModel):
+    approvals: list[Approval]
+
+
 class Turn(BaseModel):
-    """`partial` is what has come so far of the reply of a running turn."""
+    """`partial` is what has come so far of the reply of a running turn, `approvals` are the calls that one
+    with the status `awaiting_approval` waits for."""
 
     id: str
     status: str
     error: Error | None
     partial: str
     usage: Usage
+    approvals: list[Approval]
 
 
 class Result(BaseModel, Generic[Out]):
@@ -85,7 +101,8 @@ class Result(BaseModel, Generic[Out]):
 
 class Message(BaseModel):
     """`content` is text, a list of parts, or an object for structured input; `status` tells that the turn
-    has failed or was interrupted."""
+    has failed or was interrupted, `outcome` what came of the call whose result a message of the role `tool`
+    is."""
 
     id: str
     turn: str
@@ -94,6 +111,7 @@ class Message(BaseModel):
     content: str | list[dict[str, Any]] | dict[str, Any]
     thinking: str = ""
     status: str | None = None
+    outcome: str | None = None
 
 
 class Session(BaseModel):
@@ -110,6 +128,12 @@ class TurnReply(BaseModel):
 
 class ResultReply(TurnReply, Generic[Out]):
     result: Result[Out]
+
+
+class WaitingReply(TurnReply):
+    """Once the turn's `approvals` are decided, it can be resumed."""
+
+    result: None
 
 
 class Listed(BaseModel):

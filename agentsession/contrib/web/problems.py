@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from agentsession.context import Turn
 from agentsession.errors import (
     AgentSessionError,
     IdempotencyMismatch,
     InputInvalid,
     LeaseLost,
     NoResult,
+    NothingToApprove,
     NothingToResume,
     SessionBusy,
     SessionNotFound,
@@ -23,6 +23,7 @@ from agentsession.errors import (
 )
 from agentsession.events import StreamFailed, told_of
 from agentsession.json_values import Json, JsonMap
+from agentsession.turn_state import AWAITING, Turn
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -38,6 +39,7 @@ STATUSES: dict[type[AgentSessionError], int] = {
     TurnCancelled: 409,
     LeaseLost: 409,
     NothingToResume: 409,
+    NothingToApprove: 409,
     NoResult: 409,
     IdempotencyMismatch: 422,
     InputInvalid: 422,
@@ -45,16 +47,19 @@ STATUSES: dict[type[AgentSessionError], int] = {
     StorageFailed: 503,
 }
 
-GIVEN_BY_THE_CLIENT = ("input", "idempotency_key", "before", "limit")
+GIVEN_BY_THE_CLIENT = ("input", "idempotency_key", "before", "limit", "approval")
 """What an `InputInvalid` may be about that is the client's; all else is the program's mistake."""
 
 
 @dataclass(frozen=True)
 class Problem:
+    """`ends_soon`: the same request may do better in a moment."""
+
     status: int
     title: str
     detail: str
     session: Json = None
+    ends_soon: bool = False
 
     @property
     def json(self) -> JsonMap:
@@ -68,7 +73,7 @@ class Problem:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Retry-After": RETRY_AFTER} if self.title == SessionBusy.__name__ else {}
+        return {"Retry-After": RETRY_AFTER} if self.ends_soon else {}
 
 
 class Refused(Exception):
@@ -96,7 +101,8 @@ def problem_of(error: Exception) -> Problem | None:
         return None
     name, record = type(error).__name__, getattr(error, "session", None)
     detail = told_of(name) if status > 500 else error.found
-    return Problem(status, name, detail, None if record is None else json_id(record._pk))
+    ends_soon = isinstance(error, SessionBusy) and error.status != AWAITING
+    return Problem(status, name, detail, None if record is None else json_id(record._pk), ends_soon)
 
 
 def last_event(error: AgentSessionError) -> str:

@@ -8,13 +8,16 @@ from typing import Any
 import msgspec
 import peewee
 
-from agentsession import actions
+from agentsession import actions, clock
+from agentsession.actions.approvals import Approval
 from agentsession.actions.listing import ListedSession, SessionPage
-from agentsession.context import Context, Message, Turn
+from agentsession.context import Context, Message
 from agentsession.contrib.web.problems import json_id, said_of
 from agentsession.events import TurnFinished
-from agentsession.json_values import JsonMap
+from agentsession.json_values import Json, JsonMap
 from agentsession.store.values import settled_value
+from agentsession.turn.calls import OPAQUE
+from agentsession.turn_state import AWAITING, Turn
 
 
 def session_json(model: type[peewee.Model], session: str, context: Context) -> JsonMap:
@@ -35,6 +38,9 @@ def turn_json(turn: Turn) -> JsonMap:
         "error": said_of(turn),
         "partial": turn.partial,
         "usage": msgspec.to_builtins(turn.usage),
+        "approvals": [
+            _approval(asked.call, asked.tool, asked.given) for asked in turn.awaited(clock.seconds())
+        ],
     }
 
 
@@ -44,13 +50,12 @@ def message_json(message: Message) -> JsonMap:
         "turn": message.turn,
         "role": message.role,
         "text": message.text,
-        "content": message.content,
+        "content": _content(message),
     }
     if message.thinking:
         shown["thinking"] = message.thinking
-    if "status" in message.metadata:
-        shown["status"] = message.metadata["status"]
-    return shown
+    told = (name for name in ("status", "outcome") if name in message.metadata)
+    return shown | {name: message.metadata[name] for name in told}
 
 
 def turn_reply(record: Any) -> JsonMap:
@@ -58,14 +63,39 @@ def turn_reply(record: Any) -> JsonMap:
     return {"id": json_id(record._pk), "turn": turn_json(actions.last_turn(record))}
 
 
-def result_reply(record: Any) -> JsonMap:
-    """What an action that ran a turn answers; the result is that of the event `turn_finished`."""
+def decided_reply(model: type[peewee.Model], session: str, context: Context) -> JsonMap:
+    """The same of a session that was found by this text."""
+    shown = session_json(model, session, context)
+    return {name: shown[name] for name in ("id", "turn")}
+
+
+def result_reply(record: Any, status: int = 200) -> tuple[JsonMap, int]:
+    """What an action that ran a turn answers, and its status: 202 where the turn waits for an approval. The
+    result is that of the event `turn_finished`."""
+    reply = turn_reply(record)
+    if actions.last_turn(record).status == AWAITING:
+        return {**reply, "result": None}, 202
     finished = TurnFinished("", record, actions.last_result(record))
-    return {**turn_reply(record), "result": finished.json()["result"]}
+    return {**reply, "result": finished.json()["result"]}, status
+
+
+def approvals_json(approvals: list[Approval]) -> JsonMap:
+    return {"approvals": [_approval(each.call, each.tool, each.arguments) for each in approvals]}
 
 
 def page_json(page: SessionPage) -> JsonMap:
     return {"sessions": [_listed(each) for each in page.sessions], "next": page.next}
+
+
+def _approval(call: str, tool: str, arguments: JsonMap) -> JsonMap:
+    return {"call": call, "tool": tool, "arguments": arguments}
+
+
+def _content(message: Message) -> Json:
+    """The content, without what only a provider can read."""
+    if not isinstance(message.content, list):
+        return message.content
+    return [part for part in message.content if part.get("type") != OPAQUE]
 
 
 def _listed(session: ListedSession) -> JsonMap:
