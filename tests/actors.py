@@ -9,8 +9,10 @@ from agentsession import ProviderError
 from agentsession.drive.sync import SyncPerforming
 from agentsession.provider import Delta
 from agentsession.turn import machine
-from agentsession.turn.effects import NOTHING, Claim, Effect, Finish, Insert, Load, Machine, Save, Unanswered
+from agentsession.turn.effects import Claim, Effect, Finish, Insert, Load, Machine, Save
+from agentsession.turn.exchange import NOTHING
 from agentsession.turn.opening import Plan
+from agentsession.turn.thrown import Unanswered
 
 WRITES = (Insert, Claim, Save, Finish)
 MACHINES = {

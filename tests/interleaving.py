@@ -22,7 +22,8 @@ from agentsession.drive.sync import SyncPerforming
 from agentsession.provider import Delta, Reply
 from agentsession.store.keys import derived_value
 from agentsession.store.opened import new_session, open_session
-from agentsession.turn.effects import Ask, ClaimGone, Load, Stopped, Unacknowledged
+from agentsession.turn.effects import Ask, Load
+from agentsession.turn.thrown import ClaimGone, Stopped, Unacknowledged
 from tests.actors import MACHINES, WRITES, Actor, broken, on_its_way
 from tests.layouts import all_rows, put_rows
 from tests.stepping import Kinds, Stepping

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from agentsession import info
-from agentsession.context import Message, Turn
+from agentsession.context import Message
 from agentsession.store.new_session import NewSession
 from agentsession.store.opened import new_session, open_session
 from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Change
+from agentsession.turn_state import Turn
 from tests import servers
 from tests.models import chat_model
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from agentsession.provider import Reply
-from agentsession.turn.effects import Ask, Claim, Effect, Emit, Insert, Load, Stopped, Wait
+from agentsession.turn.effects import Ask, Claim, Effect, Emit, Insert, Load, Wait
+from agentsession.turn.thrown import Stopped
 from tests.actors import Actor
 from tests.models import Answer
 from tests.truths import Truths

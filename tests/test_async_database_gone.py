@@ -13,7 +13,7 @@ import pytest
 from playhouse.pwasyncio import await_
 
 from agentsession.store.connection import is_connected
-from agentsession.turn.effects import Unacknowledged
+from agentsession.turn.thrown import Unacknowledged
 from tests import servers
 from tests.models import chat_model
 from tests.on_a_loop import change, opened, read_again, run, stored_session

@@ -20,7 +20,7 @@ from agentsession import (
     clock,
     testing,
 )
-from agentsession.turn.effects import Unacknowledged
+from agentsession.turn.thrown import Unacknowledged
 from tests.layouts import layout_of, with_messages
 from tests.models import Answer, chat_model, put_raw, raw_text
 from tests.on_a_loop import ODD, change, new, opened, read_again, run, stored_session

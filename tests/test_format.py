@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agentsession import AgentSessionError, ContextUnreadable, InputInvalid, LayoutMismatch, info, testing
-from agentsession.context import Context, Message, Turn, Usage
+from agentsession.context import Context, Message
 from agentsession.json_values import MAX_DEPTH, settled
 from agentsession.store import format
 from agentsession.store.opened import new_session
 from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Change
 from agentsession.turn.unfinished import changed
+from agentsession.turn_state import Turn, Usage
 from tests.models import chat_model, kept, put_raw, raw_text, stored, texts
 
 slow_fixture = settings(

@@ -28,6 +28,7 @@ ACTIONS = {
     *CALLS,
     *(f"{way}{name}" for name in TURNS for way in ("", "a", "stream_", "astream_")),
     *(f"{way}{name}" for name in ("cancel_session", "get_context") for way in ("", "a")),
+    "approvals",
     "last_result",
     "last_turn",
 }

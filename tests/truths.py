@@ -20,7 +20,8 @@ from agentsession import (
     clock,
 )
 from agentsession.context import Context, Message
-from agentsession.turn.effects import Ask, Finish, Outcome, Save, Stopped
+from agentsession.turn.effects import Ask, Finish, Outcome, Save
+from agentsession.turn.thrown import Stopped
 from tests.actors import Actor
 from tests.layouts import Tables, all_rows
 
