@@ -70,8 +70,7 @@ def run_step(held: Held, *, is_new: bool) -> Generator[Effect, Any, Outcome | No
     asked = [verdict for verdict in verdicts if isinstance(verdict, AskedApproval)]
     yield from _stored(held, [verdict for verdict in verdicts if isinstance(verdict, ToolResult)])
     ran = yield from _ran(held, runs)
-    halting = [each for each in ran if each.halt is not None]
-    if halting:
+    if halting := _ends(ran):
         ended = (*halting, *(ToolResult(each.call, each.tool, "rejected", NOT_RUN) for each in asked))
         outcome = yield from halted(held, ended)
         yield from _told(ended)
@@ -144,7 +143,7 @@ def _ran(held: Held, runs: Sequence[Run]) -> Generator[Effect, Any, list[ToolRes
         except ClaimGone:
             raise (yield from found_gone(held.turn.id)) from None
         except Stopped as stop:
-            stop.ran = tuple(map(_without_end, _settled(held, stop.ran)))
+            stop.ran = tuple(map(_without_end, (*_settled(held, stop.ran), *_ends(ran))))
             raise
         begin = ()
         settled = [*_settled(held, ended)]
@@ -153,11 +152,19 @@ def _ran(held: Held, runs: Sequence[Run]) -> Generator[Effect, Any, list[ToolRes
             yield from _stored(held, [each for each in settled if each.halt is None])
         except HookFailed as error:
             failure = error
+        except Stopped as stop:
+            stop.ran = (*stop.ran, *map(_without_end, _ends(ran)))
+            raise
     if failure is not None:
-        ended_by = [_without_end(each) for each in ran if each.halt is not None]
-        yield from _saved(held, Change(held.turn, result_messages(held.context, held.turn, ended_by)))
+        if kept := [*map(_without_end, _ends(ran))]:
+            yield from _saved(held, Change(held.turn, result_messages(held.context, held.turn, kept)))
         raise failure
     return ran
+
+
+def _ends(results: Iterable[ToolResult]) -> list[ToolResult]:
+    """Those that end the turn."""
+    return [each for each in results if each.halt is not None]
 
 
 def _without_end(result: ToolResult) -> ToolResult:
