@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentsession import testing
+from agentsession import testing, tool
 from tests.models import Answer, chat_model
 
 
@@ -59,6 +59,29 @@ def test_a_repeated_output_costs_one_statement_more(database: Any) -> None:
         Chat.start_session("One")
     metadata = ["UPDATE"] if database.layout == "rows" else []
     assert verbs(database) == start + save + metadata + metadata + say
+
+
+def test_a_step_with_tools_costs_two_writes(database: Any) -> None:
+    """One for the reply with its calls, one for results that come together; a decision is a read and one."""
+
+    @tool(needs_approval=lambda arguments: arguments["number"] < 0)
+    def look(number: int) -> str:
+        """Look."""
+        return "seen"
+
+    Chat = chat_model(database, tools=[look])
+    start, load, say, save = COSTS[database.layout].values()
+    call = testing.tool_call
+    with testing.script(Chat, [call("look", number=1), "yes", call("look", number=-1), "yes"]):
+        verbs(database)
+        session = Chat.start_session("One")
+        assert verbs(database) == start + say + say + say
+        session.continue_session("Two")
+        assert verbs(database) == load + say + say + save
+        session.approvals[0].approve()
+        assert verbs(database) == load[:1] + save
+        session.resume_session()
+        assert verbs(database) == load + save + say + say
 
 
 def test_each_effect_that_is_performed_extends_the_lease(database: Any) -> None:
