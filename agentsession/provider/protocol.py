@@ -63,7 +63,7 @@ def checked(reply: Any, duration: float) -> Reply:
         if not all(isinstance(text, str) for text in (reply.text, reply.thinking, reply.opaque)):
             raise msgspec.ValidationError("its text, thinking or opaque is no str")
         facts = reply.facts()
-        calls = _plain_calls(reply) if reply.calls else ()
+        calls = () if reply.calls == () else _plain_calls(reply)
     except (msgspec.ValidationError, TypeError) as error:
         raise ProviderError(f"the provider returned a Reply that cannot be stored: {error}") from error
     return Reply(
