@@ -206,5 +206,7 @@ async def cancelled_at_each_await(
 
 
 def tasks() -> set[Any]:
-    """All but those with which aiomysql's pool is told of a connection that is free."""
-    return {task for task in asyncio.all_tasks() if task.get_coro().__qualname__ != "Pool._wakeup"}  # type: ignore[union-attr]
+    """All but those with which aiomysql's pool is told of a connection that is free, and those that close
+    streams of earlier calls, which a garbage collection has just found."""
+    others = ("Pool._wakeup", "_close")
+    return {task for task in asyncio.all_tasks() if task.get_coro().__qualname__ not in others}  # type: ignore[union-attr]
