@@ -178,9 +178,13 @@ def message(shown: Shown) -> JsonMap:
     return {**kept.message, "role": shown.role, "content": content, "tool_calls": [*kept.hosted, *calls]}
 
 
+_opaque = msgspec.json.Decoder(_Opaque).decode
+"""Made at import: msgspec 0.22 resolves a type at its first use, which two threads must not do at once."""
+
+
 def _kept(opaque: str) -> _Opaque:
     try:
-        return msgspec.json.decode(opaque, type=_Opaque)
+        return _opaque(opaque)
     except msgspec.DecodeError:
         return _Opaque()
 
