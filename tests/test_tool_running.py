@@ -487,3 +487,25 @@ def test_who_leaves_while_results_are_prepared_loses_none(database: Any) -> None
     )
     _, asked, _ = said(plain, Chat, ["I see."], "resume_session", record.id)
     assert shown(asked[0])[-1] == ("tool", "It has run. Its result is not shown, since the turn was stopped.")
+
+
+@on_sqlite
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_for_which_there_is_no_thread_has_failed(
+    way: Way, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "agentsession-tool":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    Chat = tooled(database, look)
+    record, _, _ = said(way, Chat, [tool_call("look"), "ok"])
+    assert results(Chat, record.id) == [("failed", "RuntimeError: can't start new thread")]
