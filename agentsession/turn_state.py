@@ -33,6 +33,9 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(getattr(self, name) for name in self.__struct_fields__)
 
 
+UNUSED = Usage()
+
+
 class TurnError(msgspec.Struct, frozen=True):
     """Why a turn failed: the type's name and the message of the error, without keys."""
 

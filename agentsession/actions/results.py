@@ -20,6 +20,9 @@ from agentsession.turn_state import AWAITING, Turn
 
 OUTCOME = "_agentsession_outcome"
 
+READ_FIRST = "read `last_turn.status` first, or run a turn with start_session or continue_session"
+DECIDE_FIRST = "decide about each of `approvals`, then call resume_session"
+
 
 def remember(record: Any, turn: Turn, result: Result[Any] | None) -> None:
     """Note on the record which turn the action ran."""
@@ -39,15 +42,16 @@ def last_turn(record: peewee.Model) -> Turn:
 def last_result(record: peewee.Model) -> Result[Any]:
     """The result of the turn that the action ran which returned this record; on a record that was selected,
     of its latest completed turn. Costs no query. Raises `NoResult` where there is none."""
-    outcome = record.__dict__.get(OUTCOME)
+    outcome, fix = record.__dict__.get(OUTCOME), READ_FIRST
     if outcome is None:
         result = latest_result(record)
         found = "the session has no completed turn yet"
     else:
         result = outcome.result
         found = f"the turn of this call is {outcome.turn.status}, not completed"
+        fix = DECIDE_FIRST if outcome.turn.status == AWAITING else READ_FIRST
     if result is None:
-        raise _none(record, found)
+        raise _none(record, found, fix)
     return result
 
 
@@ -75,13 +79,10 @@ def latest_result(record: Any) -> Result[Any] | None:
     return None if message is None else result_of(message, info.agent_options(type(record)).output)
 
 
-def _none(record: peewee.Model, found: str) -> NoResult:
-    waits = AWAITING in found
+def _none(record: peewee.Model, found: str, fix: str = READ_FIRST) -> NoResult:
     return NoResult(
         found,
         where=info.place(type(record)),
         why="an absent result is an error, never a silent None",
-        fix="decide about each of `approvals`, then call resume_session"
-        if waits
-        else "read `last_turn.status` first, or run a turn with start_session or continue_session",
+        fix=fix,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import peewee
 
 from agentsession import names, registry
 from agentsession.dsl.declare import UNSET, refuse_second, stands_on, where
+from agentsession.dsl.rules import SECONDS, Rule, is_positive, is_whole
 from agentsession.dsl.taken import taken_names
 from agentsession.dsl.tools import Listed, listed_tools
 from agentsession.dsl.type_arguments import type_arguments
@@ -240,24 +240,13 @@ def verify_output_mode_is_known(draft: AgentDraft) -> Iterator[Problem]:
 
 
 def verify_numbers_fit(draft: AgentDraft) -> Iterator[Problem]:
-    if not is_positive(draft.timeout):
-        why = "a call that never ends holds its session for ever"
-        found = f"timeout is {draft.timeout!r}, not a positive number of seconds"
-        yield Problem(draft.where("timeout"), found, why, "timeout=120.0")
-    for option, default in (("retries", 2), ("output_retries", 1)):
-        value = getattr(draft, option)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            found = f"{option} is {value!r}, not a whole number from 0"
-            yield Problem(draft.where(option), found, "it is a count", f"{option}={default}")
+    for rule in _NUMBERS:
+        for found in rule.broken(draft):
+            yield Problem(draft.where(rule.option), f"{rule.option} {found}", rule.why, rule.fix)
 
 
 def verify_names_are_free(draft: AgentDraft) -> Iterator[Problem]:
     yield from taken_names(draft.model, "agent", names.AGENT_NAMES)
-
-
-def is_positive(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 < value <= sys.float_info.max
 
 
 def _is_fit(provider: Any, name: str) -> bool:
@@ -267,6 +256,12 @@ def _is_fit(provider: Any, name: str) -> bool:
 def _either(declared: Any, argument: Any) -> Any:
     return argument if declared is None else declared
 
+
+_NUMBERS = (
+    Rule("timeout", is_positive, SECONDS, "a call that never ends holds its session for ever", "120.0"),
+    Rule("retries", is_whole, "a whole number from 0", "it is a count", "2"),
+    Rule("output_retries", is_whole, "a whole number from 0", "it is a count", "1"),
+)
 
 AGENT_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (
     verify_target_is_a_class,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from agentsession.dsl.agent_verifiers import AgentDraft, is_positive
+from agentsession.dsl.agent_verifiers import AgentDraft
 from agentsession.dsl.arity import other_parameters
+from agentsession.dsl.rules import COUNT, SECONDS, Rule, is_count, is_positive, or_none
 from agentsession.errors import Problem, words
 from agentsession.options import BUDGET_STRATEGIES, HOOKS, ON_TOOL_ERROR
 
@@ -18,11 +19,9 @@ WHY_HOOKS = "a turn calls them by these names"
 
 
 def verify_loop_numbers_fit(draft: AgentDraft) -> Iterator[Problem]:
-    for option, is_fit, wanted, why, example in _NUMBERS:
-        value = getattr(draft, option)
-        if not is_fit(value):
-            found = f"{option} is {value!r}, not {wanted}"
-            yield Problem(draft.where(option), found, why, f"{option}={example}")
+    for rule in _NUMBERS:
+        for found in rule.broken(draft):
+            yield Problem(draft.where(rule.option), f"{rule.option} {found}", rule.why, rule.fix)
 
 
 def verify_strategies_are_known(draft: AgentDraft) -> Iterator[Problem]:
@@ -92,24 +91,11 @@ def _typos(hooks: Any) -> Iterator[tuple[str, str]]:
             yield name, near[0]
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_positive_or_none(value: Any) -> bool:
-    return value is None or is_positive(value)
-
-
-def _is_count_or_none(value: Any) -> bool:
-    return value is None or _is_count(value)
-
-
-_SECONDS, _COUNT = "a positive number of seconds", "a whole number from 1"
-_NUMBERS: tuple[tuple[str, Callable[[Any], bool], str, str, str], ...] = (
-    ("tool_timeout", is_positive, _SECONDS, "a tool that never ends holds its turn for ever", "30.0"),
-    ("approval_timeout", _is_positive_or_none, _SECONDS, "a call waits so long for a person", "30.0"),
-    ("max_iterations", _is_count, _COUNT, "a model may ask for tools for ever", "10"),
-    ("token_budget", _is_count_or_none, _COUNT, "it says what a turn may use", "50_000"),
+_NUMBERS = (
+    Rule("tool_timeout", is_positive, SECONDS, "a tool that never ends holds its turn for ever", "30.0"),
+    Rule("approval_timeout", or_none(is_positive), SECONDS, "a call waits so long for a person", "30.0"),
+    Rule("max_iterations", is_count, COUNT, "a model may ask for tools for ever", "10"),
+    Rule("token_budget", or_none(is_count), COUNT, "it says what a turn may use", "50_000"),
 )
 
 LOOP_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (

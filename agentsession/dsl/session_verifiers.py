@@ -8,7 +8,6 @@ import peewee
 
 from agentsession import info, names, registry
 from agentsession.actions.mixins import GuardedSave, SessionActions
-from agentsession.dsl.agent_verifiers import is_positive
 from agentsession.dsl.declare import refuse_second, stands_on
 from agentsession.dsl.field_verifiers import (
     verify_attributes_differ,
@@ -18,6 +17,7 @@ from agentsession.dsl.field_verifiers import (
     verify_status_is_a_text,
     verify_updated_is_a_time,
 )
+from agentsession.dsl.rules import is_positive
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.taken import taken_names
 from agentsession.errors import Problem

@@ -8,9 +8,10 @@ from types import FunctionType
 from typing import Any
 
 from agentsession import info
-from agentsession.dsl.agent_verifiers import AgentDraft, is_positive
+from agentsession.dsl.agent_verifiers import AgentDraft
 from agentsession.dsl.arity import other_parameters
 from agentsession.dsl.asked_agents import asked_agent, needs_arguments
+from agentsession.dsl.rules import SECONDS, Rule, is_positive, or_none
 from agentsession.dsl.tool_parameter_verifiers import (
     LAMBDA,
     verify_tool_functions_take_the_parameters,
@@ -114,11 +115,11 @@ def verify_tools_are_described(draft: AgentDraft) -> Iterator[Problem]:
 
 def verify_tool_options_fit(draft: AgentDraft) -> Iterator[Problem]:
     for option, tool in draft.made_tools:
-        for name, is_fit, wanted, why, example in _OPTIONS:
-            value = getattr(tool, name)
-            if not is_fit(value):
-                found = f"{name} of {tool.name} is {value!r}, not {wanted}"
-                yield Problem(draft.where(option), found, why, f"{name}={example}")
+        for rule in _OPTIONS:
+            for found in rule.broken(tool):
+                yield Problem(
+                    draft.where(option), f"{rule.option} of {tool.name} {found}", rule.why, rule.fix
+                )
 
 
 def verify_tool_option_functions_take_one_value(draft: AgentDraft) -> Iterator[Problem]:
@@ -146,10 +147,6 @@ def _instead_of(kind: type, form: str) -> str:
     return f"a function that makes one, or a method of one: {form.format(f'{name}().method')}"
 
 
-def _is_timeout(value: Any) -> bool:
-    return value is None or is_positive(value)
-
-
 def _is_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -167,12 +164,14 @@ def _is_limit(value: Any) -> bool:
 
 
 _LIMIT = "a whole number of bytes from 1, Tokens(n) or a plain function"
-_OPTIONS: tuple[tuple[str, Callable[[Any], bool], str, str, str], ...] = (
-    ("timeout", _is_timeout, "a positive number of seconds", "a call ends after it", "30.0"),
-    ("idempotent", _is_switch, "True or False", "it says whether a call may be run again", "True"),
-    ("needs_approval", _is_decision, "True, False or a function", "it says who decides on a call", "True"),
-    ("alone", _is_switch, "True or False", "it says whether calls may run side by side", "True"),
-    ("result_limit", _is_limit, _LIMIT, "it says how much of a result the model is shown", "8_000"),
+_OPTIONS = (
+    Rule("timeout", or_none(is_positive), SECONDS, "a call ends after it", "30.0"),
+    Rule("idempotent", _is_switch, "True or False", "it says whether a call may be run again", "True"),
+    Rule(
+        "needs_approval", _is_decision, "True, False or a function", "it says who decides on a call", "True"
+    ),
+    Rule("alone", _is_switch, "True or False", "it says whether calls may run side by side", "True"),
+    Rule("result_limit", _is_limit, _LIMIT, "it says how much of a result the model is shown", "8_000"),
 )
 
 TOOL_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (

@@ -40,9 +40,9 @@ class Listed:
             made = tool_of(self.given)
         except (ValueError, TypeError):
             return None
-        return (
-            made if self.owner is None else replace(made, function=self._by_name(self.owner, made.is_async))
-        )
+        if self.owner is None:
+            return made
+        return replace(made, function=self._by_name(self.owner, made.is_async))
 
     def _by_name(self, owner: type, asynchronous: bool) -> Callable[..., Any]:
         """The method as the class has it when it is called. Options that held their own class would keep

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from agentsession.context import Attempt, output_invalid
 from agentsession.errors import (
     AgentSessionError,
     HookFailed,
@@ -20,22 +16,21 @@ from agentsession.errors import (
     TurnFailed,
     words,
 )
-from agentsession.events import OutputRetry, TurnStarted
+from agentsession.events import TurnStarted
 from agentsession.json_values import storable_text
 from agentsession.prompt import VariableMissing
-from agentsession.schema import SchemaMismatch
 from agentsession.turn import ending, hooks
 from agentsession.turn.acting import run_step, store_step
 from agentsession.turn.budget import count_tokens
 from agentsession.turn.calls import results_of
-from agentsession.turn.effects import Ask, Change, Effect, Emit, Hook, Machine, Save
-from agentsession.turn.exchange import Reply, Shown, ToolCall, View
+from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine
+from agentsession.turn.exchange import Reply, View
 from agentsession.turn.held import Held
+from agentsession.turn.repeated import mismatch_of, repair
 from agentsession.turn.thrown import ClaimGone, Stopped, Unanswered
 from agentsession.turn.view import as_shown, view, visible
 from agentsession.turn.window import chosen_messages, in_window
-from agentsession.turn.wording import SILENT
-from agentsession.turn.written import found_gone, written_by_the_holder
+from agentsession.turn.written import found_gone
 
 
 def answer(held: Held) -> Machine:
@@ -83,31 +78,12 @@ def _answered(held: Held) -> Machine:
             continue
         yield from hooks.hooked(held, "on_iteration_complete", reply, hooks.anything)
         told = yield from hooks.hooked(held, "after_call", reply, hooks.a_reply)
-        reply = reply if told is reply else _storable(told)
-        mismatch = yield from _mismatch_of(held, reply, left)
+        reply = reply if told is reply else told.storable()
+        mismatch = yield from mismatch_of(held, reply, left)
         if mismatch is None:
             return (yield from ending.completed(held, reply))
-        tried = (*tried, *_repair(reply, mismatch))
+        tried = (*tried, *repair(reply, mismatch))
         left -= 1
-
-
-def _mismatch_of(held: Held, reply: Reply, left: int) -> Generator[Effect, Any, SchemaMismatch | None]:
-    """Why the reply does not fit, noted for the next question; None if it fits. Raises `OutputInvalid` where
-    no further question is `left`."""
-    output = held.plan.agent.output
-    try:
-        output.parse(reply.text)
-    except SchemaMismatch as error:
-        mismatch = _with_reason(error, reply)
-        held.attempts, held.reply = (*held.attempts, _attempt(reply, mismatch)), None
-        if left == 0:
-            raise output_invalid(reply.text, output.type, mismatch) from error
-        held.turn = msgspec.structs.replace(held.turn, usage=held.facts().usage)
-        change = Change(held.turn, metadata=held.metadata())
-        yield from written_by_the_holder(Save(change, held.claim, held.plan.lease))
-        yield Emit(OutputRetry(str(mismatch)))
-        return mismatch
-    return None
 
 
 def _rendered(held: Held) -> Generator[Effect, Any, None]:
@@ -133,10 +109,8 @@ def _past(held: Held) -> Generator[Effect, Any, View]:
     elif history is not None:
         known = tuple(message for message in chosen if message.role != "system")
         check = partial(chosen_messages, opening=held.opening)
-        chosen, results = (
-            (yield from hooks.called("history", Hook(history, known), check)),
-            results_of(messages),
-        )
+        chosen = yield from hooks.called("history", Hook(history, known), check)
+        results = results_of(messages)
     return view(chosen, held.system, held.plan.agent.input, held.client, results)
 
 
@@ -159,7 +133,7 @@ def _asked(held: Held, shown: View) -> Generator[Effect, Any, Reply]:
         cause = broken.__cause__ or broken
         held.received = broken.received
         raise ProviderFailed(storable_text(words(cause))) from cause.__cause__ or cause
-    held.reply = reply = _storable(reply)
+    held.reply = reply = reply.storable()
     yield from count_tokens(held, reply)
     if reply.calls and held.iteration >= held.plan.agent.max_iterations:
         raise MaxIterations(
@@ -177,40 +151,3 @@ def _seen_by_its_hook(held: Held, failure: TurnFailed) -> Generator[Effect, Any,
         both = HookFailed(f"{another.found}, when told of {type(failure).__name__}: {failure.found}")
         both.__cause__ = failure
         return both
-
-
-def _storable(reply: Reply) -> Reply:
-    said = (reply.text, reply.thinking, reply.model, reply.finish_reason, reply.opaque)
-    stored = tuple(map(storable_text, said))
-    calls = tuple(ToolCall(storable_text(call.name), storable_text(call.arguments)) for call in reply.calls)
-    if stored == said and calls == reply.calls:
-        return reply
-    text, thinking, model, finish_reason, opaque = stored
-    return replace(
-        reply,
-        text=text,
-        thinking=thinking,
-        model=model,
-        finish_reason=finish_reason,
-        opaque=opaque,
-        calls=calls,
-    )
-
-
-def _attempt(reply: Reply, mismatch: SchemaMismatch) -> Attempt:
-    return Attempt(
-        reply.text, storable_text(str(mismatch)), reply.usage, reply.cost, round(reply.duration, 6)
-    )
-
-
-def _with_reason(mismatch: SchemaMismatch, reply: Reply) -> SchemaMismatch:
-    """The mismatch, and why the model stopped where that may be its cause (length, content_filter, …)."""
-    if reply.finish_reason in ("", "stop"):
-        return mismatch
-    return SchemaMismatch(f"{mismatch} (finish reason: {reply.finish_reason})")
-
-
-def _repair(reply: Reply, mismatch: SchemaMismatch) -> View:
-    said = reply.text if reply.text.strip() else SILENT
-    ask = f"That reply does not fit the required format: {mismatch}. Answer again, in that format only."
-    return Shown("assistant", said), Shown("user", ask)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import msgspec
 
 from agentsession.context import ReplyFacts
+from agentsession.json_values import storable_text
 from agentsession.turn_state import Usage
 
 
@@ -82,3 +83,23 @@ class Reply:
         if facts.cost is not None and not math.isfinite(facts.cost):
             raise msgspec.ValidationError(f"its cost is {facts.cost}")
         return facts
+
+    def storable(self) -> Reply:
+        """The same with texts that every database keeps."""
+        said = (self.text, self.thinking, self.model, self.finish_reason, self.opaque)
+        stored = tuple(map(storable_text, said))
+        calls = tuple(
+            ToolCall(storable_text(call.name), storable_text(call.arguments)) for call in self.calls
+        )
+        if stored == said and calls == self.calls:
+            return self
+        text, thinking, model, finish_reason, opaque = stored
+        return replace(
+            self,
+            text=text,
+            thinking=thinking,
+            model=model,
+            finish_reason=finish_reason,
+            opaque=opaque,
+            calls=calls,
+        )

@@ -13,9 +13,7 @@ from agentsession.turn.effects import Change
 from agentsession.turn.exchange import NOTHING, Delta, Reply
 from agentsession.turn.opening import Plan
 from agentsession.turn.unfinished import changed
-from agentsession.turn_state import Turn, Usage
-
-UNUSED = Usage()
+from agentsession.turn_state import UNUSED, Turn, Usage
 
 
 @dataclass

@@ -40,9 +40,7 @@ from agentsession.turn.unfinished import (
 )
 from agentsession.turn.waiting import Patience, busy
 from agentsession.turn.written import changed_since, ended_by_another, rewritten, written_from_outside
-from agentsession.turn_state import AWAITING, AskedApproval, Turn, Usage
-
-NOTHING_TAKEN = Usage()
+from agentsession.turn_state import AWAITING, UNUSED, AskedApproval, Turn, Usage
 
 Choice: TypeAlias = "Callable[[Plan, Loaded], Turn | Outcome]"
 
@@ -215,9 +213,7 @@ def _instruction(plan: Plan, context: Context) -> tuple[str, JsonMap | None, str
     return system, args, None, new_args
 
 
-def _begun(
-    plan: Plan, now: float, approvals: tuple[AskedApproval, ...] = (), usage: Usage = NOTHING_TAKEN
-) -> Turn:
+def _begun(plan: Plan, now: float, approvals: tuple[AskedApproval, ...] = (), usage: Usage = UNUSED) -> Turn:
     if not plan.run:
         return Turn(plan.turn_id, "pending", usage=usage, client=plan.client, approvals=approvals)
     return Turn(
