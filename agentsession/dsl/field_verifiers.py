@@ -8,6 +8,7 @@ from typing import Any
 
 import peewee
 
+from agentsession.dsl.json_fields import flaw_as_map
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.errors import Problem
 from agentsession.store.keys import UUID_LENGTH, holds_a_uuid
@@ -23,15 +24,6 @@ ATTRIBUTES = (
     "owner_attribute",
     "idempotency_attribute",
 )
-
-JSON_FIELDS = {
-    ("peewee", "JSONField"): "",
-    ("playhouse.sqlite_ext", "JSONField"): "",
-    ("playhouse.sqlite_ext", "JSONBField"): "whose binary form cannot be read with SELECT",
-    ("playhouse.postgres_ext", "BinaryJSONField"): "",
-    ("playhouse.postgres_ext", "JSONField"): "which is plain json there and cannot be changed in place",
-}
-"""The fields that hold JSON, which share no base, and what is wrong with some."""
 
 LOOSE = (
     peewee.FloatField,
@@ -157,9 +149,3 @@ def _no_field(draft: SessionDraft, name: Any) -> str:
         return f"the name of the attribute is {name!r}, not a str"
     near = get_close_matches(name, draft.fields, 1)
     return f"the model has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-
-
-def flaw_as_map(field: Any) -> str | None:
-    """None where it holds no JSON. By name, so that optional modules are not imported."""
-    kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
-    return next((JSON_FIELDS[kind] for kind in kinds if kind in JSON_FIELDS), None)

@@ -10,11 +10,14 @@ import peewee
 
 from agentsession import registry
 from agentsession.dsl.declare import stands_on
-from agentsession.dsl.field_verifiers import flaw_as_map, is_text
+from agentsession.dsl.field_verifiers import is_text
+from agentsession.dsl.json_fields import CONVERSIONS, PAST_THE_FIELD, flaw_as_map
 from agentsession.dsl.model_draft import ModelDraft
 from agentsession.errors import Problem
 from agentsession.options import ROWS
 from agentsession.store.message_rows import OWN, ROLE_LENGTH, TURN_LENGTH
+from agentsession.store.message_table import JSON
+from agentsession.store.values import overridden
 
 LINES = {
     "seq": "seq = peewee.IntegerField()",
@@ -169,6 +172,9 @@ def _flaw(name: str, field: Any) -> str | None:
     kind = type(field).__name__
     if field.unique:
         return f"{name!r} is unique, and many messages have the same"
+    method = overridden(field, *CONVERSIONS)
+    if name not in JSON and method is not None:
+        return f"{name!r} is a {kind}, whose class overrides {method}: {PAST_THE_FIELD}"
     if name == "seq":
         is_fit = isinstance(field, peewee.IntegerField) and not isinstance(field, TOO_SMALL)
         return None if is_fit else f"'seq' is a {kind}, not an integer field"

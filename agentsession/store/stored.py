@@ -8,6 +8,7 @@ Where the messages are is the layout's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -177,7 +178,7 @@ class StoredSession(SessionRow):
         values: JsonMap,
     ) -> bool:
         now = self.dialect.moment(clock.utc()) if self.options.updated_attribute else None
-        values |= {"status": change.turn.status, "updated": now, **prepared.values, **self._found()}
+        values |= {**self._managed(change.turn.status, now), **prepared.values, **self._found()}
         shape = shape and (shape, *self._shape)
         try:
             with connected(self.model, kept=self.kept):
@@ -193,6 +194,14 @@ class StoredSession(SessionRow):
             if self.record is not None:
                 refresh(self.record, self.options, self.map, change.turn.status, now)
         return bool(rows)
+
+    def _managed(self, status: str, updated: datetime | None) -> JsonMap:
+        """The values of the status and updated attributes, as their fields store them."""
+        of_status, of_updated = self.options.status_attribute, self.options.updated_attribute
+        return {
+            "status": self.meta.fields[of_status].db_value(status) if of_status else None,
+            "updated": self.meta.fields[of_updated].db_value(updated) if of_updated else None,
+        }
 
     def _written(
         self,

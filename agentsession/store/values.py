@@ -20,6 +20,9 @@ PLAIN = (str, int, UUID, Decimal, date, Enum)
 
 LARGE = 2**63
 
+LIBRARIES = ("peewee", "playhouse")
+"""The packages whose fields convert values as their columns expect it."""
+
 WHOLE = re.compile(r"-?[0-9]{1,40}")
 
 
@@ -35,16 +38,16 @@ def target_of(field: Any) -> Any:
     return field
 
 
-def _converts(field: Any) -> bool:
-    """Is it a field of the user's own that makes values of things in its own way?"""
-    kinds = [kind for kind in type(field).__mro__ if kind.__module__ != "peewee"]
-    return any(name in vars(kind) for kind in kinds for name in ("db_value", "adapt"))
+def overridden(field: Any, *methods: str) -> str | None:
+    """Return the first of these methods that a class outside Peewee defines for the field, or None."""
+    own = [kind for kind in type(field).__mro__ if kind.__module__.partition(".")[0] not in LIBRARIES]
+    return next((name for name in methods if any(name in vars(kind) for kind in own)), None)
 
 
 def settled_value(field: Any, given: Any) -> Any:
     """The value that is to be compared with the field; `ValueError` for one that no row can have."""
     field = target_of(field)
-    if not isinstance(given, PLAIN) and not _converts(field):
+    if not isinstance(given, PLAIN) and overridden(field, "db_value", "adapt") is None:
         raise ValueError("only a field of the user's own could make a value of it")
     if isinstance(field, (peewee.UUIDField, peewee.BinaryUUIDField)):
         return given if isinstance(given, UUID) else UUID(given if isinstance(given, str) else "")
