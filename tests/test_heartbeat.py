@@ -100,7 +100,10 @@ def test_an_error_of_the_database_in_a_beat_is_survived_and_told_without_content
         model.answer.set()
         assert slow.result().last_result.text == "answer to slow"
     assert records[0].levelno == logging.WARNING
-    assert re.fullmatch(r"a lease could not be extended: \w+Error", records[0].getMessage())
+    said = re.escape(f"{session.id} turn {slow.result().last_turn.id}")
+    assert re.fullmatch(
+        rf"\[\S+Chat {said}\] a lease could not be extended: \w+Error", records[0].getMessage()
+    )
     assert not records[0].exc_info
 
 

@@ -236,7 +236,7 @@ def test_a_budget_that_warns_is_logged_once(database: Any, caplog: pytest.LogCap
     Chat = tooled(database, add, token_budget=25)
     call = tool_call("add", a=1, b=1)
     said(plain, Chat, [reply(call, 10), reply(call, 10), reply(call, 10), reply(None, 1, "2")])
-    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+    assert [record.getMessage().partition("] ")[2] for record in caplog.records] == [
         "the turn has taken 22 tokens, its budget is 25"
     ]
 

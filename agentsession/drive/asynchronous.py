@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 async def adrive(machine: Machine, perform: AsyncPerforming) -> AsyncGenerator[Event | Outcome, None]:
     """Run the machine to its end: what it tells, and its outcome as the last."""
-    steps = Steps(machine)
+    steps = Steps(machine, perform.log)
     with perform:
         for effect in steps:
             with steps:

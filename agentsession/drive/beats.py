@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from agentsession.drive.crossing import on_the_store, unbroken
 from agentsession.drive.heartbeat import PER_LEASE, SOONER, beat_of, own_context
+from agentsession.drive.turn_log import warn_about
 from agentsession.store.stored import StoredSession
 from agentsession.turn.thrown import ClaimGone
-
-_log = logging.getLogger("agentsession")
 
 
 def keep_alive_on_the_loop(
@@ -34,7 +32,7 @@ async def _beat(session: StoredSession, beat: Callable[[], bool], gone: Callable
         try:
             held = await unbroken(on_the_store(session, beat))
         except Exception as error:
-            _log.warning("a lease could not be extended: %s", type(error).__name__)
+            warn_about(session, "a lease could not be extended", error)
             pause = every / SOONER
             continue
         if not held:

@@ -6,7 +6,6 @@ by the first call that needs it, and a forked child starts its own.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -14,8 +13,10 @@ import time
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 
 from agentsession import clock
+from agentsession.drive.turn_log import warn_about
 from agentsession.store.connection import has_one_connection, is_async
 from agentsession.store.stored import StoredSession
 from agentsession.turn.thrown import ClaimGone
@@ -25,8 +26,6 @@ PER_LEASE = 3
 
 SOONER = 4
 """How much sooner a beat comes after one that failed."""
-
-_log = logging.getLogger("agentsession")
 
 
 def own_context() -> Context:
@@ -38,11 +37,14 @@ def own_context() -> Context:
 
 @dataclass(eq=False)
 class Call:
-    """A call in progress: how its lease is extended, how often, and when next; `gone` is called where another
-    has ended its claim."""
+    """A call in progress: how its lease is extended, how often, and when next.
+
+    `gone` is called where another has ended its claim, `failed` with the error of a beat.
+    """
 
     extend: Callable[[], bool]
     gone: Callable[[ClaimGone], None]
+    failed: Callable[[Exception], object]
     every: float
     due: float
     context: Context = field(default_factory=own_context)
@@ -88,7 +90,7 @@ class Heart:
         try:
             held = call.context.run(call.extend)
         except Exception as error:
-            _log.warning("a lease could not be extended: %s", type(error).__name__)
+            call.failed(error)
             pause /= SOONER
         with self.changed:
             call.due = time.monotonic() + pause
@@ -127,7 +129,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def beat_of(session: StoredSession | None, partial: Callable[[], str]) -> Callable[[], bool] | None:
+def beat_of(session: StoredSession | None, received: Callable[[], str]) -> Callable[[], bool] | None:
     """What extends the lease of the session's claim, and keeps the partial text. None where there is no
     claim, or no other connection can see the row (`:memory:`, an open transaction), so that nobody could take
     it over."""
@@ -135,17 +137,18 @@ def beat_of(session: StoredSession | None, partial: Callable[[], str]) -> Callab
     if session is None or claim is None or session.inside or has_one_connection(session.model):
         return None
     extend, lease = session.extend, session.options.lease
-    return lambda: extend(claim, lease, partial())
+    return lambda: extend(claim, lease, received())
 
 
 def keep_alive(
-    session: StoredSession | None, partial: Callable[[], str], gone: Callable[[ClaimGone], None]
+    session: StoredSession | None, received: Callable[[], str], gone: Callable[[ClaimGone], None]
 ) -> Callable[[], None]:
     """Extend the lease of the session's claim until the function that this returns is called."""
-    beat = beat_of(session, partial)
+    beat = beat_of(session, received)
     if session is None or beat is None or is_async(session.model):
         return lambda: None
     every = session.options.lease / PER_LEASE
-    heart, call = _heart, Call(beat, gone, every, time.monotonic() + every)
+    failed = partial(warn_about, session, "a lease could not be extended")
+    heart, call = _heart, Call(beat, gone, failed, every, time.monotonic() + every)
     heart.add(call)
     return lambda: heart.drop(call)

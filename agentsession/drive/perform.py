@@ -4,7 +4,6 @@ partial text of a reply."""
 from __future__ import annotations
 
 import inspect
-import logging
 import random
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import peewee
 
 from agentsession import clock, info
 from agentsession.drive.question import Question, without_keys
+from agentsession.drive.turn_log import TurnLog, warn_about
 from agentsession.errors import ProviderFailed, TransactionOpen
 from agentsession.options import AgentOptions
 from agentsession.provider.choose import provider_for
@@ -26,8 +26,6 @@ from agentsession.turn.effects import Ask, Claim, Effect, Finish, Hook, Insert, 
 from agentsession.turn.thrown import ClaimGone
 
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
-
-_log = logging.getLogger("agentsession")
 
 
 class Performing:
@@ -51,6 +49,7 @@ class Performing:
         self.model = model
         self.actor = actor
         self.streams = streams
+        self.log = TurnLog(agent.place, session)
 
     @property
     def session_id(self) -> Any:
@@ -107,7 +106,7 @@ class Performing:
         try:
             held = session.extend(session.turn.claim, session.options.lease, question.received.text)
         except Exception as error:
-            _log.warning("partial text could not be stored: %s", type(error).__name__)
+            warn_about(session, "the partial reply could not be stored", error)
             held = True
         if not held:
             raise ClaimGone

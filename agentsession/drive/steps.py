@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 
-from agentsession.errors import StorageFailed
+from agentsession.drive.turn_log import TurnLog
 from agentsession.turn.effects import (
     Ask,
     Effect,
@@ -25,8 +24,6 @@ from agentsession.turn.thrown import Stopped
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
 """For crash tests: called after each performed effect; what it raises drops the machine."""
 
-_log = logging.getLogger("agentsession")
-
 
 class Steps:
     """The effects of a machine, one after the other. Each is performed in a `with` block of its own, and puts
@@ -39,8 +36,9 @@ class Steps:
 
     outcome: Outcome
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, log: TurnLog) -> None:
         self.machine = machine
+        self.log = log
         self.effect: Effect | None = None
         self.value: object = None
         self.error: BaseException | None = None
@@ -70,13 +68,14 @@ class Steps:
             self.effect = self.machine.send(value) if error is None else self.machine.throw(error)
         except StopIteration as ended:
             self.outcome = ended.value
+            self.log.ended(self.outcome.turn)
             return None
         except (Stopped, Exception) as failed:
+            self.log.broke(failed)
             if self.leaving is None:
                 raise
-            if isinstance(failed, StorageFailed):
-                _log.warning("a turn was left, and its end not stored: %s", type(failed).__name__)
             raise self.leaving from None
+        self.log.saw(self.effect)
         return self.effect
 
     def leave(self, why: BaseException) -> None:

@@ -22,7 +22,7 @@ from agentsession.turn.thrown import ClaimGone
 
 def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcome, None, None]:
     """Run the machine to its end: what it tells, and its outcome as the last."""
-    steps = Steps(machine)
+    steps = Steps(machine, perform.log)
     for effect in steps:
         with steps:
             match effect:

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import Any
 
 from agentsession.errors import BudgetExceeded
-from agentsession.turn.effects import Effect, Hook
+from agentsession.turn.effects import Effect, Hook, HookContext
 from agentsession.turn.exchange import Reply
 from agentsession.turn.held import Held
 
@@ -30,4 +30,11 @@ def count_tokens(held: Held, reply: Reply) -> Generator[Effect, Any, None]:
         raise BudgetExceeded(found)
     limit = WARNED * agent.token_budget
     if agent.budget_strategy == "warn" and before < limit <= taken:
-        yield Hook(_log.warning, f"{agent.place}: {found}")
+        yield Hook(_warn, (agent.place, found), HookContext(held.turn.id, held.client, held.iteration))
+
+
+def _warn(context: HookContext, value: tuple[str, str]) -> None:
+    """Log that the budget is nearly used up. The driver has put the session into the context."""
+    place, found = value
+    extra = {"model": place, "session": context.session_id, "turn": context.turn}
+    _log.warning("[%s %s turn %s] %s", place, context.session_id, context.turn, found, extra=extra)
