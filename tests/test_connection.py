@@ -213,6 +213,26 @@ def test_a_connection_that_the_caller_opened_stays_open_and_is_used(database_url
     assert not getattr(database, "_in_use", {})
 
 
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_connection_whose_settings_fail_is_not_left_open(
+    database_url: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Peewee leaves such a connection open, and would use it without its settings."""
+    database = servers.open_database(database_url, pool=size)
+    Chat = chat_model(database)
+    key = Chat.start_session("Hello").id
+    bad = "select * from no_such_table"
+    monkeypatch.setattr(database, "_initialize_connection", lambda conn: conn.cursor().execute(bad))
+    for action in FIRST_ACTIONS.values():
+        with pytest.raises(pw.DatabaseError, match="no_such_table"):
+            action(Chat, key)
+        assert database.is_closed()
+    assert not getattr(database, "_in_use", {})
+    monkeypatch.undo()
+    assert len(Chat.get_context(key).messages) == 2
+    getattr(database, "close_all", database.close)()
+
+
 @pytest.mark.parametrize("begin", ["begin", "start transaction"])
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_transaction_begun_by_hand_is_seen(database_url: str, begin: str, size: int) -> None:

@@ -339,6 +339,30 @@ def test_a_server_that_is_away_for_a_moment_costs_the_caller_no_connection(datab
     assert_done(Chat, record, "continue")
 
 
+@pytest.mark.parametrize("closes", ["while it is lost", "after it was replaced"])
+@pytest.mark.parametrize("pool", [0, 1])
+def test_a_connection_that_cannot_be_replaced_is_still_the_callers_to_close(
+    database_url: str, server: Server, wire: Wire, pool: int, closes: str
+) -> None:
+    database = through(wire, servers.open_database(database_url, pool=pool), server)
+    Chat = chat(database, Model())
+    session = Chat.start_session("New")
+    database.connect()
+    wire.down()
+    for _ in range(2):
+        with pytest.raises((pw.OperationalError, pw.InterfaceError)):
+            session.get_context()
+        assert not database.is_closed()
+    if closes == "while it is lost":
+        assert database.close()
+    wire.up()
+    assert texts(Chat, session) == ["New", OK]
+    assert database.is_closed() == (closes == "while it is lost")
+    database.close()
+    assert not getattr(database, "_in_use", {})
+    getattr(database, "close_all", database.close)()
+
+
 def test_a_pool_that_has_no_connection_left_leaves_the_reply_in_the_error(
     database_url: str, server: Server, wire: Wire
 ) -> None:

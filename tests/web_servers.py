@@ -30,8 +30,8 @@ def on_uvicorn(app: Any, **options: Any) -> Iterator[int]:
 
 
 @contextmanager
-def on_werkzeug(app: Any) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+def on_werkzeug(app: Any, *, threaded: bool = True) -> Iterator[int]:
+    server = make_server("127.0.0.1", 0, app, threaded=threaded)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

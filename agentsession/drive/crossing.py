@@ -18,7 +18,6 @@ class Stored(Protocol):
     """A session, or a list of them: as in `StoredSession`."""
 
     model: type[peewee.Model]
-    kept: bool
     inside: bool
 
 
@@ -26,7 +25,6 @@ async def on_the_store(session: Stored, work: Callable[[], T]) -> T:
     """Do the work where the session's database can be reached: on Peewee's greenlets, if it is an async one,
     else in a worker thread. A caller's transaction, and `:memory:`, are where the caller is."""
     is_there = session.inside or has_one_connection(session.model)
-    session.kept = session.kept and is_there
     if is_async(session.model):
         return await database_of(session.model).run(work)  # type: ignore[no-any-return]
     return work() if is_there else await asyncio.to_thread(work)

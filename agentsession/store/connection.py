@@ -64,13 +64,12 @@ def dialect_of(model: type[peewee.Model]) -> Any:
 class connected:  # noqa: N801
     """A connection for one effect: the thread's or task's own if it is open, else one that is closed again.
 
-    `kept`: the caller had one open when the action began, so one is left open, even if it had to be replaced
-    because the server has ended it. An in-memory database lives in its connection, so that one stays open.
+    A connection that the caller has opened stays open, even if it had to be replaced because the server has
+    ended it. An in-memory database lives in its connection, so that one stays open, too.
     """
 
-    def __init__(self, model: type[peewee.Model], *, kept: bool = False) -> None:
+    def __init__(self, model: type[peewee.Model]) -> None:
         self.database, self.dialect = database_of(model), dialect_of(model)
-        self.kept = kept
         self.opened = False
 
     def __enter__(self) -> None:
@@ -86,7 +85,7 @@ class connected:  # noqa: N801
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.opened and not self.kept and not _lives_in_a_connection(self.database, self.dialect):
+        if self.opened and not _lives_in_a_connection(self.database, self.dialect):
             self.database.close()
         if isinstance(error, Exception) and is_asynchronous(self.database) and _tells_of_a_loss(error):
             raise peewee.OperationalError(error, *error.args) from error
@@ -161,22 +160,51 @@ def _lives_in_a_connection(database: Any, dialect: Any) -> bool:
 
 def _opened(database: Any, dialect: Any) -> bool:
     """Open a connection; False where one was open. A dead one is replaced, outside transactions."""
-    was_open = not database.is_closed()
-    if was_open:
-        connection = database.connection()
-        is_dead = connection.stale() if is_asynchronous(database) else dialect.is_dead(connection)
-        if is_dead and database.in_transaction():
-            raise peewee.OperationalError("the connection was lost inside a transaction")
-        if not is_dead:
-            return False
-    blocks = list(database._state.ctx)
+    if database.is_closed():
+        _connect(database)
+        return True
+    connection = database.connection()
+    is_dead = connection.stale() if is_asynchronous(database) else dialect.is_dead(connection)
+    if is_dead and database.in_transaction():
+        raise peewee.OperationalError("the connection was lost inside a transaction")
+    if is_dead:
+        _replace(database, connection)
+    return False
+
+
+def _connect(database: Any) -> None:
+    """Peewee leaves a connection open that it could not set up: one whose pragma failed, for example."""
     try:
-        if was_open:
-            getattr(database, "manual_close", database.close)()
         database.connect()
+    except BaseException:
+        if not database.is_closed():
+            database.close()
+        raise
+
+
+def _replace(database: Any, dead: Any) -> None:
+    """Open a connection in the place of a dead one.
+
+    If that fails, the dead one stays in its place. So `is_closed()` says at every moment whether the caller
+    still has to close a connection, and the library need not remember it: a caller who closes it while it
+    cannot be replaced finds it closed afterwards. An asynchronous database closes a connection only once.
+    """
+    state, blocks = database._state, list(database._state.ctx)
+    is_sync, close = not is_asynchronous(database), getattr(database, "manual_close", None)
+    if close is not None:  # the connection gives its place in the pool to the next one
+        close()
+    elif is_sync:
+        state.reset()
+    else:
+        database.close()
+    try:
+        _connect(database)
+    except BaseException:
+        if is_sync:
+            state.set_connection(dead)
+        raise
     finally:
-        database._state.ctx[:] = blocks  # Peewee forgets the caller's `with db.connection_context():`
-    return not was_open
+        state.ctx[:] = blocks  # Peewee forgets the caller's `with db.connection_context():`
 
 
 def is_asynchronous(database: Any) -> bool:

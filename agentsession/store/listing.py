@@ -9,7 +9,7 @@ import peewee
 from peewee import SQL
 
 from agentsession.options import SessionOptions
-from agentsession.store.connection import LOST, connected, dialect_of, in_transaction, is_connected
+from agentsession.store.connection import LOST, connected, dialect_of, in_transaction
 from agentsession.store.values import settled_value, target_of
 
 
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 class SessionList:
-    """`inside` and `kept` are as in `StoredSession`."""
+    """`inside` is as in `StoredSession`."""
 
     def __init__(self, model: type[peewee.Model], options: SessionOptions, updated: str, owner: Any) -> None:
         self.model = model
@@ -40,7 +40,6 @@ class SessionList:
         self.key: Any = self.meta.primary_key
         self.updated: Any = self.meta.fields[updated]
         self.inside = in_transaction(model)
-        self.kept = is_connected(model)
 
     def place(self, updated: datetime | None, key: Any) -> Place:
         """Raises `ValueError` for one that no row can have."""
@@ -75,12 +74,12 @@ class SessionList:
 
     def _read(self, query: Any) -> list[Any]:
         try:
-            with connected(self.model, kept=self.kept):
+            with connected(self.model):
                 return list(query)
         except LOST:
             if self.inside:
                 raise
-        with connected(self.model, kept=self.kept):
+        with connected(self.model):
             return list(query.clone())
 
 

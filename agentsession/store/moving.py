@@ -83,7 +83,7 @@ class SessionToMove(StoredSession):
             document, context = format.whole(document, ending), changed(context, ending)
         whole = format.head_of(document, latest_reply(context)) if to == ROWS else document
         messages = document["messages"]
-        with connected(self.model, kept=self.kept):
+        with connected(self.model):
             rows = MessageTable(self.model, self.column.name)
             with Together(self.table.database, inside=self.inside) as still_there:
                 still_there()

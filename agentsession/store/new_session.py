@@ -43,7 +43,7 @@ class NewSession(StoredSession):
         now = self.dialect.moment(clock.utc())
         refresh(self.new, self.options, self.map, change.turn.status, now)
         try:
-            with connected(self.model, kept=self.kept):
+            with connected(self.model):
                 self._save(change, prepared)
         except LOST as error:
             if self.inside or not self._can_be_found:
@@ -89,5 +89,5 @@ class NewSession(StoredSession):
             found = self.model.select(self.meta.primary_key).where(self._this())
             return self.dialect.locked(self.model, found) if self.inside else found
 
-        with connected(self.model, kept=self.kept):
+        with connected(self.model):
             return bool(self.table.rows(None, query, self._found()))

@@ -18,7 +18,7 @@ class SessionToDelete(SessionRow):
         def query() -> Any:
             return self.model.delete().where(self._this())
 
-        with connected(self.model, kept=self.kept):
+        with connected(self.model):
             if self.options.messages != ROWS:
                 deleted = self.table.changed(("delete", *self._shape), query, self._found())
             else:

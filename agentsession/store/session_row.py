@@ -10,7 +10,7 @@ from agentsession import info
 from agentsession.errors import SessionNotFound
 from agentsession.json_values import JsonMap
 from agentsession.options import SessionOptions
-from agentsession.store.connection import in_transaction, is_connected
+from agentsession.store.connection import in_transaction
 from agentsession.store.record import primary_key_of, record_of
 from agentsession.store.statement import Table, given
 from agentsession.store.values import column_value
@@ -19,8 +19,8 @@ from agentsession.store.values import column_value
 class SessionRow:
     """One row during one action. `record` is the row as the caller gets it back, `row` what was read last.
 
-    `owner` is the actor's value of the owner attribute, to which every query is limited. `kept` and `inside`:
-    the caller had a connection open, and a transaction, when the action began.
+    `owner` is the actor's value of the owner attribute, to which every query is limited. `inside`: the
+    caller had a transaction open when the action began.
     """
 
     def __init__(
@@ -38,7 +38,6 @@ class SessionRow:
         self._sought: Any = None
         self._values: JsonMap = {}
         self.row: dict[str, Any] = {}
-        self.kept = is_connected(model)
         self.inside = in_transaction(model)
 
     def not_found(self) -> SessionNotFound:

@@ -181,7 +181,7 @@ class StoredSession(SessionRow):
         values |= {**self._managed(change.turn.status, now), **prepared.values, **self._found()}
         shape = shape and (shape, *self._shape)
         try:
-            with connected(self.model, kept=self.kept):
+            with connected(self.model):
                 rows = self._written(shape, query, values, change, prepared)
         except LOST as error:
             if self.inside:
@@ -223,7 +223,7 @@ class StoredSession(SessionRow):
 
     def _load(self, locking: bool) -> Loaded:
         """The row and what is wanted of its messages, as they were at one moment."""
-        with connected(self.model, kept=self.kept):
+        with connected(self.model):
             text, now = self._read(locking)
             read = self.layout.read(text, self._place, self.key, locking and self.inside)
         text, self.map = read.text, read.map
