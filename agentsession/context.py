@@ -36,10 +36,11 @@ class Message(msgspec.Struct, frozen=True):
     the turn.
 
     A reply that asks for tools has parts `{"type": "tool_call", "call": …, "tool": …, "arguments": …}`, and
-    its metadata is that of this one question; a part `opaque` is what its provider wants to see again. Each
+    its metadata is that of this one question; a part `opaque` is what its provider wants to see again. A call
+    that repeats an earlier one, and so does not run, also has `"repeated": true`. Each
     result is a message of the role `tool` with one part `{"type": "tool_result", "call": …, "tool": …,
-    "content": …}`, and `shown` where the model is shown less; its metadata holds `outcome`, `duration`, and
-    `approval` where somebody was asked.
+    "content": …}`, and `shown` where the model is shown less; its metadata holds `outcome`, `duration`,
+    `approval` where somebody was asked, and `has_run` where a tool has run and only its result failed.
     """
 
     id: str

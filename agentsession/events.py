@@ -88,8 +88,8 @@ class ToolProgress(Event, frozen=True):
 
 
 class ToolFinished(Event, frozen=True):
-    """The result of a call is stored. `outcome` is `completed`, `failed`, `timed_out`, `rejected` or
-    `unknown`; `error` says why it is not `completed`, or is empty."""
+    """The result of a call is stored. `outcome` is `completed`, `failed`, `timed_out`, `rejected`,
+    `unknown` or `repeated`; `error` says why it is not `completed`, or is empty."""
 
     call: str
     tool: str

@@ -43,8 +43,9 @@ class TurnError(msgspec.Struct, frozen=True):
     message: str
 
 
-CallOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "rejected", "unknown"]
-"""How a call of a tool ended. `unknown`: its process died, and nobody knows whether it was carried out."""
+CallOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "rejected", "unknown", "repeated"]
+"""How a call of a tool ended. `unknown`: its process died, and nobody knows whether it was carried out.
+`repeated`: it did not run, because equal calls of the turn have used up the `repeat_limit` of its tool."""
 
 
 class AskedApproval(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -50,13 +50,14 @@ ENDS = ["before", "after", "left", *[""] * 27]
 
 
 class Play:
-    """One session. `begun` counts how often each call was begun. `wanted` are the decisions that somebody
-    made, `decided` those that are stored."""
+    """One session. `begun` counts how often each call was begun, `given` are its arguments. `wanted` are the
+    decisions that somebody made, `decided` those that are stored."""
 
     def __init__(self, agent: Any, data: Any, store: Any) -> None:
         self.agent, self.store = agent, store
         self.draw = data.draw
         self.begun: Counter[str] = Counter()
+        self.given: dict[str, Any] = {}
         self.wanted: list[AskedApproval] = []
         self.decided: dict[str, AskedApproval] = {}
         self.context = Context()
@@ -179,10 +180,23 @@ class Play:
             if needs(as_object(given)) if callable(needs) else needs:
                 assert decision is not None
                 assert decision.status == "approved"
+            assert decision is not None or run.tool.idempotent or not self.ran_before(run)
             edited = decision.edited if decision is not None else None
             assert run.given.items() >= json.loads(edited or given or "{}").items()
             self.begun[run.call] += 1
+            self.given[run.call] = run.given
             running[run.call] = run
+
+    def ran_before(self, run: Run) -> bool:
+        """Has a call with equal arguments run in this turn, or may it have run?"""
+        results, turn = results_of(self.context.messages), run.call.partition(":")[0]
+        for call in (call for step in self.steps if step.turn == turn for call in calls_of(step)):
+            if call.key == run.call or call.tool != run.tool.name or call.key not in self.given:
+                continue
+            outcome = results[call.key].metadata["outcome"] if call.key in results else "running"
+            if outcome != "failed" and self.given[call.key] == run.given:
+                return True
+        return False
 
     def ended(self, running: dict[str, Run]) -> tuple[ToolResult, ...]:
         """Some of those that run, in any order."""
@@ -244,6 +258,9 @@ class Play:
             assert result.metadata["approval"]["status"] == "rejected"
         if outcome in ("completed", "timed_out"):
             assert self.begun[key]
+        if outcome == "repeated":
+            assert decision is None
+            assert not self.begun[key]
         if decision is not None and decision.edited and outcome != "rejected":
             assert result.metadata["approval"]["edited"] == decision.edited
 

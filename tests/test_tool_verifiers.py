@@ -438,7 +438,17 @@ CASES: dict[Any, list[Case]] = {
             )
             for value in (0, -1, 1.5, True, Tokens(0), Tokens("9"), afind, str)  # type: ignore[arg-type]
         ),
+        *(
+            bad(
+                "tools[0]",
+                f'repeat_limit of it is {value!r}, not a whole number from 1, None or "auto"',
+                "repeat_limit=1",
+                tools=[marked(repeat_limit=value)],
+            )
+            for value in (0, -1, 1.5, True, "none", find)
+        ),
         good(tools=[marked(timeout=0.5, idempotent=True, alone=True, needs_approval=afind)]),
+        *(good(tools=[marked(repeat_limit=value)]) for value in (3, None, "auto")),
         good(tools=[marked(result_limit=1, needs_approval=True), made(result_limit=Tokens(9), name="b")]),
         good(tools=[marked(result_limit=find)]),
     ],

@@ -378,6 +378,7 @@ def test_an_error_of_a_tool_is_logged_without_what_it_says(
 
 
 def test_results_that_do_not_fit_into_the_session_are_errors(database: Any) -> None:
+    @tool(repeat_limit=None)
     def read() -> str:
         """Read."""
         return "x" * 3_000

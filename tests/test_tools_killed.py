@@ -91,7 +91,7 @@ def tools_of(log: str, hangs: bool) -> list[Any]:
             note("ends", name, context)
             return f"{name} is done"
 
-        described = {"description": "Does something.", **options}
+        described = {"description": "Does something.", "repeat_limit": None, **options}
         return [tool(run, name=name, **described), tool(arun, name=f"a{name}", **described)]
 
     long = 60.0 if hangs else 0.0

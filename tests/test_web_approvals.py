@@ -96,7 +96,7 @@ def test_calls_are_decided_one_by_one(shop: Shop) -> None:
 def test_a_turn_may_wait_more_than_once(shop: Shop) -> None:
     key, (call,) = shop.begin()
     shop.decide(key, call, "approve")
-    with shop.script(CALL):
+    with shop.script(testing.tool_call("refund", order=4)):
         resumed = shop.web("POST", f"/{key}/resume")
     assert (resumed.status, resumed.json["result"]) == (202, None)
     (waiting,) = resumed.json["turn"]["approvals"]

@@ -31,7 +31,8 @@ def returned(run: Run, value: Any, took: float, most_bytes: float) -> ToolResult
         text = _fitting(tool.rendered(value), most_bytes)
     except Exception as error:
         _note(run, error)
-        return ToolResult(call, tool.name, "failed", f"It has run, but {words(error)}", None, took)
+        found = f"It has run, but {words(error)}"
+        return ToolResult(call, tool.name, "failed", found, None, took, has_run=True)
     try:
         shown = tool.limited(value, text)
     except Exception as error:

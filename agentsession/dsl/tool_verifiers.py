@@ -163,6 +163,14 @@ def _is_limit(value: Any) -> bool:
     return value is None or is_function
 
 
+def _is_repeat_limit(value: Any) -> bool:
+    return (
+        value is None
+        or value == "auto"
+        or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+    )
+
+
 _LIMIT = "a whole number of bytes from 1, Tokens(n) or a plain function"
 _OPTIONS = (
     Rule("timeout", or_none(is_positive), SECONDS, "a call ends after it", "30.0"),
@@ -172,6 +180,13 @@ _OPTIONS = (
     ),
     Rule("alone", _is_switch, "True or False", "it says whether calls may run side by side", "True"),
     Rule("result_limit", _is_limit, _LIMIT, "it says how much of a result the model is shown", "8_000"),
+    Rule(
+        "repeat_limit",
+        _is_repeat_limit,
+        'a whole number from 1, None or "auto"',
+        "it says how many calls with equal arguments run in a turn",
+        "1",
+    ),
 )
 
 TOOL_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 from agentsession.json_values import JsonMap
 from agentsession.tools.limit import Tokens
-from agentsession.tools.tool_options import ToolOptions
+from agentsession.tools.tool_options import RepeatLimit, ToolOptions
 
 F = TypeVar("F")
 
@@ -36,6 +36,7 @@ def tool(
     needs_approval: bool | Callable[[JsonMap], Any] = ...,
     alone: bool = ...,
     result_limit: int | Tokens | Callable[[Any], Any] | None = ...,
+    repeat_limit: RepeatLimit = ...,
 ) -> Callable[[F], F]: ...
 def tool(
     function: Any = None,
@@ -48,6 +49,7 @@ def tool(
     needs_approval: Any = False,
     alone: Any = False,
     result_limit: Any = None,
+    repeat_limit: Any = "auto",
 ) -> Any:
     """Mark a function as a tool, with options; it is called and tested as before.
 
@@ -62,6 +64,9 @@ def tool(
     - `alone`: no other call of the step runs at the same time.
     - `result_limit`: how much of a result the model is shown: bytes, `Tokens(n)`, or a function that makes of
       the result what the model sees. The whole result is stored.
+    - `repeat_limit`: how many calls with equal arguments run in one turn; `None` sets no limit. `"auto"` is 1
+      for a plain tool, and sets no limit for an idempotent one. A call beyond the limit does not run, and the
+      model is told so.
 
     ```python
     from agentsession import tool
@@ -86,6 +91,7 @@ def tool(
         needs_approval=needs_approval,
         alone=alone,
         result_limit=result_limit,
+        repeat_limit=repeat_limit,
     )
     return partial(_put, mark) if function is None else _put(mark, function)
 

@@ -32,8 +32,9 @@ from agentsession.turn.ending import awaiting, halted
 from agentsession.turn.exchange import Reply
 from agentsession.turn.held import Held
 from agentsession.turn.hooks import called, hooked, results_like, true_or_false
+from agentsession.turn.repeats import with_repeats_marked
 from agentsession.turn.thrown import ClaimGone, Stopped
-from agentsession.turn.wording import NOT_RUN, UNKNOWN, no_such_tool, rejection, too_large
+from agentsession.turn.wording import NOT_RUN, REPEATED, UNKNOWN, no_such_tool, rejection, too_large
 from agentsession.turn.written import found_gone, written_by_the_holder
 from agentsession.turn_state import AskedApproval
 
@@ -44,14 +45,16 @@ FOR_RESULTS = 7 / 8
 
 
 def store_step(held: Held, reply: Reply) -> Generator[Effect, Any, None]:
-    """Store the model's reply with its calls, before any of them runs, and which of them have to be approved:
-    so that a call that was asked for without is never taken for one that has not been run."""
+    """Store the model's reply with its calls, before any of them runs, and which of them have to be approved,
+    or repeat an earlier call: so that a call that was asked for without is never taken for one that has not
+    been run."""
     facts = ReplyFacts(reply.model, reply.usage, reply.cost, reply.finish_reason, round(reply.duration, 6))
     id_, step = f"{held.turn.id}:{held.context.count}", sum(map(is_step, held.said))
     message = step_message(id_, held.turn, step, reply, held.client, facts)
     asked = []
+    message = with_repeats_marked(message, held.said, held.plan.agent)
     for call in calls_of(message):
-        if (arguments := (yield from _to_be_approved(held, call))) is not None:
+        if not call.repeated and (arguments := (yield from _to_be_approved(held, call))) is not None:
             own = as_object(call.arguments)
             text = None if own == arguments else compact(own)
             asked.append(AskedApproval(call.key, call.tool, compact(arguments), own=text))
@@ -106,6 +109,8 @@ def _to_be_approved(held: Held, call: Call) -> Generator[Effect, Any, JsonMap | 
 
 def _verdict(held: Held, call: Call, is_new: bool) -> Verdict:
     """What is to become of a call: it is run, has a result already, or somebody has to be asked."""
+    if call.repeated:
+        return ToolResult(call.key, call.tool, "repeated", REPEATED)
     asked = held.turn.approval_of(call.key)
     if asked is not None and asked.status == "rejected":
         return ToolResult(call.key, call.tool, "rejected", rejection(asked))
@@ -178,9 +183,7 @@ def _settled(held: Held, results: Iterable[ToolResult]) -> Iterator[ToolResult]:
     for each in results:
         taken = len(msgspec.json.encode((each.text, each.shown)))
         if held.is_stored and size + taken > most:
-            yield msgspec.structs.replace(
-                each, outcome="failed", text=too_large(taken), shown=None, halt=None
-            )
+            yield _unused(each, too_large(taken))
         else:
             size += taken
             yield each if each.halt is None else _ending(held, each, each.halt)
@@ -194,8 +197,16 @@ def _ending(held: Held, result: ToolResult, halt: Halt) -> ToolResult:
         output.parse(text)
     except SchemaMismatch as mismatch:
         found = f"The tool ended the turn with what is no output of it: {mismatch}"
-        return msgspec.structs.replace(result, outcome="failed", text=found, shown=None, halt=None)
+        return _unused(result, found)
     return msgspec.structs.replace(result, text=text, shown=None)
+
+
+def _unused(result: ToolResult, found: str) -> ToolResult:
+    """The result of a tool that has run, but whose value cannot be used."""
+    has_run = result.has_run or result.outcome != "failed"
+    return msgspec.structs.replace(
+        result, outcome="failed", text=found, shown=None, halt=None, has_run=has_run
+    )
 
 
 def _stored(held: Held, results: Sequence[ToolResult]) -> Generator[Effect, Any, None]:

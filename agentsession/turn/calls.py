@@ -18,16 +18,20 @@ from agentsession.turn.exchange import Reply, ToolCall
 from agentsession.turn_state import Turn
 
 CALL, RESULT, OPAQUE = "tool_call", "tool_result", "opaque"
+REPEATED = "repeated"
+"""The key in the part of a call that repeats an earlier one."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A stored call: its key, the tool's name, and the arguments as the JSON text that came."""
+    """A stored call: its key, the tool's name, and the arguments as the JSON text that came. `repeated`: it
+    does not run, since equal calls of its turn have used up the `repeat_limit` of the tool."""
 
     key: str
     tool: str
     arguments: str
+    repeated: bool = False
 
 
 def is_step(message: Message) -> bool:
@@ -36,7 +40,12 @@ def is_step(message: Message) -> bool:
 
 def calls_of(message: Message) -> tuple[Call, ...]:
     return tuple(
-        Call(*(str(part.get(name, "")) for name in ("call", "tool", "arguments")))
+        Call(
+            str(part.get("call", "")),
+            str(part.get("tool", "")),
+            str(part.get("arguments", "")),
+            part.get(REPEATED) is True,
+        )
         for part in message.parts(CALL)
     )
 
@@ -89,6 +98,8 @@ def result_messages(context: Context, turn: Turn, results: Iterable[ToolResult])
         metadata: JsonMap = {"outcome": each.outcome}
         if each.duration:
             metadata["duration"] = each.duration
+        if each.has_run:
+            metadata["has_run"] = True
         if (asked := turn.approval_of(each.call)) is not None:
             metadata["approval"] = asked.told()
         messages.append(Message(f"{turn.id}:{position}", turn.id, "tool", [part], metadata))

@@ -133,7 +133,8 @@ class Run(msgspec.Struct, frozen=True):
 class ToolResult(msgspec.Struct, frozen=True):
     """What became of a call: `text` is its whole result, or says why there is none, `shown` what the model is
     shown of it, where that is less. `duration` is in seconds, `error` what the tool has raised, and `halt` is
-    there where it ends the turn.
+    there where it ends the turn. `has_run`: the tool has run, although the outcome is `failed`: only its
+    result could not be used.
     """
 
     call: str
@@ -144,6 +145,7 @@ class ToolResult(msgspec.Struct, frozen=True):
     duration: float = 0.0
     halt: Halt | None = None
     error: BaseException | None = None
+    has_run: bool = False
 
     def showing(self, text: str) -> ToolResult:
         """The same, of which the model is shown this."""

@@ -11,6 +11,10 @@ BEGINNING = "(The conversation begins.)"
 ENDED = "(This was not answered.)"
 UNKNOWN = "It is not known whether this call was carried out: its process ended before the result was stored."
 NOT_RUN = "This call was not carried out."
+REPEATED = (
+    "This call was not carried out, because it repeats an earlier call of this turn: the same tool with "
+    "equal arguments. Use the result of that call."
+)
 NOT_PREPARED = "It has run. Its result is not shown, since the turn was stopped."
 LEFT_OUT = "This call was carried out. Its result is left out, since the turn failed afterwards."
 

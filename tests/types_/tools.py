@@ -23,7 +23,7 @@ class Shop:
         return day
 
     @staticmethod
-    @tool(alone=True)
+    @tool(alone=True, repeat_limit=2)
     def close() -> Halt:
         return Halt("closed")
 
@@ -32,13 +32,14 @@ assert_type(find("x"), list[str])
 assert_type(Shop.open("x"), str)
 assert_type(Shop.close(), Halt)
 
-written = Tool(name="it", description="It.", parameters={}, function=find)
+written = Tool(name="it", description="It.", parameters={}, function=find, repeat_limit=None)
 assert_type(written.accept("{}"), dict[str, Any])
 assert_type(written.limited([], "[]"), str)
 agent(client="echo:", instruction="", tools=[find, afind, Shop.open, written], on_tool_error="halt")
 
 find(3)  # error
 tool(timeout="3")  # error
+tool(repeat_limit="once")  # error
 agent(client="echo:", instruction="", on_tool_error="raise")  # error
 Tool(name="it", description="It.", parameters={})  # error
 ToolContext()  # error
