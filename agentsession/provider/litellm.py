@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
 from typing import Any
 
-from agentsession.provider import wire
+from agentsession.provider import forks, wire
 from agentsession.provider.deadline import within
 from agentsession.provider.loops import close_with_the_loop
 from agentsession.provider.protocol import Request
@@ -23,8 +22,6 @@ LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEAD
 
 GRACE = 0.5
 """Seconds by which the HTTP client's own time-out, which says more, comes first."""
-
-_importing = threading.Lock()
 
 
 class LiteLLM:
@@ -101,12 +98,13 @@ class LiteLLM:
 
 def _litellm() -> Any:
     """The module. Its price list comes from the package, not from the network, unless the user said so."""
-    with _importing:
+    with forks.importing:
         for name in LOCAL_DATA:
             os.environ.setdefault(name, "True")
         import litellm
 
         litellm.suppress_debug_info = True
+        forks.renew_locks()
     return litellm
 
 

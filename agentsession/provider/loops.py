@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import AsyncGenerator
 from typing import Any
+
+from agentsession.provider.forks import keep
 
 _at_the_end: dict[AbstractEventLoop, AsyncGenerator[None]] = {}
 
@@ -46,3 +49,13 @@ async def _close(clients: Any, loop_id: int) -> None:
                 closed = close()
                 if inspect.isawaitable(closed):
                     await closed
+
+
+def _forget() -> None:
+    """A forked child runs none of its parent's loops."""
+    keep(dict(_at_the_end))
+    _at_the_end.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,119 @@
+"""A forked child starts with none of its parent's connections, locks and threads of litellm.
+
+Two processes that use one connection read each other's replies. A lock that another thread held during the
+fork stays locked in the child, and a thread pool of the parent has no threads there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import import_module
+from inspect import signature
+from types import ModuleType
+from typing import Any
+
+PACKAGES = ("litellm", "openai", "httpcore", "tiktoken")
+"""Packages whose parts a question may import: the first one needs parts that `import litellm` leaves out."""
+
+CLIENTS = ("module_level_client", "module_level_aclient")
+"""litellm makes these two again when they are missing."""
+
+importing = threading.RLock()
+"""Held while litellm is imported and while a process forks: a child could not finish a half-done import."""
+
+_inherited: list[object] = []
+"""What a child must not use. It is kept, because closing an asynchronous client of the parent changes the
+epoll object of the parent's event loop."""
+
+_LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
+_has_stale_locks = False
+
+
+def keep(values: object) -> None:
+    """Keep what the parent left, so that it is never finalized."""
+    _inherited.append(values)
+
+
+def renew_locks() -> None:
+    """Give litellm's modules unlocked locks and empty thread pools, once in each forked child.
+
+    This takes about 30 ms, so a child does it before its first question and not during the fork.
+    """
+    global _has_stale_locks
+    if not _has_stale_locks:
+        return
+    _has_stale_locks = False
+    fresh: dict[int, Any] = {}
+    for module in _modules("litellm"):
+        for name, value in [*vars(module).items()]:
+            if isinstance(value, (_LOCK, _RLOCK)):
+                keep(value)
+                make = threading.Lock if isinstance(value, _LOCK) else threading.RLock
+                setattr(module, name, fresh.setdefault(id(value), make()))
+            elif isinstance(value, ThreadPoolExecutor) and id(value) not in fresh:
+                fresh[id(value)] = value
+                _restart(value)
+
+
+def _restart(executor: ThreadPoolExecutor) -> None:
+    """Initialize an executor again in place, since other modules refer to it, with its own arguments."""
+    state = vars(executor)
+    keep(dict(state))
+    names = [name for name in signature(type(executor)).parameters if f"_{name}" in state]
+    type(executor).__init__(executor, **{name: state[f"_{name}"] for name in names})
+
+
+def _modules(*packages: str) -> Iterator[ModuleType]:
+    for name, module in [*sys.modules.items()]:
+        if name.partition(".")[0] in packages and isinstance(module, ModuleType):
+            yield module
+
+
+def _before() -> None:
+    """Wait for imports that other threads have begun."""
+    importing.acquire()
+    for module in _modules(*PACKAGES):
+        if getattr(module.__spec__, "_initializing", False):
+            with suppress(Exception):
+                import_module(module.__name__)
+
+
+def _forget_connections() -> None:
+    """Make litellm forget the clients that it keeps. It is not imported here."""
+    state = _names_in("litellm")
+    for name in CLIENTS:
+        keep(state.pop(name, None))
+    clients = state.get("in_memory_llm_clients_cache")
+    _reset(clients)
+    _reset(getattr(clients, "evicted_client_closer", None))
+    _reset(_names_in("litellm.litellm_core_utils.logging_worker").get("GLOBAL_LOGGING_WORKER"))
+
+
+def _names_in(module: str) -> dict[str, Any]:
+    """The names that a module has defined so far. litellm's `__getattr__` would make what is missing."""
+    return vars(sys.modules[module]) if module in sys.modules else {}
+
+
+def _reset(value: Any) -> None:
+    """Put an object back into the state of a new one, in place."""
+    if value is not None:
+        keep(dict(vars(value)))
+        vars(value).update(vars(type(value)()))
+
+
+def _after_in_child() -> None:
+    global _has_stale_locks
+    _has_stale_locks = "litellm" in sys.modules
+    try:
+        _forget_connections()
+    finally:
+        importing.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=importing.release, after_in_child=_after_in_child)
