@@ -10,7 +10,7 @@ import msgspec
 
 from agentsession.errors import OutputInvalid
 from agentsession.json_values import JsonMap, compact
-from agentsession.schema import OutputSchema, Schema, SchemaMismatch
+from agentsession.schema import InputSchema, OutputSchema, Schema, SchemaMismatch
 from agentsession.turn_state import Turn, Usage
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ else:
 
 VERSION = 1
 
+SCHEMA = "input_schema"
+"""Where a message that was read keeps the schema of its agent; not a field, so not stored or compared."""
 
-class Message(msgspec.Struct, frozen=True):
+
+class Message(msgspec.Struct, frozen=True, dict=True):
     """One entry of the conversation.
 
     `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "thinking", …}`), or a
@@ -51,12 +54,14 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The words of the message: its text, its text parts, a structured input's JSON, a tool's result."""
+        """The words of the message: its text, its text parts, a tool's result; of a structured input what the
+        model is shown of it, which is the text where all other fields are at their defaults, else JSON."""
         if isinstance(self.content, str):
             return self.content
         if isinstance(self.content, list):
             return _joined(self.content, "text") or _joined(self.content, "tool_result", "content")
-        return compact(self.content)
+        schema: InputSchema | None = vars(self).get(SCHEMA)
+        return compact(self.content) if schema is None else schema.show(self.content)
 
     @property
     def thinking(self) -> str:
@@ -74,15 +79,25 @@ class Message(msgspec.Struct, frozen=True):
         Raises `OutputInvalid` where it does not fit (an old message under a new schema, say); the
         message stays readable as `content` and `text`.
         """
-        given = self.content if isinstance(self.content, dict) else self.text
+        is_map = isinstance(self.content, dict)
+        text = compact(self.content) if is_map else self.text
         try:
-            value: Out = Schema(schema).load(given)
+            value: Out = Schema(schema).load(self.content if is_map else text)
         except SchemaMismatch as mismatch:
             try:
-                value = OutputSchema(schema).parse(self.text)
+                value = OutputSchema(schema).parse(text)
             except SchemaMismatch:
-                raise output_invalid(self.text, schema, mismatch) from mismatch
+                raise output_invalid(text, schema, mismatch) from mismatch
         return value
+
+
+def with_schema(messages: tuple[Message, ...], schema: InputSchema) -> tuple[Message, ...]:
+    """The messages; the text of structured inputs is from now on what this schema shows of them."""
+    if schema.text_field is not None:
+        for message in messages:
+            if message.role == "user" and isinstance(message.content, dict):
+                vars(message)[SCHEMA] = schema
+    return messages
 
 
 class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from agentsession.errors import words
+from agentsession.json_schema import ordered, resolve
 from agentsession.json_values import Json, JsonMap, compact, json_candidates, settled, unstorable
 
 MAX_SHOWN = 10
@@ -26,6 +28,9 @@ MAX_SHOWN = 10
 
 MAX_DESCRIPTION = 2_000
 """Characters of a description of errors."""
+
+
+CONTAINERS = (list, dict, set, frozenset, tuple, str)
 
 
 class SchemaMismatch(ValueError):
@@ -112,7 +117,7 @@ class Schema:
 
         Databases reorder keys (PostgreSQL's jsonb does); a prompt cache wants the same bytes each time.
         """
-        return _ordered(value, self.stored_schema, self.stored_schema)
+        return ordered(value, self.stored_schema, self.stored_schema)
 
 
 class InputSchema(Schema):
@@ -128,20 +133,17 @@ class InputSchema(Schema):
 
     @cached_property
     def text_field(self) -> str | None:
-        """The name of the only field, if it holds text: such an input is shown as that text."""
-        fields = self.fields or {}
-        if len(fields) != 1:
+        """The name of the field that a bare text fills: the only field, or the only one without a default, if
+        it holds text."""
+        fields, given = self.fields or {}, self._given.get("properties", {})
+        needed = list(fields) if len(fields) == 1 else self._given.get("required", [])
+        if len(needed) != 1 or (len(fields) > 1 and fields.keys() != given.keys()):
             return None
-        name, field = next(iter(fields.items()))
-        return name if field.get("type") == "string" else None
+        return str(needed[0]) if fields[needed[0]].get("type") == "string" else None
 
     def accept(self, value: Any) -> str | JsonMap:
         """The content to store; raises `SchemaMismatch`."""
-        if isinstance(value, str) and self.text_field is not None:
-            value = {self.text_field: value}
-        elif isinstance(value, Mapping):
-            value = dict(value)
-        dumped = self.dump(self.load(value))
+        dumped = self.dump(self._typed(dict(value) if isinstance(value, Mapping) else value))
         if self.is_default and isinstance(dumped, dict):
             return str(dumped["message"])
         if isinstance(dumped, (str, dict)):
@@ -149,13 +151,33 @@ class InputSchema(Schema):
         return compact(dumped)
 
     def show(self, content: str | JsonMap) -> str:
-        """The text that the model is shown: a single text field as it is, all else as compact JSON."""
+        """The text that the model is shown: the text field as it is, where all other fields are at their
+        defaults; else compact JSON."""
         if isinstance(content, str):
             return content
-        text = content.get(self.text_field) if len(content) == 1 and self.text_field else None
-        if isinstance(text, str):
+        text = content.get(self.text_field) if self.text_field else None
+        others = (item for item in content.items() if item[0] != self.text_field)
+        if isinstance(text, str) and all(self._is_default(*item) for item in others):
             return text
         return compact(self.in_field_order(content))
+
+    def _typed(self, value: Any) -> Any:
+        """The typed value. A schema with several fields may read a text in its own way."""
+        if not isinstance(value, str) or self.text_field is None:
+            return self.load(value)
+        if len(self.fields or {}) > 1:
+            with suppress(SchemaMismatch):
+                return self.load(value)
+        return self.load({self.text_field: value})
+
+    def _is_default(self, name: str, value: Json) -> bool:
+        """Whether a stored value is the default that the schema states, or what an empty container gives. No
+        code of the user's runs, so the answer is the same in every process."""
+        field = (self.fields or {}).get(name, {})
+        if "default" in field:
+            default = field["default"]
+            return type(value) is type(default) and value == default
+        return not value and _factory(self.type, name) in CONTAINERS
 
 
 class OutputSchema(Schema):
@@ -215,6 +237,12 @@ class OutputSchema(Schema):
         return text
 
 
+def _factory(type_: Any, name: str) -> Any:
+    """The default factory of a field of a pydantic model or a dataclass."""
+    fields = getattr(type_, "model_fields", None) or getattr(type_, "__dataclass_fields__", {})
+    return getattr(fields.get(name), "default_factory", None)
+
+
 @cache
 def _default_input() -> Any:
     """The input of an agent that declares no `input_schema`. Pydantic takes its time to make a model."""
@@ -266,33 +294,3 @@ def _refuse_unstorable(value: Any) -> None:
     unfit = next(unstorable(value), None)
     if unfit is not None:
         raise SchemaMismatch(unfit)
-
-
-def resolve(node: Any, root: JsonMap) -> JsonMap:
-    while isinstance(node, dict) and "$ref" in node:
-        node = root.get("$defs", {}).get(str(node["$ref"]).rsplit("/", 1)[-1], {})
-    return node if isinstance(node, dict) else {}
-
-
-def _ordered(value: Json, node: Any, root: JsonMap) -> Json:
-    if isinstance(value, list):
-        items = resolve(node, root).get("items", {})
-        return [_ordered(item, items, root) for item in value]
-    if not isinstance(value, dict):
-        return value
-    shape = _shape_of(value, node, root)
-    fields = shape.get("properties", {})
-    rank = {name: position for position, name in enumerate(fields)}
-    other = shape.get("additionalProperties", {})
-    keys = sorted(value, key=lambda key: (rank.get(key, len(rank)), key))
-    return {key: _ordered(value[key], fields.get(key, other), root) for key in keys}
-
-
-def _shape_of(value: JsonMap, node: Any, root: JsonMap) -> JsonMap:
-    """The branch of a union whose fields cover the value's keys."""
-    shape = resolve(node, root)
-    for part in [*shape.get("anyOf", ()), *shape.get("oneOf", ())]:
-        branch = _shape_of(value, part, root)
-        if branch.get("properties") and value.keys() <= branch["properties"].keys():
-            return branch
-    return shape

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import pytest
 from pydantic import (
@@ -18,11 +19,13 @@ from pydantic import (
     computed_field,
     field_serializer,
     field_validator,
+    model_validator,
 )
 from typing_extensions import TypedDict
 
-from agentsession import InputInvalid, OutputInvalid, testing
+from agentsession import InputInvalid, OutputInvalid, build_context, testing, user_message
 from agentsession.context import Message
+from agentsession.json_values import compact
 from agentsession.schema import InputSchema, OutputSchema, SchemaMismatch
 from tests.models import Answer, Ask, chat_model, stored
 
@@ -311,3 +314,126 @@ def test_a_computed_field_that_was_added_since_is_computed(database: Any) -> Non
     with testing.script(Chat, ["ok"]) as asked:
         Chat.continue_session(session.id, "2")
     assert asked[0][0].content == "A"
+
+
+class Attached(BaseModel):
+    """An input that got fields with defaults after its first version."""
+
+    message: str
+    attachments: list[str] = []
+    language: str = "en"
+    tags: set[str] = Field(default_factory=set)
+    reply_to: int | None = None
+
+
+@dataclass
+class AttachedData:
+    message: str
+    attachments: list[str] = field(default_factory=list)
+
+
+class AttachedMap(TypedDict):
+    message: str
+    language: NotRequired[str]
+
+
+FULL = {"message": "Hi", "attachments": [], "language": "en", "tags": [], "reply_to": None}
+
+
+@pytest.mark.parametrize(
+    ("schema", "content"),
+    [
+        (Attached, FULL),
+        (AttachedData, {"message": "Hi", "attachments": []}),
+        (AttachedMap, {"message": "Hi"}),
+    ],
+)
+def test_a_bare_text_fills_the_only_field_without_a_default(schema: Any, content: Any) -> None:
+    accepted = InputSchema(schema).accept("Hi")
+    assert accepted == InputSchema(schema).accept({"message": "Hi"}) == content
+    assert InputSchema(schema).show(accepted) == "Hi"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"attachments": ["a.pdf"]},
+        {"language": "de"},
+        {"tags": ["x"]},
+        {"reply_to": 0},
+        {"unknown": ""},
+        {"language": ""},
+    ],
+)
+def test_an_input_with_another_value_is_shown_whole(other: dict[str, Any]) -> None:
+    content = FULL | other
+    assert InputSchema(Attached).show(content) == compact(InputSchema(Attached).in_field_order(content))
+
+
+def test_fields_that_were_added_since_are_at_their_defaults() -> None:
+    assert InputSchema(Attached).show({"message": "Hi"}) == "Hi"
+
+
+class TwoTexts(BaseModel):
+    question: str
+    place: str
+    language: str = "en"
+
+
+class Counted(BaseModel):
+    message: str
+    loud: bool = False
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def length(self) -> int:
+        return len(self.message)
+
+
+class Numbered(BaseModel):
+    number: int
+    note: str = ""
+
+
+@pytest.mark.parametrize("schema", [TwoTexts, Counted, Numbered])
+def test_a_bare_text_is_refused_where_it_could_mean_several_things(schema: Any) -> None:
+    with pytest.raises(SchemaMismatch):
+        InputSchema(schema).accept("Hi")
+    assert InputSchema(schema).text_field is None
+
+
+def test_a_schema_of_several_fields_that_reads_a_text_itself_does_so() -> None:
+    class Route(BaseModel):
+        start: str
+        end: str = ""
+
+        @model_validator(mode="before")
+        @classmethod
+        def from_text(cls, value: Any) -> Any:
+            if isinstance(value, str):
+                start, _, end = value.partition(" to ")
+                return {"start": start, "end": end}
+            return value
+
+    assert InputSchema(Route).accept("Rome to Bari") == {"start": "Rome", "end": "Bari"}
+
+
+def test_the_text_of_a_message_is_what_the_model_is_shown(database: Any) -> None:
+    shown: list[list[str]] = []
+
+    def everything(messages: Any) -> Any:
+        shown.append([message.text for message in messages])
+        return messages
+
+    model = chat_model(database, input_schema=Attached, session={"history": everything})
+    session = model.start_session("Hi", instruction_args={"company_name": "Acme"})
+    session.continue_session({"message": "And this?", "language": "de"})
+    session.continue_session("Hello again")
+    texts = [message.text for message in session.get_context().messages if message.role == "user"]
+    assert texts == ["Hi", compact(FULL | {"message": "And this?", "language": "de"}), "Hello again"]
+    assert shown[-1][::2] == texts
+    first = session.get_context().messages[0]
+    assert (first.content, first.parse(Attached)) == (FULL, Attached(message="Hi"))
+    assert user_message(model, message="Hi").text == "Hi"
+    assert build_context(model, [session.get_context()]).messages[0].text == "Hi"
+    assert pickle.loads(pickle.dumps(first)) == first

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agentsession import info
-from agentsession.context import Context, Message
+from agentsession.context import Context, Message, with_schema
 from agentsession.errors import InputInvalid
 from agentsession.options import AgentOptions
 from agentsession.turn.opening import accept_args, accept_input, render
@@ -45,11 +45,12 @@ def build_context(model: type[Any], items: Iterable[Message | Context]) -> Conte
             Message(f"{turn}:{number}", str(turn), message.role, message.content, message.metadata)
         )
         number += 1
-    return Context(messages=tuple(messages), count=len(messages))
+    return Context(messages=with_schema(tuple(messages), agent.input), count=len(messages))
 
 
 def accepted_message(agent: AgentOptions, given: Any) -> Message:
-    return Message("", "", "user", accept_input(agent, given))
+    (message,) = with_schema((Message("", "", "user", accept_input(agent, given)),), agent.input)
+    return message
 
 
 def _flat(agent: AgentOptions, items: Iterable[Message | Context]) -> Iterable[Message]:

@@ -35,7 +35,7 @@ def starting(
     """Begin a conversation: store a new row with the user's first message, ask the model, store its reply.
 
     `input` fits the agent's `input_schema`: a value of it, a dict with its fields, or the bare text where
-    it has one text field. `instruction_args` are the values of the instruction's variables; they are
+    only one text field has no default. `instruction_args` are the values of the instruction's variables; they are
     stored and used again on every turn. `attributes` are values for the row's other columns. `client` asks
     another model for this turn, and its id is stored; `client_options` are never stored.
 

@@ -10,9 +10,10 @@ from typing_extensions import TypedDict
 
 from agentsession import info
 from agentsession.actions.mixins import AgentActions
+from agentsession.json_schema import resolve
 from agentsession.options import AgentOptions
 from agentsession.prompt import VariableMissing
-from agentsession.schema import InputSchema, SchemaMismatch, resolve
+from agentsession.schema import InputSchema, SchemaMismatch
 from agentsession.tools.definition import Tool
 from agentsession.tools.from_callable import snake_case
 from agentsession.tools.parameters import Whole

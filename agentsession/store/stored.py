@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import peewee
 
-from agentsession import clock
+from agentsession import clock, info
+from agentsession.context import with_schema
 from agentsession.json_values import JsonMap, compact, storable_text
 from agentsession.options import SessionOptions
 from agentsession.store import format
@@ -230,5 +231,6 @@ class StoredSession(SessionRow):
         is_lossless = text == compact(self.map)
         self._text = text if text and is_lossless else ""
         seen = read.context.revision if format.is_current(self.map) else text
+        with_schema(read.context.messages, info.agent_options(self.model).input)
         size = read.size + (len(text.encode()) if text else 0)
         return Loaded(read.context, now, size, read.turns, seen)

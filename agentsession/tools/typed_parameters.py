@@ -16,8 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypedDict
 
+from agentsession.json_schema import resolve
 from agentsession.json_values import JsonMap
-from agentsession.schema import MAX_DESCRIPTION, Schema, SchemaMismatch, resolve
+from agentsession.schema import MAX_DESCRIPTION, Schema, SchemaMismatch
 from agentsession.tools.arguments import read_arguments
 from agentsession.tools.parameters import Signed
 from agentsession.tools.signature import UNTYPED, Argument, Signature

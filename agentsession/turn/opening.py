@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentsession.context import Context, Message
+from agentsession.context import Context, Message, with_schema
 from agentsession.errors import InputInvalid
 from agentsession.json_values import JsonMap
 from agentsession.options import AgentOptions
@@ -146,10 +146,9 @@ def pinned_instruction(plan: Plan, context: Context) -> str | None:
 def opening_messages(plan: Plan, pinned: str | None, position: int = 0) -> tuple[Message, ...]:
     """The messages that begin a turn: the pinned instruction, if it is new, and the user's."""
     turn, metadata = plan.turn_id, {"input_hash": input_hash(plan.content)}
-    if pinned is None:
-        return (Message(f"{turn}:{position}", turn, "user", plan.content, metadata),)
-    system = Message(f"{turn}:{position}", turn, "system", pinned)
-    return system, Message(f"{turn}:{position + 1}", turn, "user", plan.content, metadata)
+    system = () if pinned is None else (Message(f"{turn}:{position}", turn, "system", pinned),)
+    user = Message(f"{turn}:{position + len(system)}", turn, "user", plan.content, metadata)
+    return with_schema((*system, user), plan.agent.input)
 
 
 def refuse_large_input(agent: AgentOptions, content: Content, limit: int) -> None:
