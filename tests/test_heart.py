@@ -18,6 +18,7 @@ import pytest
 from agentsession import clock
 from agentsession.drive import heartbeat
 from agentsession.turn.thrown import ClaimGone
+from agentsession.workers import Workers
 from tests import servers
 from tests.beats import SHORT, eventually, extended, grown, until_of
 from tests.models import chat_model, texts
@@ -177,10 +178,56 @@ def test_a_beat_that_comes_too_late_for_its_call_tells_nobody() -> None:
         beats.set()
         return not dropped.wait(10)
 
-    call = heartbeat.Call(extend, told.append, ignored, 1000.0, time.monotonic())
+    call = heartbeat.Call(extend, told.append, ignored, 1000.0, time.monotonic() + 1000.0)
     heart.add(call)
-    assert beats.wait(10)
-    heart.drop(call)
-    dropped.set()
-    eventually(lambda: not any(each.name == "agentsession-beat" for each in threading.enumerate()))
+    with ThreadPoolExecutor(1) as other:
+        beat = other.submit(heart._extend, call)
+        assert beats.wait(10)
+        heart.drop(call)
+        dropped.set()
+        beat.result()
     assert told == []
+
+
+def no_thread_starts(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """What CPython does when the system has no thread left."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_a_beat_whose_worker_cannot_start_is_done_by_the_thread_of_the_heartbeat(
+    database: Any, at: clock.FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEATS", Workers("no-such-worker", 8))
+    no_thread_starts(monkeypatch, "no-such-worker")
+    model = Waits()
+    Chat = chat_model(database, provider=model, session=SHORT)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model, at):
+        for _ in range(3):
+            at.advance(100)
+            extended(Chat, session.id, at)
+
+
+def test_a_heartbeat_that_cannot_start_begins_with_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heart, beats, errors = heartbeat.Heart(), list[str](), list[Exception]()
+
+    def call(name: str) -> heartbeat.Call:
+        extend = lambda: beats.append(name) is None  # noqa: E731
+        return heartbeat.Call(extend, ignored, errors.append, 0.02, time.monotonic() + 0.02)
+
+    with monkeypatch.context() as patch:
+        no_thread_starts(patch, "agentsession-heartbeat")
+        heart.add(call("first"))
+    assert [type(error) for error in errors] == [RuntimeError]
+    heart.add(call("second"))
+    eventually(lambda: {"first", "second"} <= set(beats))
+    heart.calls.clear()

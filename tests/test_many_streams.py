@@ -12,6 +12,7 @@ import pytest
 
 from agentsession import TextDelta, TurnFinished
 from agentsession.provider import Delta, Reply, Request
+from agentsession.workers import BEATS, PREPARING, STATEMENTS
 from tests import servers
 from tests.models import chat_model, stored
 
@@ -68,11 +69,17 @@ def check(Chat: Any, model: Repeats, keys: list[Any]) -> None:
 
 @pytest.mark.backends("sqlite", "postgres")
 def test_200_streams_share_one_loop_and_some_threads(database: Any) -> None:
-    model, before = Repeats(), threading.active_count()
+    model, before = Repeats(), len(others_than_workers())
     Chat = chat_model(database, provider=model)
     keys = asyncio.run(all_at_once(Chat))
     check(Chat, model, keys)
-    assert threading.active_count() <= before + 1
+    assert len(others_than_workers()) <= before + 1
+    assert threading.active_count() <= before + 1 + sum(each.most for each in (STATEMENTS, BEATS, PREPARING))
+
+
+def others_than_workers() -> list[threading.Thread]:
+    workers = {each.name for each in (STATEMENTS, BEATS, PREPARING)}
+    return [each for each in threading.enumerate() if each.name not in workers]
 
 
 @pytest.mark.backends("sqlite", "postgres")

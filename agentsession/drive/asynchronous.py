@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 from agentsession import clock
-from agentsession.drive.beats import keep_alive_on_the_loop
+from agentsession.drive.beats import LoopBeats
 from agentsession.drive.crossing import on_the_store, unbroken
 from agentsession.drive.perform import Performing, pause
 from agentsession.drive.question import Question
@@ -23,6 +23,7 @@ from agentsession.events import Event
 from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine, Outcome, Prepare, RunTools, Wait
 from agentsession.turn.exchange import Delta, Reply
 from agentsession.turn.thrown import ClaimGone
+from agentsession.workers import PREPARING
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ class AsyncPerforming(Performing):
 
     async def aside(self, effect: Prepare | Wait | Hook) -> Any:
         if isinstance(effect, Prepare):
-            return await asyncio.to_thread(self.prepare, effect.client)
+            return await PREPARING.run(partial(self.prepare, effect.client))
         if isinstance(effect, Hook):
             value = self.call_hook(effect)
             return await value if inspect.isawaitable(value) else value
@@ -113,32 +114,35 @@ class AsyncAnswer:
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.last: Piece | None = None
         self.limits = Limits(provider, request, ("stream", "astream") if streams else (), time.monotonic())
-        self.tasks: list[asyncio.Task[None]] = []
+        self.task: asyncio.Task[None] | None = None
         self.reader: Reader | None = None
         if hasattr(provider, "astream" if streams else "aask"):
-            self.tasks.append(asyncio.create_task(self._read()))
+            self.task = asyncio.create_task(self._read())
         else:
             self.loop, ask = asyncio.get_running_loop(), pieces_of if streams else whole
             self.reader = Reader(lambda: ask(provider, request), self._tell_from_its_thread)
 
     async def __aenter__(self) -> Self:
         session, received = self.perform.session, self.question.received
-        beats = keep_alive_on_the_loop(session, lambda: received.text, self.gone)
-        self.tasks += [beats] if beats is not None else []
+        self.beats = LoopBeats(session, lambda: received.text, self.gone)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Stop reading, which tells the provider to stop."""
         if self.reader is not None:
             self.reader.leave()
-        for task in self.tasks:
-            task.cancel()
+        if self.task is not None:
+            self.task.cancel()
         try:
-            if self.tasks:
-                await unbroken(asyncio.wait(self.tasks))
+            await unbroken(self._stop())
         except asyncio.CancelledError as cancelled:
             error = cancelled
         self.question.told(error)
+
+    async def _stop(self) -> None:
+        if self.task is not None:
+            await asyncio.wait([self.task])
+        await self.beats.stop()
 
     @property
     def reply(self) -> Reply | None:

@@ -10,6 +10,7 @@ import peewee
 
 from agentsession.store.connection import database_of, has_one_connection, is_async
 from agentsession.turn.thrown import Unacknowledged
+from agentsession.workers import STATEMENTS
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ async def on_the_store(session: Stored, work: Callable[[], T]) -> T:
     is_there = session.inside or has_one_connection(session.model)
     if is_async(session.model):
         return await database_of(session.model).run(work)  # type: ignore[no-any-return]
-    return work() if is_there else await asyncio.to_thread(work)
+    return work() if is_there else await STATEMENTS.run(work)
 
 
 async def unbroken(

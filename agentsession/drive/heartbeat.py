@@ -1,7 +1,8 @@
 """The heartbeat: while a model is asked for long, the lease of its turn is extended.
 
-One daemon thread per process serves all calls, and gives each beat a short thread of its own. It is started
-by the first call that needs it, and a forked child starts its own.
+One daemon thread per process serves all calls of both drivers, and gives each beat to a worker. It is started
+by the first call that needs it, and a forked child starts its own. It depends neither on an event loop, which
+the application may block, nor on asyncio's executor, which the application may fill.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from agentsession.drive.turn_log import warn_about
 from agentsession.store.connection import has_one_connection, is_async
 from agentsession.store.stored import StoredSession
 from agentsession.turn.thrown import ClaimGone
+from agentsession.workers import BEATS
 
 PER_LEASE = 3
 """Beats in the time of one lease, so that two may fail."""
@@ -63,8 +65,7 @@ class Heart:
         with self.changed:
             self.calls.add(call)
             if self.thread is None or not self.thread.is_alive():
-                self.thread = threading.Thread(target=self._beat, name="agentsession-heartbeat", daemon=True)
-                self.thread.start()
+                self._start(call)
             elif call.due < self.next:
                 self.next = call.due
                 self.changed.notify()
@@ -73,16 +74,26 @@ class Heart:
         with self.changed:
             self.calls.discard(call)
 
+    def _start(self, call: Call) -> None:
+        """If the system has no thread left, the call goes on. The next call starts the thread for both."""
+        thread = threading.Thread(target=self._beat, name="agentsession-heartbeat", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            call.failed(error)
+        else:
+            self.thread = thread
+
     def _beat(self) -> None:
         while True:
             for call in self._due():
-                beat = threading.Thread(
-                    target=self._extend, args=(call,), name="agentsession-beat", daemon=True
-                )
-                beat.start()
+                try:
+                    BEATS.submit(partial(self._extend, call))
+                except RuntimeError:  # no worker can start, and this thread may wait for the database as well
+                    self._extend(call)
 
     def _extend(self, call: Call) -> None:
-        """One beat, in a thread of its own: a database that makes it wait holds up no other call.
+        """One beat, on a worker: a database that makes it wait does not hold up the heartbeat's thread.
 
         One that could not be asked is asked again soon; until then the claim counts as held.
         """
@@ -143,7 +154,11 @@ def beat_of(session: StoredSession | None, received: Callable[[], str]) -> Calla
 def keep_alive(
     session: StoredSession | None, received: Callable[[], str], gone: Callable[[ClaimGone], None]
 ) -> Callable[[], None]:
-    """Extend the lease of the session's claim until the function that this returns is called."""
+    """Extend the lease of the session's claim until the function that this returns is called.
+
+    `gone` is called on another thread. The connections of an asynchronous database belong to its event loop:
+    for its sessions this does nothing.
+    """
     beat = beat_of(session, received)
     if session is None or beat is None or is_async(session.model):
         return lambda: None

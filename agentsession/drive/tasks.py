@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from agentsession.drive.batch import Batch, News
-from agentsession.drive.beats import keep_alive_on_the_loop
+from agentsession.drive.beats import LoopBeats
 from agentsession.drive.crossing import unbroken
 from agentsession.drive.threads import run_in_a_thread, stays_on_this_thread
 from agentsession.events import Event
@@ -36,18 +36,15 @@ class AsyncBatch(Batch):
         self.news = asyncio.Queue()
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.cancelled: set[str] = set()
-        self.beats: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self.beats = keep_alive_on_the_loop(self.perform.session, str, self.news.put_nowait)
+        self.beats = LoopBeats(self.perform.session, str, self.news.put_nowait)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Stop the beats; where the turn is left, the tools as well, as far as they let themselves."""
         try:
-            if self.beats is not None:
-                self.beats.cancel()
-                await unbroken(asyncio.wait([self.beats]))
+            await unbroken(self.beats.stop())
             if error is not None and self.tasks:
                 self.cancel(self.tasks)
                 await unbroken(asyncio.wait(self.tasks.values(), timeout=GRACE))

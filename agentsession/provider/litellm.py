@@ -16,6 +16,7 @@ from agentsession.provider.protocol import Request
 from agentsession.provider.retry import Attempts, too_late
 from agentsession.provider.streamed import Streamed
 from agentsession.turn.exchange import Delta, Reply
+from agentsession.workers import PREPARING
 
 LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
 """Set, they make litellm use the lists that it brings, where it would fetch them and wait."""
@@ -110,7 +111,7 @@ def _litellm() -> Any:
 
 async def _ready() -> Any:
     """The module, imported in a thread, with clients that end with the running loop."""
-    litellm = await asyncio.to_thread(_litellm)
+    litellm = await PREPARING.run(_litellm)
     from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
     await close_with_the_loop(litellm.in_memory_llm_clients_cache, GLOBAL_LOGGING_WORKER)
