@@ -7,11 +7,13 @@ import sys
 from typing import Any
 
 import flask
+import peewee as pw
 import pytest
 
 from agentsession import InputInvalid
 from agentsession.contrib.flask import session_blueprint
 from agentsession.provider import Reply
+from agentsession.store.release import released
 from tests import servers
 from tests.models import chat_model
 from tests.on_a_loop import run
@@ -60,6 +62,42 @@ def test_a_connection_is_the_apps_again_inside_its_own_block(database: Any) -> N
         key = web.begin()
         assert Chat.get_by_id(key).status == "completed"
     assert database.is_closed()
+
+
+class Counts:
+    """As a provider or as hooks: it uses the database."""
+
+    def ask(self, request: Any) -> Reply:
+        self.count()
+        return Reply("yes")
+
+    def before_call(self, *_: Any) -> None:
+        self.count()
+
+
+@sqlite
+@pytest.mark.parametrize("part", ["provider", "hooks"])
+def test_a_connection_is_the_apps_again_whatever_its_functions_open(database: Any, part: str) -> None:
+    counts: Any = Counts()
+    Chat = owned_chat(database, **{part: counts})
+    counts.count = Chat.select().count
+    web = flask_web(Chat)
+    with database.connection_context():
+        key = web.begin()
+        assert Chat.get_by_id(key).status == "completed"
+    assert database.is_closed()
+
+
+@sqlite
+def test_a_connection_that_cannot_be_opened_again_is_told(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Chat = owned_chat(database)
+    with pytest.raises(pw.OperationalError, match="unable to open"):
+        with database.connection_context(), released(Chat):
+            monkeypatch.setattr(database, "database", "/no/such/folder/chat.db")
+    monkeypatch.undo()
+    assert Chat.select().count() == 0
 
 
 @sqlite

@@ -22,6 +22,7 @@ from agentsession import (
 from agentsession.options import HOOKS
 from agentsession.provider import Reply, Shown
 from agentsession.testing import tool_call
+from tests import servers
 from tests.models import About, Answer, texts
 from tests.tooled import WAYS, Way, awaited, plain, results, said, shown, tooled
 
@@ -279,3 +280,27 @@ def test_a_failure_that_a_hook_has_spoilt_is_stored(database: Any) -> None:
     Chat = tooled(database, hooks=Hooks())
     error, _, _ = said(plain, Chat, [ProviderError("down")])
     assert error.session.last_turn.status == "failed"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_function_that_uses_the_database_leaves_no_connection_open(way: Way, database_url: str) -> None:
+    pool = servers.open_database(database_url, pool=1)
+    counted: list[int] = []
+
+    def count(*_: Any) -> None:
+        counted.append(Chat.select().count())
+
+    class Hooks:
+        before_call = on_iteration_start = prepare_tool_results = after_call = staticmethod(count)
+
+    def may_run(arguments: Any) -> bool:
+        count()
+        return False
+
+    Chat = tooled(pool, tool(add, needs_approval=may_run), hooks=Hooks)
+    record, _, _ = said(way, Chat, [tool_call("add", a=1, b=2), "3"])
+    assert record.status == "completed"
+    assert len(counted) == 6
+    assert pool.is_closed()
+    assert not pool._in_use
+    pool.close_all()

@@ -22,6 +22,7 @@ from agentsession.provider.choose import provider_for
 from agentsession.store.connection import in_transaction
 from agentsession.store.new_session import NewSession
 from agentsession.store.stored import StoredSession
+from agentsession.store.user_code import leaving_none_open
 from agentsession.turn.effects import Ask, Claim, Effect, Finish, Hook, Insert, Load, Ready, Save, Wait
 from agentsession.turn.thrown import ClaimGone
 
@@ -57,10 +58,11 @@ class Performing:
 
     def call_hook(self, hook: Hook) -> Any:
         """What a function of the user's gives, which may have to be awaited."""
-        if hook.context is None:
-            return hook.function(hook.value)
-        context = msgspec.structs.replace(hook.context, session_id=self.session_id, actor=self.actor)
-        return hook.function(context, hook.value)
+        with leaving_none_open(self.model):
+            if hook.context is None:
+                return hook.function(hook.value)
+            context = msgspec.structs.replace(hook.context, session_id=self.session_id, actor=self.actor)
+            return hook.function(context, hook.value)
 
     def question(self, effect: Ask) -> Question:
         question = Question(self.agent, self.client_options, effect, streams=self.streams)

@@ -14,6 +14,7 @@ from agentsession.drive.beats import LoopBeats
 from agentsession.drive.crossing import unbroken
 from agentsession.drive.threads import run_in_a_thread, stays_on_this_thread
 from agentsession.events import Event
+from agentsession.store.user_code import leaving_none_open, refuse_open_transaction
 from agentsession.turn.effects import Run, RunTools, ToolResult
 
 if TYPE_CHECKING:
@@ -89,9 +90,11 @@ class AsyncBatch(Batch):
     async def _run(self, run: Run) -> None:
         began = time.perf_counter()
         try:
-            value: Any = run.tool.call(run.arguments, self.context(run, self._tell_from_its_thread))
+            with leaving_none_open(self.perform.model):
+                value: Any = run.tool.call(run.arguments, self.context(run, self._tell_from_its_thread))
             if inspect.isawaitable(value):
                 value = await value
+                refuse_open_transaction(self.perform.model)
             ran = self.gave(run, value, began)
         except BaseException as error:
             if run.call in self.cancelled:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 from agentsession.drive.batch import Batch, News
 from agentsession.drive.heartbeat import keep_alive
 from agentsession.events import Event
-from agentsession.store.connection import has_one_connection, leaving_none_open
+from agentsession.store.connection import has_one_connection
+from agentsession.store.user_code import leaving_none_open
 from agentsession.turn.effects import Run, RunTools, ToolResult
 
 if TYPE_CHECKING:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -49,15 +47,20 @@ def database_of(model: type[peewee.Model]) -> Any:
 def dialect_of(model: type[peewee.Model]) -> Any:
     """The SQL dialect of the model's database; raises `DslError` for one that is not supported."""
     database = database_of(model)
+    dialect = dialect_for(database)
+    if dialect is None:
+        found = f"{type(database).__name__} is not supported"
+        raise _unusable(model, found, "use a SqliteDatabase, PostgresqlDatabase or MySQLDatabase of peewee")
+    return dialect
+
+
+def dialect_for(database: Any) -> ModuleType | None:
+    """The SQL dialect of a database; None for one that is not supported."""
     dialect = _dialects.get(type(database))
     if dialect is None:
         dialect = next((each for kind, each in DIALECTS if isinstance(database, kind)), None)
-        if dialect is None:
-            found = f"{type(database).__name__} is not supported"
-            raise _unusable(
-                model, found, "use a SqliteDatabase, PostgresqlDatabase or MySQLDatabase of peewee"
-            )
-        _dialects[type(database)] = dialect
+        if dialect is not None:
+            _dialects[type(database)] = dialect
     return dialect
 
 
@@ -85,28 +88,10 @@ class connected:  # noqa: N801
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.opened and not _lives_in_a_connection(self.database, self.dialect):
+        if self.opened and not lives_in_a_connection(self.database, self.dialect):
             self.database.close()
         if isinstance(error, Exception) and is_asynchronous(self.database) and _tells_of_a_loss(error):
             raise peewee.OperationalError(error, *error.args) from error
-
-
-@contextmanager
-def leaving_none_open(model: type[Any] | None) -> Iterator[None]:
-    """A block of the user's, on a thread of ours: a connection to the model's database that it has opened is
-    closed."""
-    database = getattr(getattr(model, "_meta", None), "database", None)
-    while isinstance(database, peewee.Proxy):
-        database = database.obj
-    if database is None or is_asynchronous(database) or not database.is_closed():
-        yield
-        return
-    try:
-        yield
-    finally:
-        is_kept = isinstance(database, peewee.SqliteDatabase) and sqlite.is_memory(database)
-        if not is_kept and not database.is_closed():
-            database.close()
 
 
 def is_async(model: type[peewee.Model]) -> bool:
@@ -133,7 +118,11 @@ def is_connected(model: type[peewee.Model]) -> bool:
 
 def in_transaction(model: type[peewee.Model]) -> bool:
     """Is a transaction open on this thread's or task's connection, by Peewee or by hand?"""
-    database = database_of(model)
+    return has_transaction(database_of(model), dialect_of(model))
+
+
+def has_transaction(database: Any, dialect: Any) -> bool:
+    """The same of a database."""
     if database.is_closed():
         return not is_asynchronous(database) and bool(database.in_transaction())
     if database.in_transaction():
@@ -143,17 +132,17 @@ def in_transaction(model: type[peewee.Model]) -> bool:
         if connection.stale():
             return False
         connection = connection.conn
-    begun: bool = dialect_of(model).is_begun(connection)
+    begun: bool = dialect.is_begun(connection)
     return begun
 
 
 def has_one_connection(model: type[peewee.Model]) -> bool:
     """Is there only one connection for all threads, or one that alone sees the data, as with `:memory:`?"""
     database = database_of(model)
-    return not database.thread_safe or _lives_in_a_connection(database, dialect_of(model))
+    return not database.thread_safe or lives_in_a_connection(database, dialect_of(model))
 
 
-def _lives_in_a_connection(database: Any, dialect: Any) -> bool:
+def lives_in_a_connection(database: Any, dialect: Any) -> bool:
     """Would the data go with the connection? An asynchronous database keeps its one in a pool."""
     return bool(dialect.is_memory(database)) and not is_asynchronous(database)
 

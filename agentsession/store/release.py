@@ -24,5 +24,7 @@ def released(model: type[peewee.Model]) -> Iterator[None]:
         yield
     finally:
         if blocks:
-            database.connect()
-            database._state.ctx[:] = blocks  # Peewee forgets them with the connection
+            try:
+                database.connect(reuse_if_open=True)  # a provider of the user's may have opened one
+            finally:
+                database._state.ctx[:] = blocks  # Peewee forgets them with the connection
