@@ -16,11 +16,11 @@ from agentsession.errors import ProviderError
 from agentsession.provider import Reply
 from tests.servers import REQUIRED
 from tests.web import Trickle
-from tests.web_servers import on_uvicorn, on_werkzeug, until
+from tests.web_servers import on_uvicorn, on_werkzeug, recorded_asgi, recorded_wsgi, until
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-SERVERS = {"fastapi_chat": on_uvicorn, "flask_chat": on_werkzeug}
+SERVERS = {"fastapi_chat": (on_uvicorn, recorded_asgi), "flask_chat": (on_werkzeug, recorded_wsgi)}
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -82,9 +82,10 @@ class Page:
 
 
 class Served:
-    """An example that runs, and what its model says."""
+    """An example that runs, and what its model says. `answered` are the methods and statuses of requests."""
 
-    def __init__(self, module: Any, browser: Any, port: int) -> None:
+    def __init__(self, module: Any, browser: Any, port: int, answered: list[tuple[str, int]]) -> None:
+        self.answered = answered
         self.Chat = module.Chat
         self.browser = browser
         self.address = f"http://127.0.0.1:{port}/"
@@ -109,8 +110,10 @@ def example(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chrom
     spec: Any = importlib.util.spec_from_file_location(request.param, EXAMPLES / f"{request.param}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with SERVERS[request.param](module.app) as port:
-        yield Served(module, chromium, port)
+    serve, recorded = SERVERS[request.param]
+    answered: list[tuple[str, int]] = []
+    with serve(recorded(module.app, answered)) as port:
+        yield Served(module, chromium, port, answered)
         chromium.get("about:blank")
     module.db.close()
 
@@ -265,3 +268,39 @@ def test_the_console_shows_no_error(example: Served) -> None:
         entry["message"] for entry in page.browser.get_log("browser") if "favicon" not in entry["message"]
     ]
     assert told == []
+
+
+SENDS = """
+const [address] = arguments;
+const form = (enctype, name = "", value = "") => {
+  const frame = document.body.appendChild(document.createElement("iframe"));
+  const form = document.body.appendChild(document.createElement("form"));
+  frame.name = form.target = "frame" + document.forms.length;
+  Object.assign(form, { method: "POST", action: address, enctype });
+  if (name) Object.assign(form.appendChild(document.createElement("input")), { name, value });
+  form.submit();
+};
+const script = body => fetch(address, { method: "POST", mode: "no-cors", credentials: "include", body });
+const json = '{"message": "from another site"}';
+script();
+script(json);
+script(new Blob([json]));
+form("text/plain", '{"message": "x', '"}');
+form("text/plain");
+form("application/x-www-form-urlencoded", "message", "x");
+form("multipart/form-data", "message", "x");
+"""
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/messages", "/messages/stream", "/resume", "/resume/stream", "/cancel"]
+)
+def test_a_page_of_another_site_reaches_no_action(example: Served, path: str) -> None:
+    session = example.Chat.start_session("Hello", run=False, actor="ann")
+    page = Page(example.browser, example.address.replace("127.0.0.1", "localhost"))
+    example.answered.clear()
+    page.browser.execute_script(SENDS, f"{example.address}chats/{session.id if path else ''}{path}")
+    until(lambda: [method for method, _ in example.answered].count("POST") == 7)
+    assert {status for method, status in example.answered if method == "POST"} == {415}
+    turn = example.Chat.get_context(session.id, actor="ann").turn
+    assert (turn.status, turn.id, len(example.turns)) == ("pending", session.last_turn.id, 1)

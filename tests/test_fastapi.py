@@ -79,7 +79,7 @@ def test_the_page_describes_every_route_with_its_problems(database: Any) -> None
         ("post", "/chats/{id}/cancel"),
     }
     said = paths["/chats/{id}/messages"]["post"]
-    assert said["responses"].keys() == {"200", "401", "404", "409", "415", "422", "502", "503"}
+    assert said["responses"].keys() == {"200", "401", "404", "409", "413", "415", "422", "502", "503"}
     problems = [answer for status, answer in said["responses"].items() if status != "200"]
     assert all(problem["content"].keys() == {"application/problem+json"} for problem in problems)
     assert "Idempotency-Key" in [each["name"] for each in said["parameters"]]

@@ -42,6 +42,31 @@ def on_werkzeug(app: Any, *, threaded: bool = True) -> Iterator[int]:
         server.server_close()
 
 
+def recorded_asgi(app: Any, answered: list[tuple[str, int]]) -> Any:
+    """The app, which notes the method and the status of each request."""
+
+    async def recording(scope: Any, receive: Any, send: Any) -> None:
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answered.append((scope["method"], message["status"]))
+            await send(message)
+
+        await app(scope, receive, noted)
+
+    return recording
+
+
+def recorded_wsgi(app: Any, answered: list[tuple[str, int]]) -> Any:
+    def recording(environ: Any, start_response: Any) -> Any:
+        def noted(status: str, *more: Any) -> Any:
+            answered.append((environ["REQUEST_METHOD"], int(status.split()[0])))
+            return start_response(status, *more)
+
+        return app(environ, noted)
+
+    return recording
+
+
 def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
     """What it gives as soon as it is true."""
     deadline = time.monotonic() + seconds

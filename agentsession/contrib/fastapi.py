@@ -1,27 +1,27 @@
 """Sessions in a FastAPI app: `session_router`. Needs the extra `fastapi`."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import peewee
 from pydantic import WrapValidator, create_model
 
 try:
-    from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+    from fastapi import APIRouter, Body, Depends, Header, Query, Response
 except ImportError as missing:
     fix = "pip install 'agentsession[fastapi]'"
     raise ImportError(f"agentsession.contrib.fastapi needs FastAPI: {fix}") from missing
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 
 from agentsession import actions, info
 from agentsession.contrib.web import described
 from agentsession.contrib.web.decisions import Decision, adecide
 from agentsession.contrib.web.declared import has_approvals, refuse_undeclared
 from agentsession.contrib.web.event_stream import EventStream
-from agentsession.contrib.web.problems import MEDIA_TYPE, NO_JSON_TYPE, Problem, Refused, problem_of
+from agentsession.contrib.web.guard import body_limit
+from agentsession.contrib.web.problem_route import problem_route
+from agentsession.contrib.web.problems import MEDIA_TYPE, NO_JSON_TYPE, Refused
 from agentsession.contrib.web.requests import LISTED, MAX_LISTED, WRAPPER, is_wrapped, present, unwrapped
 from agentsession.contrib.web.shown import (
     approvals_json,
@@ -30,7 +30,6 @@ from agentsession.contrib.web.shown import (
     session_json,
     turn_reply,
 )
-from agentsession.errors import AgentSessionError
 
 Key = Annotated[
     str | None,
@@ -60,6 +59,8 @@ def session_router(
 
     The body of a message is the agent's input schema, an `Idempotency-Key` header is its key. Errors are
     problem details (RFC 9457); a model that failed is a 502 with the id of the session, which can be resumed.
+    A POST that is not JSON is a 415, so that no page of another site reaches an action. A body of more than
+    three times the model's `max_input_bytes` and 64 KiB is a 413, and is not read.
     A streamed turn ends as `interrupted` when its client hangs up. No database connection is held while the
     model answers.
 
@@ -80,7 +81,9 @@ def session_router(
     """
     refuse_undeclared(model, "session_router", actor, instruction_args)
     router = APIRouter(
-        prefix=prefix, tags=[model.__name__] if tags is None else [*tags], route_class=ProblemRoute
+        prefix=prefix,
+        tags=[model.__name__] if tags is None else [*tags],
+        route_class=problem_route(body_limit(model)),
     )
     whose = Depends(_actor_of(actor))
     _add_start(router, model, whose, Depends(_args_of(instruction_args)))
@@ -94,37 +97,10 @@ def session_router(
     return router
 
 
-class ProblemRoute(APIRoute):
-    """A route whose errors are answered as problems; what is no matter of the client's is raised."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as error:
-                problem = _mismatch(error)
-            except (AgentSessionError, Refused) as error:
-                found = problem_of(error)
-                if found is None:
-                    raise
-                problem = found
-            return JSONResponse(problem.json, problem.status, problem.headers, MEDIA_TYPE)
-
-        return answer
-
-
-def _mismatch(error: RequestValidationError) -> Problem:
-    """What does not fit, without the values that were given."""
-    found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-    return Problem(422, "InputInvalid", "; ".join(found))
-
-
 def _add_start(router: APIRouter, model: Any, whose: Any, args: Any) -> None:
     body = Depends(_body_of(model))
 
-    @router.post("/", status_code=201, **_turn(model, 415))
+    @router.post("/", status_code=201, **_turn(model))
     async def start_session(
         said: Any = body, actor: Any = whose, args: Any = args, key: Key = None
     ) -> Response:
@@ -134,7 +110,7 @@ def _add_start(router: APIRouter, model: Any, whose: Any, args: Any) -> None:
         )
         return JSONResponse(*result_reply(record, 201))
 
-    @router.post("/stream", **_stream(415))
+    @router.post("/stream", **_stream())
     async def stream_start_session(
         said: Any = body, actor: Any = whose, args: Any = args, key: Key = None
     ) -> Response:
@@ -148,13 +124,13 @@ def _add_start(router: APIRouter, model: Any, whose: Any, args: Any) -> None:
 def _add_continue(router: APIRouter, model: Any, whose: Any) -> None:
     body = Depends(_body_of(model))
 
-    @router.post("/{id}/messages", **_turn(model, 415))
+    @router.post("/{id}/messages", **_turn(model))
     async def continue_session(id: str, said: Any = body, actor: Any = whose, key: Key = None) -> Response:
         """Say the next thing; the answer has the reply."""
         record = await actions.acontinue_session(model, id, said, actor=actor, idempotency_key=key)
         return JSONResponse(*result_reply(record))
 
-    @router.post("/{id}/messages/stream", **_stream(415))
+    @router.post("/{id}/messages/stream", **_stream())
     async def stream_continue_session(
         id: str, said: Any = body, actor: Any = whose, key: Key = None
     ) -> Response:
@@ -195,7 +171,7 @@ def _add_approvals(router: APIRouter, model: Any, whose: Any) -> None:
         """The calls of the latest turn that wait for somebody's approval."""
         return JSONResponse(approvals_json(await actions.aapprovals(model, id, actor=actor)))
 
-    problems = _problems(401, 404, 409, 415, 422)
+    problems = _problems(401, 404, 409, 413, 415, 422)
 
     @router.post("/{id}/approvals", response_model=described.TurnReply, responses=problems)
     async def decide_approval(id: str, said: Any = decision, actor: Any = whose) -> Response:
@@ -210,7 +186,9 @@ def _add_session(router: APIRouter, model: Any, whose: Any) -> None:
         context = await actions.aget_context(model, id, actor=actor)
         return JSONResponse(session_json(model, id, context))
 
-    @router.post("/{id}/cancel", response_model=described.TurnReply, responses=_problems(401, 404, 409, 422))
+    problems = _problems(401, 404, 409, 413, 415, 422)
+
+    @router.post("/{id}/cancel", response_model=described.TurnReply, responses=problems)
     async def cancel_session(id: str, actor: Any = whose) -> Response:
         """Stop the turn that is running; one that has ended stays as it is."""
         return JSONResponse(turn_reply(await actions.acancel_session(model, id, actor=actor)))
@@ -266,24 +244,24 @@ def _body(shown: Any, read: Callable[[Any], Any] | None = None) -> Callable[...,
     return body
 
 
-def _turn(model: type[Any], *more: int) -> dict[str, Any]:
+def _turn(model: type[Any]) -> dict[str, Any]:
     """What the page says of a route that runs a turn."""
     reply: Any = described.ResultReply
     shown = reply[info.output_schema(model)]
-    responses = _problems(401, 404, 409, *more, 422, 502, 503)
+    responses = _problems(401, 404, 409, 413, 415, 422, 502, 503)
     if has_approvals(model):
         found = "The turn waits for somebody's approval"
         responses[202] = {"description": found, "model": described.WaitingReply}
     return {"response_model": shown, "responses": responses}
 
 
-def _stream(*more: int) -> dict[str, Any]:
+def _stream() -> dict[str, Any]:
     """What it says of one that streams a turn."""
     events = {
         "description": "The events of the turn",
         "content": {"text/event-stream": {"itemSchema": described.EVENT}},
     }
-    problems = _problems(401, 404, 409, *more, 422, 502, 503)
+    problems = _problems(401, 404, 409, 413, 415, 422, 502, 503)
     return {"response_class": Response, "status_code": 200, "responses": {200: events, **problems}}
 
 

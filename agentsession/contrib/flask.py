@@ -18,6 +18,7 @@ from agentsession import actions, info
 from agentsession.actions.streams import TurnStream
 from agentsession.contrib.web.decisions import decide
 from agentsession.contrib.web.declared import has_approvals, refuse_undeclared
+from agentsession.contrib.web.guard import LimitedBody, body_limit, check_request, is_json
 from agentsession.contrib.web.problems import (
     MEDIA_TYPE,
     NO_JSON,
@@ -75,6 +76,7 @@ def session_blueprint(
     """
     refuse_undeclared(model, "session_blueprint", actor, instruction_args)
     blueprint = Blueprint(name or model.__name__, __name__, url_prefix=url_prefix)
+    _add_guard(blueprint, body_limit(model))
     requested = Requested(model, actor, instruction_args)
     _add_turns(blueprint, requested)
     _add_streams(blueprint, requested)
@@ -116,12 +118,19 @@ class Requested:
 
     @property
     def body(self) -> Any:
-        if not request.is_json:
+        if not is_json(request.content_type):
             raise Refused(NO_JSON_TYPE)
         try:
             return json.loads(request.get_data())
         except (ValueError, RecursionError):
             raise Refused(NO_JSON) from None
+
+
+def _add_guard(blueprint: Blueprint, limit: int) -> None:
+    @blueprint.before_request
+    def guard() -> None:
+        check_request(request.method, request.headers.get, limit)
+        request.environ["wsgi.input"] = LimitedBody(request.environ["wsgi.input"], limit)
 
 
 def _add_turns(blueprint: Blueprint, requested: Requested) -> None:

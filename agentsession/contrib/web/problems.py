@@ -85,7 +85,8 @@ class Refused(Exception):
 
 
 UNAUTHORIZED = Problem(401, "Unauthorized", "the request does not say whose sessions these are")
-NO_JSON_TYPE = Problem(415, "UnsupportedMediaType", "the body's Content-Type is not application/json")
+NO_JSON_TYPE = Problem(415, "UnsupportedMediaType", "the Content-Type is not application/json")
+BODY_TOO_LARGE = Problem(413, "BodyTooLarge", "the body is larger than the server accepts")
 NO_JSON = Problem(422, "InputInvalid", "the body is no JSON")
 NOT_WRAPPED = Problem(422, "InputInvalid", 'the body is not of the form {"input": …}')
 
