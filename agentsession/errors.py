@@ -93,7 +93,7 @@ class TransactionOpen(AgentSessionError):
 
 
 class ManagedField(AgentSessionError):
-    """A field that the library manages was assigned and saved. Nothing was written."""
+    """A field that the library manages was assigned, or changed in place, and saved. Nothing was written."""
 
 
 class ContextUnreadable(AgentSessionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import peewee as pw
@@ -163,3 +164,105 @@ def test_a_record_passed_to_an_action_is_refreshed(Chat: Any) -> None:
     assert len(stored(stale)["messages"]) == 6
     assert stale.context == kept(stale)
     assert stale.dirty_fields == []
+
+
+def a_change_of(record: Any, how: str) -> None:
+    if how == "nested":
+        record.context["turn"]["status"] = "mine"
+    elif how == "removed":
+        del record.context["turn"]
+    elif how == "no JSON":
+        record.context["mine"] = object()
+    else:
+        record.context["mine"] = 1
+
+
+@pytest.mark.parametrize("how", ["key", "nested", "removed", "no JSON"])
+def test_a_context_that_was_changed_in_place_is_refused_and_nothing_is_written(Chat: Any, how: str) -> None:
+    session = Chat.start_session("One")
+    selected = Chat.select(Chat.id, Chat.title, Chat.context).where(Chat.id == session.id)
+    for record in (session, Chat.get_by_id(session.id), selected.get(), copy.deepcopy(session)):
+        before = Chat.select().dicts().get()
+        record.title = "New"
+        a_change_of(record, how)
+        with pytest.raises(ManagedField, match="'context' was changed in place"):
+            record.save()
+        assert Chat.select().dicts().get() == before
+        assert record.save(only=[Chat.title]) == 1
+        Chat.update(title="untitled").execute()
+
+
+def test_a_context_that_was_only_read_is_saved_around(Chat: Any) -> None:
+    session = Chat.start_session("One")
+    stale = Chat.get_by_id(session.id)
+    assert stale.context["turn"]["status"] == session.context["turn"]["status"] == "completed"
+    session.continue_session("Two")
+    for number, record in enumerate((stale, session)):
+        record.context["mine"] = 1
+        del record.context["mine"]
+        record.title = f"New {number}"
+        assert record.save() == 1
+    assert len(session.get_context().messages) == 4
+
+
+def test_an_action_forgets_what_was_changed_in_place(Chat: Any) -> None:
+    session = Chat.start_session("One")
+    session.context["mine"] = 1
+    session.continue_session("Two")
+    session.title = "New"
+    assert session.save() == 1
+    assert "mine" not in session.context
+
+
+@pytest.mark.backends("sqlite")
+@pytest.mark.layouts("document")
+def test_a_context_that_nobody_reads_is_not_encoded(Chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agentsession.store import in_place
+
+    encoded: list[Any] = []
+    encode = in_place.digest
+    monkeypatch.setattr(in_place, "digest", lambda value: encoded.append(value) or encode(value))
+    session = Chat.start_session("One")
+    session.continue_session("Two")
+    record = Chat.get_by_id(session.id)
+    assert record.last_turn.status == "completed"
+    assert record.save() == 1
+    assert encoded == []
+    assert record.context is record.context
+    assert len(encoded) == 1
+
+
+@pytest.mark.backends("sqlite")
+@pytest.mark.layouts("document")
+def test_a_subclass_and_a_field_with_an_accessor_of_its_own_are_guarded(database: Any) -> None:
+    connection = database
+
+    class Noting(pw.FieldAccessor):
+        def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+            noted.append(self.name)
+            return super().__get__(instance, instance_type)
+
+    class Field(pw.JSONField):
+        accessor_class = Noting
+
+    @agent_session
+    @agent(client="echo:", instruction="You help.")
+    class Base(pw.Model):
+        context = Field(null=True)
+
+        class Meta:
+            database = connection
+
+    class Child(Base):
+        pass
+
+    noted: list[str] = []
+    database.create_tables([Base, Child])
+    for model in (Base, Child):
+        record = model.start_session("One")  # type: ignore[attr-defined]
+        noted.clear()
+        record.context["mine"] = 1
+        assert noted == ["context"]
+        with pytest.raises(ManagedField, match="changed in place"):
+            record.save()
+    assert isinstance(Child.context, Field)

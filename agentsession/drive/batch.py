@@ -8,10 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import uuid4
+from uuid import uuid4, uuid5
 
 from agentsession.drive.call_result import raised, reported, returned
 from agentsession.events import Event, ToolProgress, ToolStarted
+from agentsession.store.connection import is_seen_here_only
 from agentsession.store.keys import key_of_call
 from agentsession.tools.tool_context import ToolContext
 from agentsession.turn.effects import Run, RunTools, ToolResult
@@ -29,7 +30,8 @@ News: TypeAlias = Event | ToolResult | ClaimGone
 
 class Batch:
     """What both drivers know of the calls. `ended` are those that have, and that nobody has taken yet; `news`
-    is the driver's own queue of what comes."""
+    is the driver's own queue of what comes. `is_here`: the calls run on the caller's thread, because no other
+    thread sees the data of the model."""
 
     news: Any
 
@@ -39,7 +41,10 @@ class Batch:
         self.waiting = deque(effect.calls)
         self.running: dict[str, tuple[Run, float]] = {}
         self.ended: list[ToolResult] = []
-        self.whose = uuid4().hex
+        self.whose = uuid4()
+        session = perform.session
+        inside = None if session is None else session.inside
+        self.is_here = is_seen_here_only(perform.model, inside=inside)
 
     def taken(self) -> tuple[ToolResult, ...]:
         results = tuple(self.ended)
@@ -111,7 +116,7 @@ class Batch:
             actor=perform.actor,
             call=run.call,
             turn=self.turn,
-            idempotency_key=key_of_call(session, run.call) if session else f"{self.whose} {run.call}",
+            idempotency_key=key_of_call(session, run.call) if session else str(uuid5(self.whose, run.call)),
             _report=report,
         )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agentsession.drive.batch import Batch, News
 from agentsession.drive.beats import LoopBeats
 from agentsession.drive.crossing import unbroken
-from agentsession.drive.threads import run_in_a_thread, stays_on_this_thread
+from agentsession.drive.threads import run_in_a_thread
 from agentsession.events import Event
 from agentsession.store.user_code import leaving_none_open, refuse_open_transaction
 from agentsession.turn.effects import Run, RunTools, ToolResult
@@ -82,7 +82,7 @@ class AsyncBatch(Batch):
             return []
 
     def _begin(self, run: Run) -> None:
-        if run.tool.is_async or stays_on_this_thread(self.perform):
+        if run.tool.is_async or self.is_here:
             self.tasks[run.call] = asyncio.create_task(self._run(run))
         else:
             run_in_a_thread(self, run, self._tell_from_its_thread)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 from agentsession.drive.batch import Batch, News
 from agentsession.drive.heartbeat import keep_alive
 from agentsession.events import Event
-from agentsession.store.connection import has_one_connection
 from agentsession.store.user_code import leaving_none_open
 from agentsession.turn.effects import Run, RunTools, ToolResult
 
@@ -44,7 +43,7 @@ class SyncBatch(Batch):
 
     def more(self) -> list[Event]:
         """The events of what comes next."""
-        if stays_on_this_thread(self.perform):
+        if self.is_here:
             return self._one_here()
         while (run := self.next_call()) is not None:
             self.news.put(self.started(run))
@@ -66,11 +65,6 @@ class SyncBatch(Batch):
         self.ended.append(run_here(self, run, events.append))
         self.running.clear()
         return events
-
-
-def stays_on_this_thread(perform: Performing) -> bool:
-    session = perform.session
-    return session is not None and (session.inside or has_one_connection(session.model))
 
 
 def run_in_a_thread(batch: Batch, run: Run, tell: Tell) -> None:

@@ -13,6 +13,7 @@ from agentsession.dsl.inject import given
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.session_verifiers import SESSION_VERIFIERS
 from agentsession.options import DOCUMENT, Layout, OnBusy, SessionOptions
+from agentsession.store.in_place import watch
 from agentsession.turn.window import History
 
 C = TypeVar("C", bound=type)
@@ -129,6 +130,7 @@ def _declare(options: Mapping[str, Any], unknown: Mapping[str, Any], model: Any)
     raise_problems((*surplus, *problems_of(draft, SESSION_VERIFIERS)))
     with given(model, SessionActions if draft.inject else GuardedSave, "agent_session"):
         registry.declare_session(model, _options(options))
+        watch(model, draft.context_attribute)
     return model
 
 

@@ -142,6 +142,18 @@ def has_one_connection(model: type[peewee.Model]) -> bool:
     return not database.thread_safe or lives_in_a_connection(database, dialect_of(model))
 
 
+def is_seen_here_only(model: type[Any] | None, *, inside: bool | None = None) -> bool:
+    """Return whether only this thread, or task, sees the data of the model: it is in memory, or a transaction
+    is open. `inside` says whether a transaction is open, where that is known. False for a model without a
+    database that we support: nothing is known of its data."""
+    if model is None or not issubclass(model, peewee.Model):
+        return False
+    try:
+        return (in_transaction(model) if inside is None else inside) or has_one_connection(model)
+    except DslError:
+        return False
+
+
 def lives_in_a_connection(database: Any, dialect: Any) -> bool:
     """Would the data go with the connection? An asynchronous database keeps its one in a pool."""
     return bool(dialect.is_memory(database)) and not is_asynchronous(database)

@@ -13,6 +13,7 @@ from agentsession import info
 from agentsession.errors import InputInvalid, ManagedField
 from agentsession.json_values import JsonMap
 from agentsession.options import SessionOptions
+from agentsession.store.in_place import forget, is_changed_in_place
 from agentsession.store.values import is_scalar
 
 
@@ -115,6 +116,7 @@ def refresh(
 ) -> None:
     """Set the managed attributes to what is stored, without marking them as assigned by the user."""
     record.__data__[options.context_attribute] = map_
+    forget(record)
     if options.status_attribute:
         record.__data__[options.status_attribute] = status
     if options.updated_attribute and updated is not None:
@@ -123,7 +125,8 @@ def refresh(
 
 
 def unmanaged_fields(record: Any, options: SessionOptions, only: Iterable[Any] | None) -> list[Any]:
-    """The fields that `save` may write; raises `ManagedField` if a managed one was assigned or named."""
+    """The fields that `save` may write; raises `ManagedField` if a managed one was assigned, named, or
+    changed in place."""
     meta = record._meta
     named = None if only is None else [meta.combined[f] if isinstance(f, str) else f for f in only]
     for name in options.managed:
@@ -133,6 +136,8 @@ def unmanaged_fields(record: Any, options: SessionOptions, only: Iterable[Any] |
             raise _managed(record, name, "was assigned")
     if named is not None:
         return named
+    if is_changed_in_place(record, options.context_attribute):
+        raise _managed(record, options.context_attribute, "was changed in place")
     fields = meta.sorted_fields
     if meta.only_save_dirty:
         fields = record.dirty_fields
