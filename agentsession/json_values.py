@@ -16,6 +16,10 @@ JsonMap: TypeAlias = dict[str, Any]
 MAX_DEPTH = 24
 """Levels of nesting in a stored value. MariaDB's JSON functions stop at 32, the map around it takes some."""
 
+MAX_KEY_SHOWN = 60
+"""Characters of a key that the place of a value shows. Each value below a key gets a place of its own, so a
+long key would be copied for each."""
+
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*?)```", re.DOTALL)
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 
@@ -68,9 +72,14 @@ def _unstorable(value: Any, place: str, depth: int) -> Iterator[str]:
             yield from _unstorable(item, f"{place}[{position}]", depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            shown = ascii(key)[1:-1] if isinstance(key, str) else repr(key)
+            shown = shown_key(key)
             yield from _unstorable(key, f"{name}: the key {shown!r}", depth)
             yield from _unstorable(item, f"{place}.{shown}", depth + 1)
+
+
+def shown_key(key: object) -> str:
+    """The beginning of a key, as a place shows it."""
+    return ascii(key[:MAX_KEY_SHOWN])[1:-1] if isinstance(key, str) else repr(key)[:MAX_KEY_SHOWN]
 
 
 def _has_lone_surrogate(text: str) -> bool:

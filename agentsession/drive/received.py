@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pydantic_core import from_json
 
 from agentsession.events import Event, PartialOutput, TextDelta, ThinkingDelta
-from agentsession.json_values import Json
+from agentsession.json_values import Json, storable_text
 from agentsession.schema import OutputSchema
 from agentsession.turn.exchange import Delta, Reply
 
@@ -21,36 +21,72 @@ GROWTH = 16
 """Structured output is parsed again once its text has grown by this part, so that all parsing together costs
 no more than the text is long."""
 
-_NUMBER_AT_THE_END = re.compile(r"(?<![\w\"])-?[0-9][0-9.eE+-]*$")
+_NUMBER = "0123456789.eE+-"
+"""The characters of a JSON number."""
+
+_NUMBER_BEGINS = re.compile(r"(?<![\w\"])-?[0-9]")
+
+
+class _Pieces:
+    """A text that comes in pieces, each made fit for events and databases. JSON writes some characters in two
+    halves, which two pieces may bring: the first half waits for the second."""
+
+    def __init__(self) -> None:
+        self._added: list[str] = []
+        self._half = ""
+
+    def __bool__(self) -> bool:
+        return bool(self._added or self._half)
+
+    @property
+    def joined(self) -> str:
+        return "".join(self._added)
+
+    def add(self, piece: str) -> str:
+        text = self._half + piece
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return self._keep(text.removesuffix(self._half))
+
+    def end(self) -> str:
+        """Return what still waits."""
+        text, self._half = self._half, ""
+        return self._keep(text)
+
+    def _keep(self, text: str) -> str:
+        kept = storable_text(text)
+        if kept:
+            self._added.append(kept)
+        return kept
 
 
 class Received:
     def __init__(self, output: OutputSchema) -> None:
         self.output = output
         self.length = 0
-        self._text: list[str] = []
-        self._thinking: list[str] = []
+        self._text = _Pieces()
+        self._thinking = _Pieces()
         self._parsed = 0
         self._shown: Json = None
         self._due = 0.0
 
     @property
     def text(self) -> str:
-        return "".join(self._text)
+        return self._text.joined
 
     @property
     def delta(self) -> Delta:
-        return Delta(self.text, "".join(self._thinking))
+        return Delta(self.text, self._thinking.joined)
 
     def add(self, delta: Delta) -> Iterator[Event]:
         """Keep the next piece; gives what it tells."""
-        if delta.thinking:
-            self._thinking.append(delta.thinking)
-            yield ThinkingDelta(delta.thinking)
-        if delta.text:
-            self._text.append(delta.text)
-            self.length += len(delta.text)
-            yield TextDelta(delta.text)
+        yield from self._events(self._thinking.add(delta.thinking), self._text.add(delta.text))
+
+    def _events(self, thinking: str, text: str) -> Iterator[Event]:
+        if thinking:
+            yield ThinkingDelta(thinking)
+        if text:
+            self.length += len(text)
+            yield TextDelta(text)
             if not self.output.is_text and self.length > self._parsed + self._parsed // GROWTH:
                 yield from self._partial_output()
 
@@ -59,6 +95,7 @@ class Received:
         pieces."""
         if not self._text and not self._thinking:
             yield from self.add(Delta(reply.text, reply.thinking))
+        yield from self._events(self._thinking.end(), self._text.end())
         if not self.output.is_text and self.length > self._parsed:
             yield from self._partial_output()
 
@@ -69,7 +106,7 @@ class Received:
         if start < 0:
             return
         try:
-            value = from_json(_NUMBER_AT_THE_END.sub("", text[start:]), allow_partial="trailing-strings")
+            value = from_json(_without_open_number(text[start:]), allow_partial="trailing-strings")
         except ValueError:  # prose behind the value
             return
         value = value.get("output") if self.output.is_wrapped else value
@@ -88,3 +125,10 @@ class Received:
         yield
         now = time.monotonic()
         self._due = now + REST * (now - began)
+
+
+def _without_open_number(text: str) -> str:
+    """The text without a number at its end, which may go on. The search starts at the end: one that starts at
+    each digit takes quadratic time for `1.1.1.1`."""
+    begins = _NUMBER_BEGINS.search(text, len(text.rstrip(_NUMBER)))
+    return text if begins is None else text[: begins.start()]

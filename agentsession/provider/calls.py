@@ -68,8 +68,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.all: list[_Call] = []
-        self.forced = ""
-        """The arguments of the forced tool: they are the reply's text."""
+        self._forced: list[str] = []
         self._at: dict[Any, _Call] = {}
 
     @classmethod
@@ -87,7 +86,7 @@ class Calls:
         piece = call.add(part)
         if call.name != FORCED_TOOL:
             return ""
-        self.forced += piece
+        self._forced.append(piece)
         return piece
 
     def _call(self, part: Any) -> _Call:
@@ -107,6 +106,11 @@ class Calls:
         call = self._at[index] = _Call()
         self.all.append(call)
         return call
+
+    @property
+    def forced(self) -> str:
+        """The arguments of the forced tool: they are the reply's text."""
+        return "".join(self._forced)
 
     @property
     def own(self) -> list[_Call]:
@@ -185,7 +189,7 @@ _opaque = msgspec.json.Decoder(_Opaque).decode
 def _kept(opaque: str) -> _Opaque:
     try:
         return _opaque(opaque)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return _Opaque()
 
 

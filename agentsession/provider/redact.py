@@ -16,9 +16,10 @@ _SECRET_NAME = re.compile(
     r"key|token|secret|passw|passphrase|auth(?!or)|authori[sz]|credential|cookie|signature", re.IGNORECASE
 )
 _LOOKS_SECRET = re.compile(
-    r"\b(?:(?:sk|pk|rk|gsk|xai|ghp|hf)[-_](?=[A-Za-z_.-]*[0-9*])[A-Za-z0-9*_.-]{6,}"
+    r"\b(?:(?P<word>(?:sk|pk|rk|gsk|xai|ghp|hf)[-_][A-Za-z0-9*_.-]{6,})"
     r"|AIza[A-Za-z0-9*_-]{10,}|(?i:bearer) +[^\s'\",}]+)"
 )
+_DIGIT = re.compile(r"[0-9*]")
 
 
 def redacted(text: str, options: Mapping[str, Any]) -> str:
@@ -27,7 +28,14 @@ def redacted(text: str, options: Mapping[str, Any]) -> str:
     forms = {form for secret in found for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""))}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, HIDDEN)
-    return _LOOKS_SECRET.sub(HIDDEN, text)
+    return _LOOKS_SECRET.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """A word without a digit is no key. This test is no lookahead of the pattern, because a lookahead reads
+    the rest of the word again at each `sk-` in it."""
+    word = found["word"]
+    return word if word is not None and not _DIGIT.search(word) else HIDDEN
 
 
 def scrub(error: BaseException, options: Mapping[str, Any]) -> BaseException | None:

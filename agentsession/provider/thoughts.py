@@ -13,7 +13,7 @@ class Thoughts:
 
     def __init__(self) -> None:
         self.blocks: list[JsonMap] = []
-        self._text = ""
+        self._pieces: list[str] = []
 
     def add(self, delta: Any) -> None:
         """Take what a piece of a stream brings."""
@@ -23,8 +23,9 @@ class Thoughts:
                 continue
             text = piece.get("thinking") or ""
             signature = piece.get("signature")
-            is_whole = signature and text.startswith(self._text)
-            self._text = text if is_whole else self._text + text
+            self._pieces.append(text)
             if signature:
-                self.blocks.append({"type": "thinking", "thinking": self._text, "signature": signature})
-                self._text = ""
+                before = "".join(self._pieces[:-1])
+                thinking = text if text.startswith(before) else before + text
+                self.blocks.append({"type": "thinking", "thinking": thinking, "signature": signature})
+                self._pieces = []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic_core import from_json
 
-from agentsession.json_values import Json, JsonMap
+from agentsession.json_values import MAX_KEY_SHOWN, Json, JsonMap
 from agentsession.schema import MAX_DESCRIPTION, SchemaMismatch
 
 
@@ -33,4 +33,5 @@ def _not_finite(value: Json, place: str = "") -> Iterator[str]:
             yield place
     elif isinstance(value, (list, dict)):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _not_finite(item, f"{place}.{key}" if place else str(key))
+            shown = str(key)[:MAX_KEY_SHOWN]
+            yield from _not_finite(item, f"{place}.{shown}" if place else shown)

@@ -9,7 +9,8 @@ nobody remembers. Nothing stored is changed by it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import eq
+from itertools import groupby
+from operator import attrgetter, eq
 
 from agentsession.context import Context, Message
 from agentsession.schema import InputSchema
@@ -68,20 +69,25 @@ def in_turns(messages: Sequence[Shown]) -> View:
     if roles[:1] != ["assistant"] and not any(map(eq, roles, roles[1:])) and "tool" not in roles:
         return tuple(messages)
     joined: list[Shown] = []
-    for message in messages:
-        last = joined[-1] if joined else None
-        if last is None or last.role != message.role:
-            if message.role == "assistant" and last is None:
-                joined.append(Shown("user", BEGINNING))
-            elif message.role == "user" and last is not None and last.role == "tool":
-                joined.append(Shown("assistant", ENDED))
-            joined.append(message)
-        elif message.role == "tool":
-            joined.append(message)
-        else:
-            content = "\n\n".join(each.content for each in (last, message) if each.content)
-            joined[-1] = Shown(message.role, content, message.calls, "", message.opaque)
+    before = ""
+    for role, group in groupby(messages, attrgetter("role")):
+        neighbours = list(group)
+        if role == "assistant" and not before:
+            joined.append(Shown("user", BEGINNING))
+        elif role == "user" and before == "tool":
+            joined.append(Shown("assistant", ENDED))
+        joined += neighbours if role == "tool" else [_joined(neighbours)]
+        before = role
     return tuple(joined)
+
+
+def _joined(neighbours: list[Shown]) -> Shown:
+    """Neighbours of one role as one message, with the calls of the last."""
+    *others, last = neighbours
+    if not others:
+        return last
+    content = "\n\n".join(each.content for each in neighbours if each.content)
+    return Shown(last.role, content, last.calls, "", last.opaque)
 
 
 def as_shown(
