@@ -180,11 +180,12 @@ def preloaded(url: str, database: Path) -> Iterator[int]:
             [sys.executable, "-m", *command, "--log-level", "critical", "tests.preloaded_app:app"],
             env=ENVIRONMENT | {"MODEL_URL": url, "DATABASE": str(database)},
             pass_fds=[listening.fileno()],
+            start_new_session=True,
         )
         try:
             yield listening.getsockname()[1]
         finally:
-            master.send_signal(signal.SIGQUIT)
+            os.killpg(master.pid, signal.SIGKILL)  # to end a process with litellm in it takes seconds
             master.wait(30)
 
 
