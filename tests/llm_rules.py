@@ -120,7 +120,19 @@ def _anthropic(body: JsonMap) -> Iterator[str]:
         yield f"calls without an answer: {uses}"
     if len({*ids}) < len(ids):
         yield f"ids are not unique: {ids}"
+    is_thinking = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    if is_thinking and _last_step_begins_with(messages) == "tool_use":
+        yield "thinking is on, and the last step with calls has no thinking"
     yield from _anthropic_tools(body, bool(ids))
+
+
+def _last_step_begins_with(messages: list[tuple[str, list[JsonMap]]]) -> str:
+    """The type of the first block of the last assistant message that has calls, if it is the last of all."""
+    said = [blocks for role, blocks in messages if role == "assistant"]
+    kinds = [block["type"] for block in said[-1]] if said else []
+    if "tool_use" not in kinds:
+        return ""
+    return kinds[0] if "thinking" in kinds[0] else "tool_use"
 
 
 def _blocks(content: str | list[JsonMap]) -> list[JsonMap]:

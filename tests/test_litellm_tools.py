@@ -395,13 +395,58 @@ def test_no_schema_is_sent_beside_tools_where_the_two_do_not_go_together(client:
     assert sent["messages"][0]["role"] == "system"
 
 
+THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
+EFFORT = {"reasoning_effort": "low"}
+
+
+@EACH_WAY
+@pytest.mark.parametrize("options", [THINKING, EFFORT], ids=["thinking", "effort"])
+def test_claude_continues_a_step_of_another_model_without_thinking(ask: Ask, options: JsonMap) -> None:
+    with LlmServer(Says("They are lost."), Says("Hm.")) as server:
+        ask(tooled(server, CLAUDE, HISTORY, options=options))
+        ask(tooled(server, CLAUDE, HISTORY[:2], options=options))
+    assert ["thinking" in request.body for request in server.requests] == [False, True]
+
+
+def test_claude_continues_its_own_step_with_thinking() -> None:
+    with LlmServer(Says("", thinking="Hm.", calls=TWO[:1]), Says("It is there.")) as server:
+        begun = plain(tooled(server, CLAUDE, HISTORY[:2], options=THINKING))
+        call = ToolCall(begun.calls[0].name, begun.calls[0].arguments, "a00000009")
+        step = Shown("assistant", "", (call,), opaque=begun.opaque)
+        view = (*HISTORY[:2], step, Shown("tool", "On its way.", call="a00000009"))
+        plain(tooled(server, CLAUDE, view, options=THINKING))
+    assert all("thinking" in request.body for request in server.requests)
+
+
+def test_a_reasoning_model_of_openai_keeps_its_effort_in_a_step_of_another_model() -> None:
+    with LlmServer(Says("They are lost.")) as server:
+        plain(tooled(server, "openai:o4-mini", HISTORY, options=EFFORT))
+    assert server.requests[0].body["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("client", "is_claude"),
+    [
+        ("bedrock:anthropic.claude-sonnet-4-20250514-v1:0", True),
+        ("vertex_ai:claude-sonnet-4-5", True),
+        ("bedrock:openai.gpt-oss-120b-1:0", False),
+        ("vertex_ai:gemini-2.5-pro", False),
+    ],
+)
+def test_only_claude_continues_without_thinking_at_a_cloud_provider(client: str, is_claude: bool) -> None:
+    request = Request(
+        HISTORY, Client.parse((client, {**THINKING, **EFFORT})), OutputSchema(None), tools=TOOLS
+    )
+    sent = wire.arguments(_litellm(), request, 1.0)
+    assert ("thinking" in sent, "reasoning_effort" in sent) == (not is_claude, not is_claude)
+
+
 @EACH_WAY
 def test_a_forced_tool_beside_others_is_the_text(ask: Ask) -> None:
     """A model that may think cannot be forced, and so may call both."""
     both = (Calls("json_tool_call", PERSON), Calls("find", '{"order": 3}'))
-    options = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
     with LlmServer(Says(calls=both)) as server:
-        request = tooled(server, CLAUDE_BY_TOOL, output=Person, output_mode="schema", options=options)
+        request = tooled(server, CLAUDE_BY_TOOL, output=Person, output_mode="schema", options=THINKING)
         reply = ask(request)
     assert (reply.text, reply.finish_reason) == (PERSON, "tool_calls")
     assert reply.calls == (ToolCall("find", '{"order": 3}'),)

@@ -46,7 +46,10 @@ class Service:
         self.server = server
 
     def options(self, client: str) -> dict[str, Any]:
-        return {"api_base": self.server.url if client == CLAUDE else self.server.openai, "api_key": KEY}
+        if client != CLAUDE:
+            return {"api_base": self.server.openai, "api_key": KEY}
+        thinking = {"type": "enabled", "budget_tokens": 1024}
+        return {"api_base": self.server.url, "api_key": KEY, "thinking": thinking, "max_tokens": 2048}
 
     def bodies(self) -> list[Any]:
         return [asked.body for asked in self.server.requests]

@@ -19,11 +19,16 @@ from agentsession.turn.exchange import Reply
 from agentsession.turn_state import Usage
 
 
+THINKING_OPTIONS = ("thinking", "reasoning_effort")
+
+
 def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
     """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
     options = _copied(dict(request.client.options))
     own = options.get("timeout")
     messages = [message(shown) for shown in request.view]
+    if _must_not_think(request.client, messages):
+        options = {name: value for name, value in options.items() if name not in THINKING_OPTIONS}
     arguments: dict[str, Any] = {
         **options,
         **_offered(litellm, request, options.get("tools") or []),
@@ -40,6 +45,16 @@ def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
     if _wants_schema(litellm, request, tools):
         return arguments | {"response_format": _response_format(request)}
     return arguments | {"messages": _with_instructions(messages, request.output, tools)}
+
+
+def _must_not_think(client: Client, messages: list[JsonMap]) -> bool:
+    """Whether Claude has to continue a step with calls that has no thinking of its own: another model began
+    it, or thinking was off. Claude refuses a question with thinking there."""
+    is_claude = client.provider == "anthropic" or "claude" in client.model.lower()
+    if not is_claude or client.provider not in ("anthropic", "bedrock", "vertex_ai"):
+        return False
+    replies = [message for message in messages if message["role"] == "assistant"]
+    return bool(replies and replies[-1].get("tool_calls") and not replies[-1].get("thinking_blocks"))
 
 
 def _copied(value: Any) -> Any:
