@@ -18,7 +18,6 @@ from agentsession.schema import OutputSchema
 from agentsession.turn.exchange import Reply
 from agentsession.turn_state import Usage
 
-
 THINKING_OPTIONS = ("thinking", "reasoning_effort")
 
 
