@@ -15,20 +15,13 @@ from pydantic import (
     ConfigDict,
     PydanticUserError,
     TypeAdapter,
-    ValidationError,
     create_model,
 )
 
 from agentsession.errors import words
 from agentsession.json_schema import ordered, resolve
 from agentsession.json_values import Json, JsonMap, compact, json_candidates, settled, unstorable
-
-MAX_SHOWN = 10
-"""Errors of one validation that are named."""
-
-MAX_DESCRIPTION = 2_000
-"""Characters of a description of errors."""
-
+from agentsession.validation import describe, kind_of
 
 CONTAINERS = (list, dict, set, frozenset, tuple, str)
 
@@ -163,6 +156,8 @@ class InputSchema(Schema):
 
     def _typed(self, value: Any) -> Any:
         """The typed value. A schema with several fields may read a text in its own way."""
+        if self.is_default and not isinstance(value, (str, dict, self.type)):
+            raise SchemaMismatch(f"expected a text, found {kind_of(value)}")
         if not isinstance(value, str) or self.text_field is None:
             return self.load(value)
         if len(self.fields or {}) > 1:
@@ -260,23 +255,6 @@ def unusable(type_: Any, role: type[Schema]) -> str | None:
     except Exception as error:
         return f"{type(error).__name__}: {words(error)}"
     return None
-
-
-def describe(error: Exception) -> str:
-    """A validation error without the values that were given."""
-    if not isinstance(error, ValidationError):
-        return type(error).__name__
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    shown = [f"{'.'.join(map(str, each['loc'])) or 'value'}: {_message(each)}" for each in found[:MAX_SHOWN]]
-    more = [f"and {len(found) - MAX_SHOWN} more"] if len(found) > MAX_SHOWN else []
-    return "; ".join([*shown, *more])[:MAX_DESCRIPTION]
-
-
-def _message(error: Any) -> str:
-    """What is wrong at one place; pydantic repeats an unknown tag, which is the user's."""
-    return (
-        "the tag is none of the expected ones" if error["type"] == "union_tag_invalid" else str(error["msg"])
-    )
 
 
 def _aliases(*given: Any) -> Iterator[str]:

@@ -127,7 +127,7 @@ CASES: dict[Any, list[Case]] = {
         bad(
             "context_attribute",
             "the model has no field 'contxt'; did you mean 'context'?",
-            "contxt = peewee.JSONField(null=True)",
+            "context_attribute='context', or contxt = peewee.JSONField(null=True)",
             context_attribute="contxt",
         ),
         bad("context_attribute", "the name of the attribute is None, not a str", MAP, context_attribute=None),
@@ -140,7 +140,7 @@ CASES: dict[Any, list[Case]] = {
         bad(
             "status_attribute",
             "the model has no field 'stat'; did you mean 'status'?",
-            TEXT.replace("status", "stat"),
+            "status_attribute='status', or " + TEXT.replace("status", "stat"),
             status_attribute="stat",
         ),
         bad(
@@ -181,7 +181,7 @@ CASES: dict[Any, list[Case]] = {
         bad(
             "owner_attribute",
             "the model has no field 'usr'; did you mean 'user'?",
-            OWNER.replace("user", "usr"),
+            "owner_attribute='user', or " + OWNER.replace("user", "usr"),
             with_(user=pw.ForeignKeyField(User, backref="+")),
             owner_attribute="usr",
         ),

@@ -35,9 +35,9 @@ def starting(
     """Begin a conversation: store a new row with the user's first message, ask the model, store its reply.
 
     `input` fits the agent's `input_schema`: a value of it, a dict with its fields, or the bare text where
-    only one text field has no default. `instruction_args` are the values of the instruction's variables; they are
-    stored and used again on every turn. `attributes` are values for the row's other columns. `client` asks
-    another model for this turn, and its id is stored; `client_options` are never stored.
+    only one text field has no default. `instruction_args` are the values of the instruction's variables;
+    they are stored and used again on every turn. `attributes` are values for the row's other columns.
+    `client` asks another model for this turn, and its id is stored; `client_options` are never stored.
 
     `actor` is whose session it is, where the model has an `owner_attribute`. `idempotency_key` is a text that
     stands for this one call: repeated with the same key and input, it gives the stored session and result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from agentsession.actions.action import Action
 from agentsession.actions.dropped import aclose_when_dropped, close_when_dropped
@@ -68,8 +68,9 @@ class TurnStream(Followed[M]):
     ```
     """
 
-    def __init__(self, action: Action[M]) -> None:
+    def __init__(self, action: Action[M], name: str) -> None:
         self._action = action
+        self._name = name
         self._events = action.events()
         close_when_dropped(self, self._events)
         self._first: Event | None = self._next()
@@ -98,6 +99,22 @@ class TurnStream(Followed[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:
+
+        def __aiter__(self) -> NoReturn:
+            """End the turn, and say which function gives an async stream."""
+            self.close()
+            raise TypeError(
+                f"{self._name} gives a TurnStream, which `for` and `with` read. "
+                f"On an event loop use a{self._name}, which `async for` and `async with` read"
+            )
+
+        async def __aenter__(self) -> NoReturn:
+            self.__aiter__()
+
+        async def __aexit__(self, *_: object) -> None:
+            """`async with` looks for it before it calls `__aenter__`."""
 
     def close(self) -> None:
         """End the turn where it is. Nothing happens to one that has ended."""

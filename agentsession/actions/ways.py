@@ -38,7 +38,7 @@ def awaited(prepare: Callable[P, Action[M]], name: str) -> Callable[P, Coroutine
 def streamed(prepare: Callable[P, Action[M]], name: str) -> Callable[P, TurnStream[M]]:
     def action(*args: P.args, **keywords: P.kwargs) -> TurnStream[M]:
         _refuse_to_run_later(keywords, name)
-        return TurnStream(_on_a_thread(prepare(*args, **keywords), name))
+        return TurnStream(_on_a_thread(prepare(*args, **keywords), name), name)
 
     return like(prepare, action, name, STREAM)
 

@@ -99,8 +99,10 @@ def _fits(
         return
     field = draft.fields.get(name) if isinstance(name, str) else None
     if field is None:
+        near = get_close_matches(name, draft.fields, 1) if isinstance(name, str) else []
         suggested = name if isinstance(name, str) else example
-        yield Problem(draft.where(option), _no_field(draft, name), why, f"{suggested} = {line}")
+        fix = f"{option}={near[0]!r}, or {suggested} = {line}" if near else f"{suggested} = {line}"
+        yield Problem(draft.where(option), _no_field(name, near), why, fix)
         return
     flaw = flaw_of(field)
     if flaw is not None:
@@ -144,8 +146,7 @@ def is_text(field: Any) -> bool:
     return isinstance(field, (peewee.CharField, peewee.TextField)) and flaw_as_map(field) is None
 
 
-def _no_field(draft: SessionDraft, name: Any) -> str:
+def _no_field(name: Any, near: list[str]) -> str:
     if not isinstance(name, str):
         return f"the name of the attribute is {name!r}, not a str"
-    near = get_close_matches(name, draft.fields, 1)
     return f"the model has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -12,6 +12,7 @@ import peewee
 from agentsession import info
 from agentsession.errors import DslError, InputInvalid, Problem
 from agentsession.store import mysql, postgres, sqlite
+from agentsession.store.explained import explain_missing
 
 DIALECTS: tuple[tuple[type[Any], ModuleType], ...] = (
     (peewee.SqliteDatabase, sqlite),
@@ -72,7 +73,7 @@ class connected:  # noqa: N801
     """
 
     def __init__(self, model: type[peewee.Model]) -> None:
-        self.database, self.dialect = database_of(model), dialect_of(model)
+        self.model, self.database, self.dialect = model, database_of(model), dialect_of(model)
         self.opened = False
 
     def __enter__(self) -> None:
@@ -90,6 +91,7 @@ class connected:  # noqa: N801
     ) -> None:
         if self.opened and not lives_in_a_connection(self.database, self.dialect):
             self.database.close()
+        explain_missing(error, self.model)
         if isinstance(error, Exception) and is_asynchronous(self.database) and _tells_of_a_loss(error):
             raise peewee.OperationalError(error, *error.args) from error
 

@@ -10,6 +10,7 @@ import peewee
 from agentsession import clock
 from agentsession.options import SessionOptions
 from agentsession.store.connection import LOST, connected
+from agentsession.store.explained import explain_refused
 from agentsession.store.layout import Prepared
 from agentsession.store.record import refresh
 from agentsession.store.stored import StoredSession
@@ -74,7 +75,11 @@ class NewSession(StoredSession):
                 still_there()
             if not self._has_its_key:  # the database gave one, and then none of it was stored
                 self.new._pk = None
-            self.new.save(force_insert=True)
+            try:
+                self.new.save(force_insert=True)
+            except peewee.DatabaseError as error:
+                explain_refused(error, self.new, self.options.managed)
+                raise
             if self.layout.has_rows and still_there is not None:
                 self.layout.write(self.new._pk, change, prepared, still_there)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pydantic_core import from_json
 
 from agentsession.json_values import MAX_KEY_SHOWN, Json, JsonMap
-from agentsession.schema import MAX_DESCRIPTION, SchemaMismatch
+from agentsession.schema import SchemaMismatch
+from agentsession.validation import MAX_DESCRIPTION
 
 
 def read_arguments(text: str) -> tuple[JsonMap, str]:

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from agentsession.json_values import JsonMap
-from agentsession.schema import MAX_DESCRIPTION, MAX_SHOWN, SchemaMismatch
+from agentsession.schema import SchemaMismatch
 from agentsession.tools.arguments import read_arguments
+from agentsession.validation import MAX_DESCRIPTION, MAX_SHOWN
 
 _MAX_RULE = 120
 """Characters of a rule that are shown."""

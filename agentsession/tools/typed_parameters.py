@@ -18,10 +18,11 @@ from typing_extensions import TypedDict
 
 from agentsession.json_schema import resolve
 from agentsession.json_values import JsonMap
-from agentsession.schema import MAX_DESCRIPTION, Schema, SchemaMismatch
+from agentsession.schema import Schema, SchemaMismatch
 from agentsession.tools.arguments import read_arguments
 from agentsession.tools.parameters import Signed
 from agentsession.tools.signature import UNTYPED, Argument, Signature
+from agentsession.validation import MAX_DESCRIPTION
 
 
 class TypedParameters:

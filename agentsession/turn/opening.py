@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -19,6 +20,8 @@ from agentsession.schema import SchemaMismatch
 from agentsession.turn.window import History
 
 Content = str | JsonMap
+
+SWAPPED = "; an action of the class takes the session first, then the input"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def accept_input(agent: AgentOptions, given: Any) -> Content:
             f"the input does not fit {agent.input.name}: {error}",
             where=f"{agent.place} input",
             why="nothing was stored and the model was not asked",
-            fix=_input_fix(agent),
+            fix=_input_fix(agent) + (SWAPPED if _is_a_session(given) else ""),
         ) from error
     if not agent.input.show(content).strip():
         raise InputInvalid(
@@ -179,6 +182,11 @@ def grown(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | 
 def input_hash(content: Content) -> str:
     """Tells whether two inputs are the same, whatever the order of their keys."""
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def _is_a_session(given: Any) -> bool:
+    """Whether it is what a session is named by: an id that is no text, or a record."""
+    return isinstance(given, (int, UUID)) or hasattr(given, "__data__")
 
 
 def _input_fix(agent: AgentOptions) -> str:
