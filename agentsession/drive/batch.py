@@ -14,6 +14,7 @@ from agentsession.drive.call_result import raised, reported, returned
 from agentsession.events import Event, ToolProgress, ToolStarted
 from agentsession.store.connection import is_seen_here_only
 from agentsession.store.keys import key_of_call
+from agentsession.tools.result import MOST_BYTES, GivenUp
 from agentsession.tools.tool_context import ToolContext
 from agentsession.turn.effects import Run, RunTools, ToolResult
 from agentsession.turn.thrown import ClaimGone, Stopped
@@ -98,9 +99,7 @@ class Batch:
         for run, end in [*self.running.values()]:
             if end <= now:
                 del self.running[run.call]
-                took = self.seconds(run)
-                late = ToolResult(run.call, run.tool.name, "timed_out", too_late(took), None, took)
-                self.ended.append(late)
+                self.ended.append(self.late(run))
 
     def started(self, run: Run) -> ToolStarted:
         return ToolStarted(run.call, run.tool.name, run.given)
@@ -121,9 +120,22 @@ class Batch:
         )
 
     def gave(self, run: Run, value: Any, began: float) -> ToolResult:
+        """The result of a call; its value is read until it is too late."""
         session = self.perform.session
-        most = math.inf if session is None else session.options.max_input_bytes
-        return returned(run, value, _took(began), most)
+        most = MOST_BYTES if session is None else session.options.max_input_bytes
+        try:
+            return returned(run, value, _took(began), most, lambda: self.is_given_up(run))
+        except GivenUp:
+            return self.late(run)
+
+    def is_given_up(self, run: Run) -> bool:
+        """Return whether nobody waits for the call any more. A call on the caller's thread has no limit."""
+        _, end = self.running.get(run.call, (run, -math.inf))
+        return not self.is_here and time.monotonic() > end
+
+    def late(self, run: Run) -> ToolResult:
+        took = self.seconds(run)
+        return ToolResult(run.call, run.tool.name, "timed_out", too_late(took), None, took)
 
     def broke(self, run: Run, error: BaseException, began: float) -> ToolResult:
         return raised(run, error, _took(began))

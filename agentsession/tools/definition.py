@@ -54,6 +54,13 @@ class Tool(ToolOptions):
         return signature.is_async(self.function)
 
     @property
+    def source(self) -> signature.Source | None:
+        """Where the function is defined. The function of a method that is found by its name is a wrapper."""
+        if isinstance(self.parameters, Signed) and self.parameters.source is not None:
+            return self.parameters.source
+        return signature.source_of(self.function)
+
+    @property
     def argument_names(self) -> frozenset[str]:
         """The names of the arguments that the function may be given, `**kwargs` and the context aside."""
         return self._parameters.names

@@ -11,7 +11,7 @@ from agentsession.tools.definition import Tool
 from agentsession.tools.docstring import read_docstring
 from agentsession.tools.marks import Mark, mark_of
 from agentsession.tools.parameters import Signed
-from agentsession.tools.signature import plain_function, signature_of
+from agentsession.tools.signature import plain_function, signature_of, source_of
 from agentsession.tools.tool_options import options_of
 
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -26,7 +26,7 @@ def tool_of(function: Callable[..., Any]) -> Tool:
     return Tool(
         name=name,
         description=description if mark.description is None else mark.description,
-        parameters=Signed(str(name), signature_of(function), described),
+        parameters=Signed(str(name), signature_of(function), described, source_of(function)),
         function=function,
         **options_of(mark),
     )

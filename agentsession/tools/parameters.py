@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from agentsession.json_values import JsonMap
 from agentsession.tools.plain_parameters import PlainParameters
-from agentsession.tools.signature import Signature
+from agentsession.tools.signature import Signature, Source
 
 
 class Parameters(Protocol):
@@ -31,11 +31,12 @@ class Parameters(Protocol):
 
 @dataclass(frozen=True)
 class Signed:
-    """The parameters of a function, each with what its docstring says of it."""
+    """The parameters of a function, each with what its docstring says of it, and where it is defined."""
 
     name: str
     signature: Signature
     described: dict[str, str] = field(default_factory=dict)
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

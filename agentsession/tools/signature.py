@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter
 from types import MethodType, SimpleNamespace, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from agentsession.errors import words
 from agentsession.json_values import JsonMap
@@ -85,6 +85,21 @@ def plain_function(function: Any) -> Any:
             return function
         else:
             function = type(function).__call__
+
+
+class Source(NamedTuple):
+    """Where a function is defined."""
+
+    name: str
+    line: int
+    file: str
+
+
+def source_of(function: Any) -> Source | None:
+    """None for a function that is not written in Python."""
+    plain = plain_function(function)
+    code = getattr(plain, "__code__", None)
+    return None if code is None else Source(plain.__name__, code.co_firstlineno, code.co_filename)
 
 
 def is_async(function: Any) -> bool:
