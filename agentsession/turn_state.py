@@ -48,6 +48,9 @@ CallOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "rejected",
 `repeated`: it did not run, because equal calls of the turn have used up the `repeat_limit` of its tool."""
 
 
+_object = msgspec.json.Decoder(JsonMap).decode
+
+
 class AskedApproval(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call that somebody has to approve: its key, its arguments as JSON text, and what was decided.
 
@@ -67,6 +70,14 @@ class AskedApproval(msgspec.Struct, frozen=True, omit_defaults=True):
     own: str | None = None
     begun: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for arguments that are not a JSON object; a decoder adds where they stand."""
+        try:
+            _object(self.arguments)
+            _object(self.own or "{}")
+        except (msgspec.DecodeError, RecursionError):
+            raise ValueError("the arguments of a call are not a JSON object") from None
+
     @property
     def is_to_run(self) -> bool:
         """Was it approved, and certainly not carried out?"""
@@ -75,12 +86,11 @@ class AskedApproval(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def given(self) -> JsonMap:
         """The arguments."""
-        arguments: JsonMap = msgspec.json.decode(self.arguments)
-        return arguments
+        return _object(self.arguments)
 
     def merged(self, edited: JsonMap) -> JsonMap:
         """Edited arguments, in which what was left as it was shown is as the model gave it, or left out."""
-        shown, own = self.given, msgspec.json.decode(self.own or self.arguments)
+        shown, own = self.given, _object(self.own or self.arguments)
         if not own.keys() <= shown.keys():
             return edited
         changed = {name: value for name, value in edited.items() if shown.get(name, self) != value}

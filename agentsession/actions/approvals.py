@@ -83,7 +83,7 @@ class Approval:
     def _decided(self, decision: Decision) -> Action[Any]:
         opened = _opened(self._model, self._session, self._actor)
         limit = info.session_options(self._model).max_input_bytes
-        size = len(msgspec.json.encode(decision(AskedApproval(self.call, self.tool, ""))))
+        size = len(msgspec.json.encode(decision(AskedApproval(self.call, self.tool, "{}"))))
         if size > limit:
             raise self._unfit(f"the decision takes {size:,} bytes, the limit is {limit:,}", "say less")
         agent = info.agent_options(self._model)

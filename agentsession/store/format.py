@@ -49,11 +49,21 @@ def as_map(value: Json, where: str) -> JsonMap:
     layout = value.get("layout", DOCUMENT)
     if layout == DOCUMENT and not isinstance(value.get("messages"), list):
         raise unreadable(where, "the stored context has no list of messages")
-    if layout == ROWS and not (_is_count(value.get("count")) and _is_count(value.get("turns"))):
-        raise unreadable(where, "the stored context has no count of messages and turns")
+    if layout == ROWS:
+        _refuse_bad_head(value, where)
     if layout not in (DOCUMENT, ROWS):
         raise unreadable(where, f"the stored context has the layout {layout!r}")
     return value
+
+
+def _refuse_bad_head(head: JsonMap, where: str) -> None:
+    """Raise `ContextUnreadable` for a head whose numbers were damaged."""
+    if not (is_position(head.get("count")) and is_position(head.get("turns"))):
+        raise unreadable(where, "the stored context has no count of messages and turns")
+    if not _is_count(head.get("size", 0)):
+        raise unreadable(where, "the size of the messages in the stored context is not a count of bytes")
+    if not is_position(head.get("system", 0)):
+        raise unreadable(where, "the place of the system message in the stored context is not a position")
 
 
 def layout_of(map_: JsonMap) -> str | None:
@@ -79,6 +89,11 @@ def refuse_other_layout(map_: JsonMap, layout: Layout, where: str) -> None:
 
 def _is_count(value: Json) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+
+def is_position(value: Json) -> bool:
+    """Return whether it is a position of a message with room for more behind it: the column holds 32 bits."""
+    return _is_count(value) and value < 2**30  # type: ignore[operator]
 
 
 def convert(value: Json, type_: type[T], where: str) -> T:

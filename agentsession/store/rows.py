@@ -45,6 +45,8 @@ class Rows:
             if found:
                 text = found[-1][-1]
                 map_ = self._head(text, place)
+        if found and not (format.is_position(found[0][0]) and format.is_position(found[-1][0])):
+            raise format.unreadable(place, "the `seq` of a message row is not a position")
         context = format.convert({**map_, "messages": ()}, Context, place)
         self.found, self.messages = found, messages_of(found, place)
         if found and not self.wanted.is_page:  # rows may have been added by hand

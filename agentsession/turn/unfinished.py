@@ -6,10 +6,12 @@ is run again, in the metadata of the user's message."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from agentsession.context import Context, Message
+from agentsession.errors import ContextUnreadable
 from agentsession.json_values import JsonMap, storable_text
 from agentsession.turn.effects import Change
 from agentsession.turn.exchange import Delta
@@ -43,6 +45,7 @@ def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[st
     opening = context.opening(turn.id)
     if opening is None:
         return {}
+    _refuse_shared_id(context, opening)
     mark: JsonMap = {"status": status, "error": msgspec.to_builtins(error)}
     if turn.approvals:
         mark["approvals"] = msgspec.to_builtins(list(turn.approvals))
@@ -69,13 +72,36 @@ def closed(context: Context, turn: Turn, error: TurnError) -> Change:
 def reopened(context: Context, opening: Message, turn: Turn) -> tuple[dict[str, JsonMap], str | None]:
     """Metadata that shows an ended turn to the model again, and the id of a partial reply that goes: its text
     is kept in that metadata."""
+    _refuse_shared_id(context, opening)
     last, known = context.messages[-1], opening.metadata
     is_partial = last.turn == turn.id and last.role == "assistant" and "status" in last.metadata
     metadata = {key: value for key, value in known.items() if key not in ("status", "error", "approvals")}
     text = last.text if is_partial else turn.partial
     if text:
-        metadata["partials"] = [*known.get("partials", ()), text]
+        metadata["partials"] = [*_partials(known), text]
     return ({} if metadata == known else {opening.id: metadata}), last.id if is_partial else None
+
+
+def _partials(metadata: JsonMap) -> list[Any]:
+    """The partial replies of earlier runs of the turn."""
+    partials = metadata.get("partials", [])
+    if not isinstance(partials, list):
+        raise ContextUnreadable(
+            "the `partials` of a stored message are not a list",
+            why="they hold what the user saw of earlier replies",
+            fix="repair the row; nothing was changed",
+        )
+    return partials
+
+
+def _refuse_shared_id(context: Context, opening: Message) -> None:
+    """Raise `ContextUnreadable` where the id of a message leads to another one, which would be changed."""
+    if context.messages[context.position(opening.id)] is not opening:
+        raise ContextUnreadable(
+            "two messages of the stored context have the same id",
+            why="a write to one of them could change the other",
+            fix="repair the row; nothing was changed",
+        )
 
 
 def reply_message(
