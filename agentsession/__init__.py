@@ -1,6 +1,13 @@
 """A decorator DSL that turns a Peewee model into a persistent LLM agent session."""
 
-from agentsession.actions import Approval, build_context, instruction_message, user_message, warm_up
+from agentsession.actions import (
+    Approval,
+    assistant_message,
+    build_context,
+    instruction_message,
+    user_message,
+    warm_up,
+)
 from agentsession.actions.mixins import AgentActions, SessionActions
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context, Message, Result
@@ -120,6 +127,7 @@ __all__ = [
     "agent",
     "agent_message",
     "agent_session",
+    "assistant_message",
     "build_context",
     "code_interface",
     "instruction_message",

@@ -175,6 +175,9 @@ class Result(Generic[Out]):
     `text` is the reply as it came, `output` the value of the output schema (the text itself, where
     there is none). `cost` is in US dollars, None where the price is not known; `duration` in seconds,
     retries included. `raw` is the provider's own response, there only right after the turn.
+
+    `context` is the conversation of a `call`, with its instruction and the reply, for `build_context` to go
+    on from. It is None for a turn of a session, whose conversation `get_context` reads.
     """
 
     text: str
@@ -185,6 +188,7 @@ class Result(Generic[Out]):
     finish_reason: str = ""
     duration: float = 0.0
     raw: Any = field(default=None, repr=False, compare=False)
+    context: Context | None = field(default=None, repr=False, compare=False)
     schema: OutputSchema = field(default_factory=OutputSchema, repr=False, compare=False)
 
     @cached_property

@@ -17,7 +17,12 @@ from agentsession.json_values import Json, JsonMap, compact
 
 
 class TemplateInvalid(ValueError):
-    """The template cannot be parsed; the message says what and where."""
+    """The template cannot be parsed; the message says what and where, and `fix` what to write, if that is
+    known."""
+
+    def __init__(self, found: str, fix: str = "") -> None:
+        super().__init__(found)
+        self.fix = fix
 
 
 class VariableMissing(LookupError):
@@ -90,6 +95,7 @@ def _nest(tokens: Iterator[tuple[str, str]]) -> tuple[Node, ...]:
     nodes: list[Node] = []
     for kind, text in tokens:
         if kind == "literal":
+            _refuse_tags_of_others(text)
             nodes.append(Literal(text))
         elif kind == "end":
             break
@@ -105,7 +111,27 @@ def _nest(tokens: Iterator[tuple[str, str]]) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
+_OTHER_TAG = re.compile(r"\{%[-+]?\s*(\w+)")
+"""How a tag of Jinja or Liquid begins."""
+
+
+def _refuse_tags_of_others(text: str) -> None:
+    """Raise `TemplateInvalid` for a tag that mustache would leave in the text, for the model to read."""
+    tag = _OTHER_TAG.search(text)
+    if tag is not None:
+        raise TemplateInvalid(
+            f"{{% {tag[1]} … %}} is a tag of Jinja or Liquid, and mustache has none of them",
+            "write {{#x}}…{{/x}} for a condition or a loop over x, and {{^x}}…{{/x}} for its opposite",
+        )
+
+
 def _name(text: str) -> str:
+    if "|" in text:
+        name = text.partition("|")[0].strip()
+        raise TemplateInvalid(
+            f"{{{{ {text} }}}} has a filter, and mustache has none",
+            f'write {{{{ {name} }}}}, and pass the value in its final form: instruction_args={{"{name}": …}}',
+        )
     if text != "." and not all(part.isidentifier() or part.isdecimal() for part in text.split(".")):
         raise TemplateInvalid(f"{text!r} is no variable name")
     return text

@@ -121,7 +121,29 @@ CASES: dict[Any, list[Case]] = {
             INSTRUCTION,
             instruction="Hi {{ a b }}",
         ),
+        *(
+            bad(
+                "instruction",
+                f"the template does not parse: {{% {tag} … %}} is a tag of Jinja or Liquid, and mustache has "
+                "none of them",
+                "write {{#x}}…{{/x}} for a condition or a loop over x, and {{^x}}…{{/x}} for its opposite",
+                instruction=source,
+            )
+            for tag, source in (
+                ("if", "You help. {% if name %}Say {{ name }}.{% endif %}"),
+                ("for", "{{ name }}{%- for x in items -%}{{ x }}{% endfor %}"),
+                ("endif", "{{#name}}{%endif%}{{/name}}"),
+            )
+        ),
+        bad(
+            "instruction",
+            "the template does not parse: {{ name | upcase }} has a filter, and mustache has none",
+            'write {{ name }}, and pass the value in its final form: instruction_args={"name": …}',
+            instruction="Hi {{ name | upcase }}",
+        ),
         good(instruction="Hi {{ anyone }}"),
+        good(instruction="{{={% %}=}}Hi {% anyone %}"),
+        good(instruction="Write 5 {%} or {% %}, a | b, and {%"),
     ],
     verifiers.verify_schemas_are_usable: [
         *(

@@ -9,7 +9,7 @@ continue_session(ChatAgent, session.id, "And how do you do?")
 """
 
 from agentsession.actions.approvals import Approval, aapprovals, approvals
-from agentsession.actions.building import build_context, instruction_message, user_message
+from agentsession.actions.building import assistant_message, build_context, instruction_message, user_message
 from agentsession.actions.deletion import adelete_session, delete_session
 from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
 from agentsession.actions.migration import Moved, migrate
@@ -48,6 +48,7 @@ __all__ = [
     "alist_sessions",
     "approvals",
     "aresume_session",
+    "assistant_message",
     "astart_session",
     "astream",
     "astream_continue_session",

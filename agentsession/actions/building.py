@@ -9,6 +9,7 @@ from agentsession import info
 from agentsession.context import Context, Message, with_schema
 from agentsession.errors import InputInvalid
 from agentsession.options import AgentOptions
+from agentsession.schema import SchemaMismatch
 from agentsession.turn.opening import accept_args, accept_input, render
 
 
@@ -23,16 +24,33 @@ def user_message(model: type[Any], **args: Any) -> Message:
     return accepted_message(info.agent_options(model), args)
 
 
+def assistant_message(model: type[Any], said: Any) -> Message:
+    """A reply of the model in a context for `call`: its text, or a value of the agent's output schema."""
+    agent = info.agent_options(model)
+    try:
+        text = said if isinstance(said, str) else agent.output.encode(said)
+    except SchemaMismatch as error:
+        raise InputInvalid(
+            f"the reply does not fit {agent.output.name}: {error}",
+            where=f"{agent.place} assistant_message",
+            why="the model would read a reply that it could not have given",
+            fix="pass the text of the reply, or a value of the output schema",
+        ) from error
+    return Message("", "", "assistant", text)
+
+
 def build_context(model: type[Any], items: Iterable[Message | Context]) -> Context:
     """A context for `call`, from messages and other contexts in order. Ids and turns are given anew.
 
     ```python
     context = build_context(ChatAgent, [
         instruction_message(ChatAgent, company_name="Acme"),
-        earlier,                                    # a Context
-        user_message(ChatAgent, message="And now?"),
+        user_message(ChatAgent, message="Are you open?"),
+        assistant_message(ChatAgent, "Until six."),
+        user_message(ChatAgent, message="And on Sundays?"),
     ])
-    ChatAgent.call(context)
+    result = ChatAgent.call(context)
+    build_context(ChatAgent, [result.context, user_message(ChatAgent, message="Thanks!")])
     ```
     """
     agent = info.agent_options(model)
@@ -64,5 +82,5 @@ def _flat(agent: AgentOptions, items: Iterable[Message | Context]) -> Iterable[M
                 f"a {type(item).__name__} is neither a Message nor a Context",
                 where=f"{agent.place} build_context",
                 why="a context is built of messages",
-                fix="use user_message(Model, …) or instruction_message(Model, …)",
+                fix="use instruction_message, user_message or assistant_message(Model, …)",
             )

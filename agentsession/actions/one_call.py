@@ -12,11 +12,10 @@ from agentsession.actions.building import accepted_message, build_context
 from agentsession.actions.intact import refuse_altered
 from agentsession.actions.plan import ClientChoice, Options, plan_turn
 from agentsession.actions.ways import ASYNC, astreamed, like, streamed
-from agentsession.context import Context, Result
+from agentsession.context import Context, Message, Result, with_schema
 from agentsession.drive.perform import Performing
 from agentsession.errors import InputInvalid
 from agentsession.json_values import JsonMap
-from agentsession.options import AgentOptions
 from agentsession.turn import machine
 from agentsession.turn.effects import Outcome
 from agentsession.turn.opening import Plan, render, settle_args
@@ -33,13 +32,17 @@ def calling(
     """Ask once and store nothing: the input, or a `Context` from `build_context` that ends with the user.
 
     Works on every `@agent` model. A system message of the context is used as it is; without one the
-    instruction is rendered from `instruction_args`. Other arguments are those of `start_session`.
+    instruction is rendered from `instruction_args`. Other arguments are those of `start_session`. The
+    result's `context` is the whole conversation, for the next call to go on from.
 
     Raises `InputInvalid` before the model is asked, then `ProviderFailed` or `OutputInvalid`.
 
     ```python
     result = ChatAgent.call("What is the capital of France?")
     print(result.text, result.usage.total_tokens)
+
+    further = build_context(ChatAgent, [result.context, user_message(ChatAgent, message="And of Italy?")])
+    ChatAgent.call(further)
     ```
     """
     if info.is_session(model):
@@ -47,7 +50,7 @@ def calling(
     plan, options = plan_turn(model, "", instruction_args, client, client_options)
     given = context_or_input
     items = [given] if isinstance(given, Context) else [accepted_message(plan.agent, given)]
-    context = _ending_with_the_user(plan.agent, build_context(model, items))
+    context = _ending_with_the_user(plan, build_context(model, items))
     return Action(plan.agent, machine.single(plan, context, *_system(plan, context)), options, None, model)
 
 
@@ -79,17 +82,19 @@ def _result(outcome: Outcome) -> Result[Any]:
     return outcome.result
 
 
-def _ending_with_the_user(agent: AgentOptions, context: Context) -> Context:
-    """The context, its last message to be answered whatever became of it before."""
+def _ending_with_the_user(plan: Plan, context: Context) -> Context:
+    """The context, its last message to be answered whatever became of it before. It begins the turn of this
+    call, whose id no other call has, so that calls of tools keep their keys where contexts are joined."""
     *before, last = context.messages or (None,)
     if last is None or last.role != "user":
         raise InputInvalid(
             "the context does not end with a user's message",
-            where=f"{agent.place} call",
+            where=f"{plan.agent.place} call",
             why="the model would have nothing to answer",
             fix="end it with user_message(Model, …)",
         )
-    return msgspec.structs.replace(context, messages=(*before, msgspec.structs.replace(last, metadata={})))
+    opening = Message(f"{plan.turn_id}:{len(before)}", plan.turn_id, "user", last.content)
+    return msgspec.structs.replace(context, messages=with_schema((*before, opening), plan.agent.input))
 
 
 def _system(plan: Plan, context: Context) -> tuple[str, JsonMap | None]:

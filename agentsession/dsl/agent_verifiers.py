@@ -130,6 +130,7 @@ def verify_client_is_an_id(draft: AgentDraft) -> Iterator[Problem]:
 
 
 def verify_instruction_parses(draft: AgentDraft) -> Iterator[Problem]:
+    fix = 'instruction="You help {{ company_name }}."'
     if draft.instruction is UNSET:
         found = "instruction is missing"
     elif not isinstance(draft.instruction, str):
@@ -138,11 +139,11 @@ def verify_instruction_parses(draft: AgentDraft) -> Iterator[Problem]:
         try:
             draft.parsed_template  # noqa: B018
         except TemplateInvalid as error:
-            found = f"the template does not parse: {error}"
+            found, fix = f"the template does not parse: {error}", error.fix or fix
         else:
             return
     why = "the system message of every turn is rendered from it"
-    yield Problem(draft.where("instruction"), found, why, 'instruction="You help {{ company_name }}."')
+    yield Problem(draft.where("instruction"), found, why, fix)
 
 
 def verify_schemas_are_usable(draft: AgentDraft) -> Iterator[Problem]:

@@ -35,11 +35,14 @@ def completed(held: Held, reply: Reply, results: Sequence[ToolResult] = ()) -> M
     said = reply_message(context, turn, reply.text, reply.thinking, msgspec.to_builtins(facts))
     result = result_of(said, held.plan.agent.output, reply.raw)
     metadata = held.metadata() if held.attempts else {}
+    change = Change(turn, (*ran, said), metadata)
     try:
-        yield from written_by_the_holder(Finish(Change(turn, (*ran, said), metadata), held.claim))
+        yield from written_by_the_holder(Finish(change, held.claim))
     except (LeaseLost, SessionNotFound, StorageFailed, TurnCancelled) as gone:
         gone.result = result
         raise
+    if not held.is_stored:
+        held.has_changed(change)
     return Outcome(turn, result)
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from agentsession.context import Context
+from agentsession.context import Context, Message, with_schema
 from agentsession.errors import NoResult, NothingToResume
 from agentsession.json_values import JsonMap
 from agentsession.turn.answer import answer
@@ -111,7 +111,19 @@ def single(plan: Plan, context: Context, system: str, args: JsonMap | None) -> M
     yield Prepare(plan.client)
     opening = context.messages[-1]
     held = Held(plan, context, Turn(opening.turn, "running"), opening, system, args, is_stored=False)
-    return (yield from answer(held))
+    outcome = yield from answer(held)
+    if outcome.result is None:
+        return outcome
+    result = replace(outcome.result, context=_conversation(held, system))
+    return msgspec.structs.replace(outcome, result=result)
+
+
+def _conversation(held: Held, system: str) -> Context:
+    """What was said, with the instruction at the beginning where it was rendered for this call."""
+    messages = with_schema(held.context.messages, held.plan.agent.input)
+    if not any(message.role == "system" for message in messages):
+        messages = (Message("0:0", "0", "system", system), *messages)
+    return msgspec.structs.replace(held.context, messages=messages, count=len(messages))
 
 
 def _cancelled(loaded: Loaded) -> Change | None:
