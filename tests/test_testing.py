@@ -23,7 +23,7 @@ from agentsession import (
     info,
     testing,
 )
-from agentsession.drive.sync import drive
+from agentsession.drive.sync import SyncPerforming, drive
 from agentsession.provider import Delta, Reply, Request, Shown, ToolCall
 from agentsession.provider.choose import provider_for
 from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load
@@ -290,6 +290,10 @@ def test_a_round_without_its_block_or_with_two_is_an_assertion_error() -> None:
 
 
 def test_rounds_that_never_come_to_an_end_are_an_assertion_error() -> None:
+    @agent(client="echo:", instruction="You help.")
+    class Helper:
+        pass
+
     def endless() -> Any:
         while True:
             yield Load()
@@ -297,7 +301,7 @@ def test_rounds_that_never_come_to_an_end_are_an_assertion_error() -> None:
     with pytest.raises(AssertionError, match="there is no end after 1000 steps"):
         for crash in testing.every_crash():
             with crash:
-                list(drive(endless(), lambda effect: None))
+                list(drive(endless(), SyncPerforming(info.agent_options(Helper), None)))
     assert crash.step == len(crash.performed) == 1000
 
 
