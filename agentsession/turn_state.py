@@ -108,8 +108,10 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     `status` is one of `pending`, `running`, `awaiting_approval`, `completed`, `failed`, `interrupted`.
     `since` and `until` are seconds since 1970 on the database's clock (the host's, for the first turn of a
     session): when the claim was taken, and when its lease of `lease` seconds ends, or the time for an
-    approval. `claim` is there while the turn is held. `partial` is the text received so far of a running
-    reply. `approvals` are the calls of its latest step that somebody was asked about.
+    approval. `claim` is there until an end of the turn is stored. A running turn whose lease is over is shown
+    as `interrupted`, with its `claim` and `until`, before anybody has stored that it ended. `partial` is the
+    text received so far of a running reply. `approvals` are the calls of its latest step that somebody was
+    asked about.
     """
 
     id: str
@@ -123,6 +125,17 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     until: float | None = None
     lease: float | None = None
     approvals: tuple[AskedApproval, ...] = ()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its process left it: its lease ran out, and nobody has stored an end of it yet."""
+        return self.status == "interrupted" and self.claim is not None
+
+    def as_of(self, now: float) -> Turn:
+        """The turn as a user sees it at this time: `interrupted` once the lease of a running one is over."""
+        if self.status != "running" or self.is_held(now):
+            return self
+        return msgspec.structs.replace(self, status="interrupted")
 
     @property
     def is_open(self) -> bool:

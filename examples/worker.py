@@ -92,7 +92,7 @@ def take() -> Chat | None:
     """The turn that has waited longest. The try is counted, and the next one put off, before it begins."""
     due = Chat.select().where(WAITING, Chat.due <= now()).order_by(Chat.due).limit(100)
     for chat in list(due):  # read to its end, since SQLite refuses a write in the middle
-        if chat.status == "running" and (chat.last_turn.until or 0) > time.time():
+        if chat.last_turn.status == "running":
             continue  # its worker lives, and the model takes its time
         pause = timedelta(seconds=LEASE * 2**chat.tries)
         mine = Chat.update(tries=chat.tries + 1, due=now() + pause)

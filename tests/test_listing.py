@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -106,11 +107,25 @@ def test_a_model_without_a_status_is_listed_without(database: Any) -> None:
     assert listed.status is None
 
 
-def test_no_context_is_read(Chat: Any) -> None:
+def test_no_context_is_read_without_a_status(database: Any) -> None:
+    Keyed = keyed(database, pw.AutoField())
+    database.statements.clear()
+    list_sessions(Keyed)
+    assert "context" not in "".join(database.statements)
+
+
+@pytest.mark.backends("sqlite")
+def test_only_the_contexts_of_running_turns_are_read(Chat: Any) -> None:
     filled(Chat)
-    Chat._meta.database.statements.clear()
-    list_sessions(Chat)
-    assert "context" not in "".join(Chat._meta.database.statements)
+    running = {"v": 1, "turn": {"id": "t", "status": "running", "until": 9e9, "lease": 9e9}}
+    Chat.insert(id=uuid4(), updated=BEGAN, status="running", context=running).execute()
+    read = []
+    database = Chat._meta.database
+    for name in ("json_valid", "json_extract"):
+        database.connection().create_function(name, -1, lambda text, *path: read.append(text) or 1)
+    assert len(list_sessions(Chat).sessions) == len(TIMES) + 1
+    database.close()
+    assert {json.loads(text)["turn"]["id"] for text in read} == {"t"}
 
 
 def test_a_session_that_goes_on_meanwhile_is_not_shown_twice(Chat: Any) -> None:

@@ -49,7 +49,7 @@ def test_a_conversation_is_begun_goes_on_and_is_read(web: Web) -> None:
 def test_what_is_shown_has_no_internals(web: Web) -> None:
     read = web("GET", f"/{web.begin()}").json
     assert read.keys() == {"id", "status", "turn", "messages"}
-    assert read["turn"].keys() == {"id", "status", "error", "partial", "usage", "approvals"}
+    assert read["turn"].keys() == {"id", "status", "error", "until", "partial", "usage", "approvals"}
     assert {key for message in read["messages"] for key in message} == {
         "id",
         "turn",

@@ -26,7 +26,8 @@ MAX_PAGE = 1_000
 @dataclass(frozen=True)
 class ListedSession:
     """`updated` is the time of the last activity, in UTC without a zone, None where there was none; `status`
-    is None where the model has no `status_attribute`."""
+    is None where the model has no `status_attribute`, and `interrupted` where the column says `running` and
+    the lease of the turn is over."""
 
     id: Any
     status: str | None
@@ -44,8 +45,8 @@ class SessionPage:
 def list_sessions(
     model: type[peewee.Model], *, actor: Any = None, limit: int = 20, before: str | None = None
 ) -> SessionPage:
-    """The sessions by their last activity, the newest first: `limit` of them, from 1 to 1000. No context is
-    read, and nothing is changed.
+    """The sessions by their last activity, the newest first: `limit` of them, from 1 to 1000. Of the
+    contexts nothing is read but the leases of running turns, and nothing is changed.
 
     The model needs an `updated_attribute`. Where it has an `owner_attribute`, the sessions of `actor` are
     there; where it has none, all are. `before` is the `next` of the page before. A session that goes on while

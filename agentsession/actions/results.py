@@ -6,12 +6,13 @@ from typing import Any
 
 import peewee
 
-from agentsession import info
+from agentsession import clock, info
 from agentsession.context import Context, Message, Result
 from agentsession.errors import NoResult
 from agentsession.options import ROWS
 from agentsession.store import format
 from agentsession.store.layout import NOTHING
+from agentsession.store.record import CLAIM, is_running_here
 from agentsession.store.stored import StoredSession
 from agentsession.turn.effects import Outcome
 from agentsession.turn.ended import result_of
@@ -25,18 +26,21 @@ DECIDE_FIRST = "decide about each of `approvals`, then call resume_session"
 
 
 def remember(record: Any, turn: Turn, result: Result[Any] | None) -> None:
-    """Note on the record which turn the action ran."""
+    """Note on the record which turn the action ran, at its end."""
     record.__dict__[OUTCOME] = Outcome(turn, result)
+    record.__dict__.pop(CLAIM, None)
 
 
 def last_turn(record: peewee.Model) -> Turn:
     """The turn that the action ran which returned this record; on a record that was selected, its latest
-    turn. Costs no query. Raises `NoResult` where there is none."""
+    turn. A turn whose process died is `interrupted` once its lease is over by the host's clock. Costs no
+    query: the lease of a living turn is extended in the row, so select the record anew to see how it goes on,
+    or use `get_context`. Raises `NoResult` where there is none."""
     outcome = record.__dict__.get(OUTCOME)
     turn = outcome.turn if outcome is not None else context_of(record).turn
     if turn is None:
         raise _none(record, "the session has no turn yet")
-    return turn
+    return turn if is_running_here(record, turn) else turn.as_of(clock.seconds())
 
 
 def last_result(record: peewee.Model) -> Result[Any]:

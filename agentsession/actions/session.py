@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import peewee
 
 from agentsession import info
@@ -18,6 +19,7 @@ from agentsession.store.layout import Wanted
 from agentsession.store.opened import open_session
 from agentsession.store.record import primary_key_of
 from agentsession.store.stored import StoredSession
+from agentsession.turn.effects import Loaded
 
 start_session = plain(starting, "start_session")
 astart_session = awaited(starting, "astart_session")
@@ -57,7 +59,8 @@ def get_context(
     model with `messages="rows"` no more than the page is read.
 
     Allowed inside a transaction. A row that never had a turn gives an empty context. While a turn runs,
-    `context.turn.partial` is what has come of its reply so far, if it is streamed.
+    `context.turn.partial` is what has come of its reply so far, if it is streamed. A turn whose process died
+    is `interrupted` once its lease is over by the database's clock, and `context.turn.is_abandoned` is true.
 
     Raises `SessionNotFound`, also for a session of another `actor`, `InputInvalid` for a page that is none,
     `LayoutMismatch`, and `ContextUnreadable` for a stored value that is no context of ours.
@@ -73,7 +76,7 @@ def get_context(
     """
     opened = _opened(model, session, last, before, actor)
     refuse_async(model, "get_context")
-    return opened.load().context
+    return _as_read(opened.load())
 
 
 async def aget_context(
@@ -85,10 +88,17 @@ async def aget_context(
     actor: Any = None,
 ) -> Context:
     opened = _opened(model, session, last, before, actor)
-    return (await on_the_store(opened, opened.load)).context
+    return _as_read(await on_the_store(opened, opened.load))
 
 
 aget_context = like(get_context, aget_context, "aget_context", ASYNC)
+
+
+def _as_read(loaded: Loaded) -> Context:
+    """What was read, with the status that its turn has by the database's clock."""
+    context = loaded.context
+    turn = None if context.turn is None else context.turn.as_of(loaded.now)
+    return msgspec.structs.replace(context, turn=turn)
 
 
 def _opened(

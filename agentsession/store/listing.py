@@ -6,11 +6,16 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import peewee
-from peewee import SQL
+from peewee import SQL, Case
 
+from agentsession import clock
 from agentsession.options import SessionOptions
 from agentsession.store.connection import LOST, connected, dialect_of, in_transaction
 from agentsession.store.values import settled_value, target_of
+from agentsession.turn_state import Turn
+
+UNTIL, LEASE, NOW = "agentsession_until", "agentsession_lease", "agentsession_now"
+"""Names of what is selected beside the columns."""
 
 
 class Row(NamedTuple):
@@ -40,6 +45,8 @@ class SessionList:
         self.key: Any = self.meta.primary_key
         self.updated: Any = self.meta.fields[updated]
         self.inside = in_transaction(model)
+        fake = clock.fake.get()
+        self.now: Any = self.dialect.now() if fake is None else self.dialect.seconds(fake.seconds)
 
     def place(self, updated: datetime | None, key: Any) -> Place:
         """Raises `ValueError` for one that no row can have."""
@@ -50,7 +57,7 @@ class SessionList:
     def page(self, limit: int, before: Place | None) -> list[Row]:
         """The newest first, those without a time last."""
         status = self.options.status_attribute
-        columns = [self.key, self.updated] + ([self.meta.fields[status]] if status else [])
+        columns = [self.key, self.updated] + ([self.meta.fields[status], *self._lease()] if status else [])
         query = self.model.select(*columns).limit(limit)
         query = query.order_by(self.updated.desc(nulls="last"), self.key.desc())
         if before is not None:
@@ -59,9 +66,18 @@ class SessionList:
             owner: Any = self.options.owner_attribute
             query = query.where(self.dialect.exactly(self.meta.fields[owner], self.owner))
         return [
-            Row(record._pk, record.__data__.get(status), _utc(record.__data__[self.updated.name]))
+            Row(record._pk, _status(record, status), _utc(record.__data__[self.updated.name]))
             for record in self._read(query)
         ]
+
+    def _lease(self) -> list[Any]:
+        """Of a running turn: when its lease ends, how long it is, and the database's clock."""
+        context = self.meta.fields[self.options.context_attribute]
+        is_running = self.meta.fields[self.options.status_attribute] == "running"
+        is_running = is_running & self.dialect.is_json(context)
+        texts = (self.dialect.text(context, "turn", name) for name in ("until", "lease"))
+        until, lease = (Case(None, [(is_running, text)], None) for text in texts)
+        return [until.alias(UNTIL), lease.alias(LEASE), self.now.alias(NOW)]
 
     def _follows(self, place: Place) -> Any:
         """A number stands in the statement itself, because a parameter has to fit the column."""
@@ -81,6 +97,22 @@ class SessionList:
                 raise
         with connected(self.model):
             return list(query.clone())
+
+
+def _status(record: Any, name: str | None) -> str | None:
+    """The status in the column, but `interrupted` where a running turn's lease is over."""
+    status: str | None = record.__data__.get(name)
+    if status != "running":
+        return status
+    until, lease, now = (_number(getattr(record, name)) for name in (UNTIL, LEASE, NOW))
+    return Turn("", status, until=until, lease=lease).as_of(now or 0.0).status
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _utc(value: Any) -> datetime | None:

@@ -45,6 +45,11 @@ def raw(column: Field) -> NodeList:
     return NodeList((column,))
 
 
+def is_json(column: Field) -> Any:
+    """Whether the stored text is JSON."""
+    return fn.JSON_VALID(column)
+
+
 def holds(column: Field, json_text: str) -> Any:
     """By its digest: a statement that held both texts could be too large for the server."""
     return fn.SHA2(raw(column), SQL("256")) == plain(sha256(json_text.encode()).hexdigest())

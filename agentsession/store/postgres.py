@@ -43,6 +43,11 @@ def raw(column: Field) -> Cast:
     return Cast(column, "TEXT")
 
 
+def is_json(_: Field) -> Any:
+    """A jsonb column holds nothing else."""
+    return SQL("TRUE")
+
+
 def holds(column: Field, json_text: str) -> Any:
     digest = fn.sha256(fn.convert_to(raw(column), SQL("'UTF8'")))
     return fn.encode(digest, SQL("'hex'")) == plain(sha256(json_text.encode()).hexdigest())

@@ -15,6 +15,9 @@ from agentsession.json_values import JsonMap
 from agentsession.options import SessionOptions
 from agentsession.store.in_place import forget, is_changed_in_place
 from agentsession.store.values import is_scalar
+from agentsession.turn_state import Turn
+
+CLAIM = "_agentsession_claim"
 
 
 def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
@@ -117,11 +120,17 @@ def refresh(
     """Set the managed attributes to what is stored, without marking them as assigned by the user."""
     record.__data__[options.context_attribute] = map_
     forget(record)
+    record.__dict__[CLAIM] = (map_.get("turn") or {}).get("claim")
     if options.status_attribute:
         record.__data__[options.status_attribute] = status
     if options.updated_attribute and updated is not None:
         record.__data__[options.updated_attribute] = updated
     record._dirty.difference_update(options.managed)
+
+
+def is_running_here(record: Any, turn: Turn) -> bool:
+    """Whether an action of this process runs the turn. The heartbeat extends the lease in the row alone."""
+    return turn.claim is not None and record.__dict__.get(CLAIM) == turn.claim
 
 
 def unmanaged_fields(record: Any, options: SessionOptions, only: Iterable[Any] | None) -> list[Any]:

@@ -46,6 +46,11 @@ def raw(column: Field) -> NodeList:
     return NodeList((column,))
 
 
+def is_json(column: Field) -> Any:
+    """Whether the stored text is JSON; the JSON functions raise an error for any other."""
+    return fn.json_valid(raw(column))
+
+
 def holds(column: Field, json_text: str) -> Any:
     """Is this very text stored?"""
     return raw(column) == plain(json_text)

@@ -76,11 +76,14 @@ class Approvals(BaseModel):
 
 class Turn(BaseModel):
     """`partial` is what has come so far of the reply of a running turn, `approvals` are the calls that one
-    with the status `awaiting_approval` waits for."""
+    with the status `awaiting_approval` waits for. `until` is when the lease of a running turn ends, or the
+    time for an approval, in seconds since 1970 on the database's clock. A turn whose process died is
+    `interrupted` once its lease is over."""
 
     id: str
     status: str
     error: Error | None
+    until: float | None
     partial: str
     usage: Usage
     approvals: list[Approval]

@@ -36,6 +36,7 @@ def turn_json(turn: Turn) -> JsonMap:
         "id": turn.id,
         "status": turn.status,
         "error": said_of(turn),
+        "until": turn.until,
         "partial": turn.partial,
         "usage": msgspec.to_builtins(turn.usage),
         "approvals": [
