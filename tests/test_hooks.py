@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from agentsession import (
-    Halt,
     HookFailed,
     ProviderError,
     ProviderFailed,
@@ -252,23 +251,6 @@ def test_hooks_serve_a_call_without_a_session(database: Any) -> None:
         Chat.call("Hello!")
     assert [name for name, _, _ in hooks.called] == NAMES
     assert {context.session_id for _, context, _ in hooks.called} == {None}
-
-
-@pytest.mark.backends("sqlite")
-@pytest.mark.parametrize("ends", ["halted", "waiting"])
-def test_a_hook_is_not_called_once_the_end_is_stored(ends: str, database: Any) -> None:
-    class Hooks:
-        def on_iteration_complete(self, context: Any, reply: Any) -> None:
-            raise ValueError("no luck")
-
-    @tool(needs_approval=ends == "waiting")
-    def end() -> Halt:
-        """End."""
-        return Halt("The end.")
-
-    Chat = tooled(database, end, hooks=Hooks)
-    record, _, _ = said(plain, Chat, [tool_call("end")])
-    assert record.last_turn.status == ("completed" if ends == "halted" else "awaiting_approval")
 
 
 @pytest.mark.backends("sqlite")

@@ -27,7 +27,7 @@ from agentsession.turn.calls import (
     result_messages,
     step_message,
 )
-from agentsession.turn.effects import Change, Effect, Emit, Hook, Outcome, Run, RunTools, Save, ToolResult
+from agentsession.turn.effects import Change, Effect, Emit, Hook, Machine, Run, RunTools, Save, ToolResult
 from agentsession.turn.ending import awaiting, halted
 from agentsession.turn.exchange import Reply
 from agentsession.turn.held import Held
@@ -63,8 +63,17 @@ def store_step(held: Held, reply: Reply) -> Generator[Effect, Any, None]:
     held.reply = None
 
 
-def run_step(held: Held, *, is_new: bool) -> Generator[Effect, Any, Outcome | None]:
-    """Run the calls of the latest step that have no result; gives the outcome where that ends the turn.
+class StepEnd(msgspec.Struct, frozen=True):
+    """How a step ends the turn: with `halting` results, which are not stored yet, or, where there are none,
+    with calls that wait for an approval."""
+
+    halting: tuple[ToolResult, ...]
+    asked: tuple[AskedApproval, ...]
+
+
+def run_step(held: Held, *, is_new: bool) -> Generator[Effect, Any, StepEnd | None]:
+    """Run the calls of the latest step that have no result. Returns how the step ends the turn, which
+    `end_turn` stores; None where the turn goes on.
 
     `is_new`: the step was stored just now, so that none of them can have been run before.
     """
@@ -74,14 +83,44 @@ def run_step(held: Held, *, is_new: bool) -> Generator[Effect, Any, Outcome | No
     yield from _stored(held, [verdict for verdict in verdicts if isinstance(verdict, ToolResult)])
     ran = yield from _ran(held, runs)
     if halting := _ends(ran):
-        ended = (*halting, *(ToolResult(each.call, each.tool, "rejected", NOT_RUN) for each in asked))
-        outcome = yield from halted(held, ended)
-        yield from _told(ended)
-        return outcome
+        return StepEnd(tuple(halting), tuple(asked))
     broken = next((each for each in ran if each.outcome != "completed"), None)
     if broken is not None and held.plan.agent.on_tool_error == "halt":
         raise ToolFailed(f"the tool {broken.tool} failed: {broken.text}") from broken.error
-    return (yield from awaiting(held)) if asked else None
+    return StepEnd((), tuple(asked)) if asked else None
+
+
+def end_turn(held: Held, end: StepEnd) -> Machine:
+    """Store the end of the turn."""
+    if not end.halting:
+        return (yield from awaiting(held))
+    refused = (ToolResult(each.call, each.tool, "rejected", NOT_RUN) for each in end.asked)
+    ended = (*end.halting, *refused)
+    outcome = yield from halted(held, ended)
+    yield from _told(ended)
+    return outcome
+
+
+def keeping_results(
+    held: Held, ran: Sequence[ToolResult], work: Generator[Effect, Any, object]
+) -> Generator[Effect, Any, None]:
+    """Do the work while results that end the turn are not stored. Where it fails or is stopped, they are kept
+    as the results of a turn that they do not end."""
+    try:
+        yield from work
+    except HookFailed:
+        yield from _keep(held, ran)
+        raise
+    except Stopped as stop:
+        stop.ran = (*stop.ran, *map(_without_end, _ends(ran)))
+        raise
+
+
+def _keep(held: Held, ran: Sequence[ToolResult]) -> Generator[Effect, Any, None]:
+    """Store results that would have ended the turn as the results of a turn that they do not end."""
+    if kept := [*map(_without_end, _ends(ran))]:
+        yield from _saved(held, Change(held.turn, result_messages(held.context, held.turn, kept)))
+        yield from _told(kept)
 
 
 def _to_be_approved(held: Held, call: Call) -> Generator[Effect, Any, JsonMap | None]:
@@ -161,8 +200,7 @@ def _ran(held: Held, runs: Sequence[Run]) -> Generator[Effect, Any, list[ToolRes
             stop.ran = (*stop.ran, *map(_without_end, _ends(ran)))
             raise
     if failure is not None:
-        if kept := [*map(_without_end, _ends(ran))]:
-            yield from _saved(held, Change(held.turn, result_messages(held.context, held.turn, kept)))
+        yield from _keep(held, ran)
         raise failure
     return ran
 

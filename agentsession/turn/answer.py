@@ -20,7 +20,7 @@ from agentsession.events import TurnStarted
 from agentsession.json_values import storable_text
 from agentsession.prompt import VariableMissing
 from agentsession.turn import ending, hooks
-from agentsession.turn.acting import run_step, store_step
+from agentsession.turn.acting import StepEnd, end_turn, keeping_results, run_step, store_step
 from agentsession.turn.budget import count_tokens
 from agentsession.turn.calls import results_of
 from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine
@@ -59,24 +59,21 @@ def answer(held: Held) -> Machine:
 
 def _answered(held: Held) -> Machine:
     if held.said:
-        ended = yield from run_step(held, is_new=False)
-        if ended is not None:
-            return ended
+        end = yield from run_step(held, is_new=False)
+        if end is not None:
+            return (yield from end_turn(held, end))
     yield from _rendered(held)
     past = yield from _past(held)
     tried: View = ()
     left = held.plan.agent.output_retries
     while True:
         reply = yield from _asked(held, (*past, *_steps(held), *tried))
+        end = yield from _carried_out(held, reply)
+        if end is not None:
+            return (yield from end_turn(held, end))
         if reply.calls:
-            yield from store_step(held, reply)
-            ended = yield from run_step(held, is_new=True)
-            if ended is not None:
-                return ended
-            yield from hooks.hooked(held, "on_iteration_complete", reply, hooks.anything)
             tried = ()
             continue
-        yield from hooks.hooked(held, "on_iteration_complete", reply, hooks.anything)
         told = yield from hooks.hooked(held, "after_call", reply, hooks.a_reply)
         reply = reply if told is reply else told.storable()
         mismatch = yield from mismatch_of(held, reply, left)
@@ -134,13 +131,41 @@ def _asked(held: Held, shown: View) -> Generator[Effect, Any, Reply]:
         held.received = broken.received
         raise ProviderFailed(storable_text(words(cause))) from cause.__cause__ or cause
     held.reply = reply = reply.storable()
+    return reply
+
+
+def _carried_out(held: Held, reply: Reply) -> Generator[Effect, Any, StepEnd | None]:
+    """Run the calls of a reply, unless it exceeds a limit of the turn. Returns how they end the turn.
+
+    However that goes, `on_iteration_complete` is called once, before the end of the turn is stored.
+    """
+    hook = hooks.hooked(held, "on_iteration_complete", reply, hooks.anything)
+    end: StepEnd | None = None
+    try:
+        yield from _refuse_beyond_limits(held, reply)
+        if reply.calls:
+            yield from store_step(held, reply)
+            end = yield from run_step(held, is_new=True)
+    except Exception as error:
+        if isinstance(error, AgentSessionError) and not isinstance(error, TurnFailed):
+            raise
+        try:
+            yield from hook
+        except HookFailed as another:
+            raise _both(another, error) from error
+        raise
+    yield from keeping_results(held, () if end is None else end.halting, hook)
+    return end
+
+
+def _refuse_beyond_limits(held: Held, reply: Reply) -> Generator[Effect, Any, None]:
+    """Raise `BudgetExceeded` or `MaxIterations` for a reply that exceeds a limit of the turn."""
     yield from count_tokens(held, reply)
     if reply.calls and held.iteration >= held.plan.agent.max_iterations:
         raise MaxIterations(
             f"the model still asked for tools ({', '.join(call.name for call in reply.calls)}) in its "
             f"reply number {held.iteration}, the last that max_iterations allows"
         )
-    return reply
 
 
 def _seen_by_its_hook(held: Held, failure: TurnFailed) -> Generator[Effect, Any, TurnFailed]:
@@ -148,6 +173,12 @@ def _seen_by_its_hook(held: Held, failure: TurnFailed) -> Generator[Effect, Any,
     try:
         return (yield from hooks.hooked(held, "on_error", failure, hooks.a_failure))
     except HookFailed as another:
-        both = HookFailed(f"{another.found}, when told of {type(failure).__name__}: {failure.found}")
+        both = _both(another, failure)
         both.__cause__ = failure
         return both
+
+
+def _both(another: HookFailed, failure: Exception) -> HookFailed:
+    """A hook failed when the turn had failed already."""
+    found = failure.found if isinstance(failure, AgentSessionError) else words(failure)
+    return HookFailed(storable_text(f"{another.found}, when told of {type(failure).__name__}: {found}"))
