@@ -11,6 +11,7 @@ from uuid import uuid4
 import peewee as pw
 import pytest
 from playhouse.pool import PooledSqliteDatabase
+from playhouse.sqliteq import SqliteQueueDatabase
 
 from agentsession import (
     DslError,
@@ -132,6 +133,23 @@ def test_mariadb_under_mysqls_flag_is_refused_with_the_fix(database: Any, action
     assert not getattr(wrong, "_in_use", {})
     wrong.mariadb = True
     assert Chat.resume_session(key).last_turn.status == "completed"
+
+
+@pytest.mark.backends("sqlite")
+def test_a_queue_of_writes_keeps_documents_and_is_refused_for_rows(database: Any) -> None:
+    """Through a proxy that is initialized after the declaration, it is refused at the first action."""
+    chat_model(database).start_session("Before")
+    queued = SqliteQueueDatabase(database.database, autostart=True)
+    proxy = pw.DatabaseProxy()
+    Chat = chat_model(proxy, create=False, session={"messages": database.layout})
+    proxy.initialize(queued)
+    if database.layout == "rows":
+        with pytest.raises(DslError, match="SqliteQueueDatabase has no transactions"):
+            Chat.start_session("Hello")
+    else:
+        assert texts(Chat, Chat.start_session("Hello"))[0] == "Hello"
+    queued.stop()
+    queued.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import peewee as pw
 import pytest
+from playhouse.sqliteq import SqliteQueueDatabase
 
 from agentsession import SessionActions, agent, agent_session, info, testing
 from agentsession.dsl import session_verifiers as verifiers
@@ -23,6 +24,7 @@ DEFAULTS = {
 }
 AGENT = agent(client="echo:", instruction="You help.")
 DATABASE = pw.SqliteDatabase(":memory:")
+QUEUED = SqliteQueueDatabase(":memory:", autostart=False)
 
 
 def table(*bases: Any, meta: dict[str, Any] | None = None, **body: Any) -> Any:
@@ -109,6 +111,18 @@ CASES: dict[Any, list[Case]] = {
             lambda: chat(meta={"database": None}),
         ),
         good(lambda: chat(meta={"database": pw.DatabaseProxy()})),
+    ],
+    verifiers.verify_rows_have_transactions: [
+        bad(
+            "Meta.database",
+            "SqliteQueueDatabase has no transactions, and messages is 'rows'",
+            "use peewee.SqliteDatabase or playhouse.pool.PooledSqliteDatabase, or leave messages='rows' out",
+            lambda: chat(meta={"database": QUEUED}),
+            messages="rows",
+        ),
+        good(lambda: chat(meta={"database": QUEUED})),
+        good(lambda: chat(meta={"database": pw.DatabaseProxy()}), messages="rows"),
+        good(messages="rows"),
     ],
     verifiers.verify_primary_key_is_one_field: [
         bad("primary_key", "the model has no primary key", KEY, lambda: chat(meta={"primary_key": False})),

@@ -21,7 +21,8 @@ from agentsession.dsl.rules import is_positive
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.taken import taken_names
 from agentsession.errors import Problem
-from agentsession.options import LAYOUTS, ON_BUSY
+from agentsession.options import LAYOUTS, ON_BUSY, ROWS
+from agentsession.store.connection import refused_for_rows
 
 
 def verify_class_is_a_model(draft: SessionDraft) -> Iterator[Problem]:
@@ -60,6 +61,12 @@ def verify_database_is_configured(draft: SessionDraft) -> Iterator[Problem]:
             "database = peewee.SqliteDatabase(…) in class Meta, or a peewee.DatabaseProxy() that is "
             "initialized later",
         )
+
+
+def verify_rows_have_transactions(draft: SessionDraft) -> Iterator[Problem]:
+    if draft.fields and draft.messages == ROWS:
+        problem = refused_for_rows(draft.model._meta.database, draft.where("Meta.database"))
+        yield from () if problem is None else (problem,)
 
 
 def verify_primary_key_is_one_field(draft: SessionDraft) -> Iterator[Problem]:
@@ -150,6 +157,7 @@ SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
     verify_session_is_declared_once,
     verify_agent_is_declared,
     verify_database_is_configured,
+    verify_rows_have_transactions,
     verify_primary_key_is_one_field,
     verify_context_is_a_map,
     verify_status_is_a_text,

@@ -216,6 +216,21 @@ def is_asynchronous(database: Any) -> bool:
     return module is not None and isinstance(database, module.AsyncDatabaseMixin)
 
 
+def refused_for_rows(database: Any, where: str) -> Problem | None:
+    """The problem of a database for messages in rows, if any: `playhouse.sqliteq` has no transactions."""
+    while isinstance(database, peewee.Proxy):
+        database = database.obj
+    module = sys.modules.get("playhouse.sqliteq")
+    if module is None or not isinstance(database, module.SqliteQueueDatabase):
+        return None
+    return Problem(
+        where,
+        f"{type(database).__name__} has no transactions, and messages is 'rows'",
+        "a message and its session are written in one transaction",
+        "use peewee.SqliteDatabase or playhouse.pool.PooledSqliteDatabase, or leave messages='rows' out",
+    )
+
+
 def _is_bridged() -> bool:
     """Is this code run by an asynchronous database, which waits for it?"""
     from greenlet import getcurrent

@@ -9,7 +9,7 @@ from peewee import Node, fn
 
 from agentsession import info, registry
 from agentsession.errors import DslError, Problem
-from agentsession.store.connection import database_of
+from agentsession.store.connection import database_of, refused_for_rows
 from agentsession.store.message_rows import OWN, Row
 from agentsession.store.statement import Table, given
 from agentsession.store.values import column_value
@@ -32,6 +32,8 @@ class MessageTable:
         self.table = Table(message)
         if self.table.database is not database_of(model):
             raise _elsewhere(model, message)
+        if problem := refused_for_rows(self.table.database, f"[{info.place(message)}] Meta -> database"):
+            raise DslError((problem,))  # a proxy may be initialized after the declaration
         self.dialect = self.table.dialect
         self.session: Any = self.table.meta.fields[session_attribute]
         self.fields: dict[str, Any] = {name: self.table.meta.fields[name] for name in OWN}

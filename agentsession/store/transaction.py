@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -34,13 +35,24 @@ class Together:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Commit, or roll back after an error. The error is told even if the rollback fails as well."""
+        raised = error if error is not None else self._lost()
+        outside = sys.exception()
         try:
-            if error is None and self.connection is not None:
+            self.block.__exit__(None if raised is None else type(raised), raised, trace)
+        except Exception as failed:
+            raised = raised or _first_of(failed, outside)
+        if raised is not None and raised is not error:
+            raise raised
+
+    def _lost(self) -> peewee.OperationalError | None:
+        """The error that says that the connection was lost; None while it is there."""
+        try:
+            if self.connection is not None:
                 self._still_there()
         except peewee.OperationalError as lost:
-            self.block.__exit__(type(lost), lost, lost.__traceback__)
-            raise
-        self.block.__exit__(kind, error, trace)
+            return lost
+        return None
 
     def _still_there(self) -> None:
         connection = self.database.connection()
@@ -50,3 +62,15 @@ class Together:
 
 def _nothing() -> None:
     """A driver that waits where it is called replaces no connection."""
+
+
+def _first_of(failed: Exception, outside: BaseException | None) -> BaseException:
+    """The error of a commit, where the rollback that Peewee makes after it has failed, too: SQLite has rolled
+    back by itself if the disk is full. `outside` was raised before the commit."""
+    first: BaseException = failed
+    each = failed.__context__
+    while each is not None and each is not outside:
+        if isinstance(each, peewee.PeeweeException):
+            first = each
+        each = each.__context__
+    return first
