@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+FailureKind: TypeAlias = Literal[
+    "", "auth", "unknown_model", "unknown_provider", "rate_limit", "timeout", "unavailable"
+]
+"""Why a model could not be asked. The empty string: another reason."""
 
 
 class AgentSessionError(Exception):
@@ -126,7 +131,9 @@ class TurnFailed(AgentSessionError):
 
 
 class ProviderFailed(TurnFailed):
-    """The model could not be asked, or answered with an error."""
+    """The model could not be asked, or answered with an error. `kind` says why, and `fix` follows from it."""
+
+    kind: FailureKind = ""
 
 
 class HookFailed(TurnFailed):
@@ -195,12 +202,17 @@ class LeaseLost(AgentSessionError):
 class ProviderError(Exception):
     """For providers: one model call failed. The message goes into the stored turn, so it holds no key.
 
-    The error that a client library raised is its `__cause__`. `status` is the HTTP status, if any.
+    The error that a client library raised is its `__cause__`. `status` is the HTTP status, if any. `kind` and
+    `fix` become those of the `ProviderFailed`; `fix` says what the developer can do, as part of a sentence.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, kind: FailureKind = "", fix: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
+        self.fix = fix
 
 
 class UnsafeDatabase(UserWarning):

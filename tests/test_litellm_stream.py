@@ -31,7 +31,7 @@ from tests.asked import (
 )
 from tests.llm_server import Behaviour, Fails, LlmServer, Says, Sends, Slow, Streams, Trickles
 
-pytestmark = pytest.mark.filterwarnings("ignore:Item 'summary' on TypedDict:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Items? .* on TypedDict:UserWarning")
 """Of pydantic about litellm's types, when they are first used."""
 
 BOTH = pytest.mark.parametrize("client", [GPT, CLAUDE])

@@ -36,7 +36,7 @@ from tests.llm_formats import SIGNATURE, Calls, Says, Streams
 from tests.llm_rules import broken
 from tests.llm_server import LlmServer, Sends
 
-pytestmark = pytest.mark.filterwarnings("ignore:Item 'summary' on TypedDict:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Items? .* on TypedDict:UserWarning")
 
 BOTH = pytest.mark.parametrize("client", [GPT, CLAUDE])
 EACH_WAY = pytest.mark.parametrize(

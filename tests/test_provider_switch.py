@@ -18,7 +18,7 @@ from tests.tooled import tooled
 
 pytestmark = [
     pytest.mark.backends("sqlite", "postgres"),
-    pytest.mark.filterwarnings("ignore:Item 'summary' on TypedDict:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Items? .* on TypedDict:UserWarning"),
 ]
 
 MISTRAL = "openai:mistral-large"

@@ -116,7 +116,8 @@ class Action(Generic[M]):
             error.session = session.record
         if isinstance(error, TurnFailed) and session.turn is not None:
             error.why = "the turn is stored as failed, and the user's words are kept"
-            error.fix = f"{error.remedy}, or continue_session with another message"
+            fix = f"{error.fix}, then call resume_session" if error.fix else error.remedy
+            error.fix = f"{fix}, or continue_session with another message"
 
 
 def _last(told: list[Event | Outcome]) -> Outcome:

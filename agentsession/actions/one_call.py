@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -14,11 +15,13 @@ from agentsession.actions.plan import ClientChoice, Options, plan_turn
 from agentsession.actions.ways import ASYNC, astreamed, like, streamed
 from agentsession.context import Context, Message, Result, with_schema
 from agentsession.drive.perform import Performing
-from agentsession.errors import InputInvalid
+from agentsession.errors import InputInvalid, ProviderFailed
 from agentsession.json_values import JsonMap
 from agentsession.turn import machine
 from agentsession.turn.effects import Outcome
 from agentsession.turn.opening import Plan, render, settle_args
+
+_log = logging.getLogger("agentsession")
 
 
 def calling(
@@ -71,9 +74,19 @@ astream = astreamed(calling, "astream")
 def warm_up(model: type[Any]) -> None:
     """Make the model's provider ready now, so that the first turn does not wait for it.
 
-    litellm takes seconds to import; a server calls this when it starts. Idempotent, asks no model.
+    litellm takes seconds to import; a server calls this when it starts. Idempotent, asks no model. A missing
+    API key is logged as a warning, since a key may come with `client_options`.
+
+    Raises `ProviderFailed` where the provider cannot be made ready, or litellm does not know it.
     """
-    Performing(info.agent_options(model), None).prepare(None)
+    agent = info.agent_options(model)
+    try:
+        Performing(agent, None).prepare(None)
+    except ProviderFailed as failed:
+        failed.where, failed.why = agent.place, "the first turn would fail"
+        if failed.kind != "auth":
+            raise
+        _log.warning("%s", failed)
 
 
 def _result(outcome: Outcome) -> Result[Any]:

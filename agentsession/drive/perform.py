@@ -72,13 +72,17 @@ class Performing:
     def prepare(self, client_id: str | None) -> Ready:
         began = time.perf_counter()
         client = self.agent.client_for(client_id, self.client_options)
-        prepare = getattr(provider_for(self.agent, client), "prepare", None)
-        if prepare is not None:
-            try:
-                prepare()
-            except Exception as error:
-                clean = without_keys(error, client)
-                raise ProviderFailed(str(clean), why="nothing was stored") from clean.__cause__
+        provider = provider_for(self.agent, client)
+        try:
+            if hasattr(provider, "prepare"):
+                provider.prepare()
+            if hasattr(provider, "check_client"):
+                provider.check_client(client)
+        except Exception as error:
+            clean = without_keys(error, client)
+            failed = ProviderFailed(str(clean), why="nothing was stored", fix=clean.fix)
+            failed.kind = clean.kind
+            raise failed from clean.__cause__
         took = 0.0 if clock.fake.get() else time.perf_counter() - began
         return Ready(clock.seconds(), took)
 

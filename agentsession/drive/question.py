@@ -69,7 +69,8 @@ def without_keys(error: Exception, client: Client) -> ProviderError:
     cause = error.__cause__ if isinstance(error, ProviderError) else error
     said = redacted(words(error), client.options)
     if isinstance(error, ProviderError):
-        clean = ProviderError(said, status=error.status)
+        fix = redacted(error.fix, client.options)
+        clean = ProviderError(said, status=error.status, kind=error.kind, fix=fix)
     else:
         clean = ProviderError(f"{type(error).__name__}: {said}")
     clean.__cause__ = scrub(cause, client.options) if cause else None

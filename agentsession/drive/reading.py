@@ -81,7 +81,9 @@ class Limits:
     def passed(self, now: float) -> ProviderError:
         whole = now >= self.deadline
         found = f"no whole answer within {self.timeout:g} s" if whole else f"nothing more for {self.idle:g} s"
-        return ProviderError(f"{self.client}: {found}", status=408)
+        return ProviderError(
+            f"{self.client}: {found}", status=408, kind="timeout", fix="raise timeout=" if whole else ""
+        )
 
 
 def checked_piece(piece: Any) -> Delta | Reply:

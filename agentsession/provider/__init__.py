@@ -6,8 +6,9 @@
 ...         return Reply(text=request.view[-1].content, model=request.client.model)
 
 `@agent(provider=Parrot(), …)` then uses it for every turn. An exception that `ask` raises fails the turn; a
-`ProviderError` says with which words. An optional `prepare()` is called before a turn is claimed. To ask for
-a tool, a reply has `calls=(ToolCall("find", '{"order": 3}'),)`.
+`ProviderError` says with which words, of which kind and with which fix. An optional `prepare()` and then an
+optional `check_client(client)` are called before a turn is claimed. To ask for a tool, a reply has
+`calls=(ToolCall("find", '{"order": 3}'),)`.
 """
 
 from agentsession.errors import ProviderError

@@ -131,10 +131,20 @@ class Calls:
         kept = {
             "message": fields,
             "calls": own if any(own) else [],
-            "hosted": [_shown(call.id, call) for call in self.all if call.id in answers],
+            "hosted": [*self._hosted(message, answers)],
         }
         given = {name: value for name, value in kept.items() if value}
         return json.dumps(given, separators=(",", ":"), default=dict) if given else ""
+
+    def _hosted(self, message: Any, answers: set[str]) -> Iterator[JsonMap]:
+        """The calls that the provider has answered itself. releases of litellm after 1.105 list them apart."""
+        for call in self.all:
+            if call.id in answers:
+                yield _shown(call.id, call)
+        more = getattr(message, "provider_specific_fields", None) or {}
+        for call in more.get("server_tool_calls") or ():
+            if call["id"] in answers:
+                yield {"id": call["id"], "type": "function", "function": call["function"]}
 
 
 def _parts(message: Any) -> Iterator[Any]:

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
 from typing import Any
 
+from agentsession.options import Client
 from agentsession.provider import forks, wire
 from agentsession.provider.deadline import within
+from agentsession.provider.failures import refuse_unusable
 from agentsession.provider.loops import close_with_the_loop
 from agentsession.provider.protocol import Request
 from agentsession.provider.retry import Attempts, too_late
@@ -32,6 +34,10 @@ class LiteLLM:
         """Import litellm, which takes seconds, before a lease runs."""
         _litellm()
 
+    def check_client(self, client: Client) -> None:
+        """Refuse a client whose provider is unknown or whose key is missing, where that is certain."""
+        refuse_unusable(_litellm(), client)
+
     def ask(self, request: Request) -> Reply:
         try:
             return within(request.timeout + GRACE, lambda: self._ask(request))
@@ -39,7 +45,8 @@ class LiteLLM:
             raise too_late(request) from error
 
     def _ask(self, request: Request) -> Reply:
-        litellm, attempts = _litellm(), Attempts(request)
+        litellm = _litellm()
+        attempts = Attempts(litellm, request)
         while True:
             try:
                 response = litellm.completion(**wire.arguments(litellm, request, attempts.limit))
@@ -58,7 +65,7 @@ class LiteLLM:
             raise too_late(request) from error
 
     async def _aask(self, litellm: Any, request: Request) -> Reply:
-        attempts = Attempts(request)
+        attempts = Attempts(litellm, request)
         while True:
             try:
                 response = await litellm.acompletion(**wire.arguments(litellm, request, attempts.limit))
@@ -69,7 +76,8 @@ class LiteLLM:
         return wire.reply(litellm, request, response)
 
     def stream(self, request: Request) -> Iterator[Delta | Reply]:
-        litellm, attempts = _litellm(), Attempts(request)
+        litellm = _litellm()
+        attempts = Attempts(litellm, request)
         while True:
             try:
                 stream = litellm.completion(**wire.streaming(litellm, request, attempts.limit))
@@ -83,7 +91,8 @@ class LiteLLM:
             time.sleep(pause)
 
     async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
-        litellm, attempts = await _ready(), Attempts(request)
+        litellm = await _ready()
+        attempts = Attempts(litellm, request)
         while True:
             try:
                 stream = await litellm.acompletion(**_on_this_loop(litellm, request, attempts.limit))

@@ -35,13 +35,14 @@ async def _closing(loop: AbstractEventLoop, clients: Any, worker: Any) -> AsyncG
         _at_the_end.pop(loop, None)
         if worker._bound_loop is loop:
             await worker.clear_queue()
-        await _close(clients, id(loop))
+        await _close(clients)
 
 
-async def _close(clients: Any, loop_id: int) -> None:
+async def _close(clients: Any) -> None:
     """litellm's own function closes the clients of all loops, and leaves them in the cache, where a later
-    loop with the same id would find them closed."""
-    for key in [key for key in [*clients.cache_dict] if key.endswith(f"-{loop_id}")]:
+    loop with the same id would find them closed. The cache appends a mark of the running loop to its keys."""
+    mark = clients.update_cache_key_with_event_loop("")
+    for key in [key for key in [*clients.cache_dict] if key.endswith(mark)]:
         client = clients.cache_dict.get(key)
         clients.delete_cache(key)
         for name in ("aclose", "close"):

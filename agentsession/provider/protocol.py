@@ -41,9 +41,10 @@ class Request:
 class Provider(Protocol):
     """Answers a request. Called from any thread; holds no database connection.
 
-    Only `ask` is required. `prepare()` is called before a turn is claimed. The others are used where they are
-    there: `stream(request)` gives an iterator of `Delta` values and the whole `Reply` as the last;
-    `aask(request)` and `astream(request)` are the same as a coroutine function and as an async iterator.
+    Only `ask` is required. `prepare()` and then `check_client(client)` are called before a turn is claimed:
+    what they raise is a `ProviderFailed`, and nothing is stored. The others are used where they are there:
+    `stream(request)` gives an iterator of `Delta` values and the whole `Reply` at last; `aask(request)` and
+    `astream(request)` are the same as a coroutine function and as an async iterator.
     An iterator that is left early is closed, which should tell the model's server to stop.
     """
 

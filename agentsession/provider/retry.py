@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from agentsession.errors import ProviderError
+from agentsession.provider.failures import LONGER, NOT_PASSING, cure, kind_of
 from agentsession.provider.protocol import Request
 from agentsession.provider.redact import redacted, scrub
 
@@ -22,7 +24,8 @@ class Attempts:
     """The calls that one request may take. `limit` is in seconds, for the next of them; once a piece of the
     reply `came`, there is no other."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, litellm: Any, request: Request) -> None:
+        self._litellm = litellm
         self.limit = request.timeout
         self.came = False
         self._request = request
@@ -34,14 +37,16 @@ class Attempts:
         pause = _pause(error, self._count)
         left = self._deadline - time.monotonic() - pause
         if self.came or self._count == self._request.retries or left <= 0 or not _is_passing(error):
-            raise _provider_error(error, self._request) from scrub(error, self._request.client.options)
+            failed = _provider_error(error, self._request, self._litellm)
+            raise failed from scrub(error, self._request.client.options)
         self._count += 1
         self.limit = _in_steps(left)
         return pause
 
 
 def too_late(request: Request) -> ProviderError:
-    return ProviderError(f"{request.client.id}: no whole answer within {request.timeout:g} s", status=408)
+    found = f"{request.client.id}: no whole answer within {request.timeout:g} s"
+    return ProviderError(found, status=408, kind="timeout", fix=LONGER)
 
 
 def _in_steps(seconds: float) -> float:
@@ -50,6 +55,8 @@ def _in_steps(seconds: float) -> float:
 
 
 def _is_passing(error: Exception) -> bool:
+    if kind_of(error) in NOT_PASSING:
+        return False
     if isinstance(error, ConnectionError):
         return True
     status = getattr(error, "status_code", None)
@@ -85,10 +92,14 @@ def _until(date: str) -> float:
         return math.nan
 
 
-def _provider_error(error: Exception, request: Request) -> ProviderError:
-    text = redacted(_found(error), request.client.options)
+def _provider_error(error: Exception, request: Request, litellm: Any) -> ProviderError:
+    client, kind = request.client, kind_of(error)
+    text = redacted(_found(error), client.options)
     return ProviderError(
-        f"{request.client.id}: {type(error).__name__}: {text}", status=getattr(error, "status_code", None)
+        f"{client.id}: {type(error).__name__}: {text}",
+        status=getattr(error, "status_code", None),
+        kind=kind,
+        fix=cure(kind, client, litellm),
     )
 
 

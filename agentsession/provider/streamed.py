@@ -40,7 +40,7 @@ class Streamed:
         except Exception as error:
             failed = _origin(error)
         finally:
-            for close in self._closings():
+            for close in self._closings("close"):
                 close()
         self._demand_the_end(failed)
         yield self._reply()
@@ -57,18 +57,19 @@ class Streamed:
             failed = _origin(error)
         finally:
             await self.stream.aclose()
-            for close in self._closings():
+            for close in self._closings("aclose", "close"):
                 closed = close()
                 if isawaitable(closed):
                     await closed
         self._demand_the_end(failed)
         yield self._reply()
 
-    def _closings(self) -> Iterator[Callable[[], Any]]:
-        """What lets go of the connection: the source of the chunks, or the lines that it reads."""
+    def _closings(self, *names: str) -> Iterator[Callable[[], Any]]:
+        """What lets go of the connection: the source of the chunks, or the lines that it reads. Each part is
+        closed by the first of these methods that it has; some have one for each kind of stream."""
         for part in (self.source, getattr(self.source, "streaming_response", None)):
-            if close := getattr(part, "aclose", None) or getattr(part, "close", None):
-                yield close
+            if closes := [getattr(part, name) for name in names if hasattr(part, name)]:
+                yield closes[0]
 
     def _delta(self, chunk: Any) -> Delta:
         if not chunk.choices:

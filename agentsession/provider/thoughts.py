@@ -19,7 +19,7 @@ class Thoughts:
         """Take what a piece of a stream brings."""
         for piece in getattr(delta, "thinking_blocks", None) or ():
             if piece.get("type") == "redacted_thinking":
-                self.blocks.append(dict(piece))
+                self.blocks.append({name: value for name, value in piece.items() if name != "index"})
                 continue
             text = piece.get("thinking") or ""
             signature = piece.get("signature")

@@ -159,7 +159,7 @@ def text(said: Any) -> str:
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
     more = getattr(said, "provider_specific_fields", None) or {}
-    return str(content or more.get("refusal") or "")
+    return str(content or more.get("refusal") or getattr(said, "refusal", None) or "")
 
 
 def _usage(usage: Any) -> Usage:
@@ -179,6 +179,9 @@ def _cost(litellm: Any, client: Client, response: Any) -> float | None:
     whose family it knows and whose price it does not: only a listed model is free."""
     cost = getattr(response, "_hidden_params", {}).get("response_cost")
     names = (f"{client.provider}/{client.model}", client.model, response.model)
-    if cost is None or (cost == 0 and not any(name in litellm.model_cost for name in names)):
+    is_priced = any("cost_per" in option for option in client.options)
+    if cost is None or (
+        cost == 0 and not is_priced and not any(name in litellm.model_cost for name in names)
+    ):
         return None
     return float(cost)

@@ -12,6 +12,7 @@ from agentsession.errors import (
     AgentSessionError,
     HookFailed,
     MaxIterations,
+    ProviderError,
     ProviderFailed,
     TurnFailed,
     words,
@@ -129,7 +130,7 @@ def _asked(held: Held, shown: View) -> Generator[Effect, Any, Reply]:
     except Unanswered as broken:
         cause = broken.__cause__ or broken
         held.received = broken.received
-        raise ProviderFailed(storable_text(words(cause))) from cause.__cause__ or cause
+        raise _failed(cause) from cause.__cause__ or cause
     held.reply = reply = reply.storable()
     return reply
 
@@ -166,6 +167,13 @@ def _refuse_beyond_limits(held: Held, reply: Reply) -> Generator[Effect, Any, No
             f"the model still asked for tools ({', '.join(call.name for call in reply.calls)}) in its "
             f"reply number {held.iteration}, the last that max_iterations allows"
         )
+
+
+def _failed(cause: BaseException) -> ProviderFailed:
+    failed = ProviderFailed(storable_text(words(cause)))
+    if isinstance(cause, ProviderError):
+        failed.kind, failed.fix = cause.kind, cause.fix
+    return failed
 
 
 def _seen_by_its_hook(held: Held, failure: TurnFailed) -> Generator[Effect, Any, TurnFailed]:
