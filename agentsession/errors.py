@@ -211,7 +211,7 @@ class ProviderError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.kind = kind
+        self.kind: FailureKind = kind
         self.fix = fix
 
 

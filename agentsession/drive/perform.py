@@ -72,7 +72,7 @@ class Performing:
     def prepare(self, client_id: str | None) -> Ready:
         began = time.perf_counter()
         client = self.agent.client_for(client_id, self.client_options)
-        provider = provider_for(self.agent, client)
+        provider: Any = provider_for(self.agent, client)
         try:
             if hasattr(provider, "prepare"):
                 provider.prepare()
