@@ -12,6 +12,7 @@ import peewee
 from agentsession import info
 from agentsession.errors import DslError, InputInvalid, Problem
 from agentsession.store import mysql, postgres, sqlite
+from agentsession.store.driver_errors import tells_of_a_loss, tells_of_a_pooler
 from agentsession.store.explained import explain_missing
 
 DIALECTS: tuple[tuple[type[Any], ModuleType], ...] = (
@@ -22,12 +23,6 @@ DIALECTS: tuple[tuple[type[Any], ModuleType], ...] = (
 
 LOST = (peewee.OperationalError, peewee.InterfaceError)
 """What Peewee raises when a connection is lost, a server restarts, a lock times out."""
-
-LOST_CLASSES = frozenset({"08", "28", "3D", "40", "53", "54", "55", "57", "58"})
-"""PostgreSQL's classes of errors that psycopg calls operational, at a statement or at the connection."""
-
-CONFUSED = "InternalClientError"
-"""What asyncpg raises, and ends the connection, where the server's farewell came before the statement."""
 
 _checked: WeakSet[Any] = WeakSet()
 
@@ -92,7 +87,11 @@ class connected:  # noqa: N801
         if self.opened and not lives_in_a_connection(self.database, self.dialect):
             self.database.close()
         explain_missing(error, self.model)
-        if isinstance(error, Exception) and is_asynchronous(self.database) and _tells_of_a_loss(error):
+        if not isinstance(error, Exception):
+            return
+        if tells_of_a_pooler(error):
+            raise _pooled(self.database) from error
+        if is_asynchronous(self.database) and tells_of_a_loss(error):
             raise peewee.OperationalError(error, *error.args) from error
 
 
@@ -238,16 +237,21 @@ def _is_bridged() -> bool:
     return getcurrent().parent is not None
 
 
-def _tells_of_a_loss(error: Exception) -> bool:
-    """Does an asynchronous driver say that the connection is lost?
-
-    Peewee knows an error of asyncpg by its class's name or its first base's, and most by neither.
-    """
-    if isinstance(error, OSError) or type(getattr(error, "orig", error)).__name__ == CONFUSED:
-        return True
-    return str(getattr(error, "sqlstate", ""))[:2] in LOST_CLASSES
-
-
 def _unusable(model: type[peewee.Model], found: str, fix: str) -> DslError:
     where = f"[{info.place(model)}] Meta -> database"
     return DslError((Problem(where, found, "sessions are stored in the model's table", fix),))
+
+
+def _pooled(database: Any) -> DslError:
+    option = "statement_cache_size=0" if is_asynchronous(database) else "prepare_threshold=None"
+    name = type(database).__name__
+    return DslError(
+        (
+            Problem(
+                f"[{name}] prepared statements",
+                "the server does not know a statement that the driver has prepared, or knows another one",
+                "a pooler (PgBouncer in transaction mode) may use another connection for each transaction",
+                f"{name}(…, {option})",
+            ),
+        )
+    )

@@ -9,6 +9,7 @@ from agentsession.context import Context
 from agentsession.errors import (
     AgentSessionError,
     ContextUnreadable,
+    DslError,
     LayoutMismatch,
     LeaseLost,
     SessionNotFound,
@@ -96,6 +97,13 @@ def _as_the_holder(steps: Generator[Effect, Any, T]) -> Generator[Effect, Any, T
         raise _deleted(gone) from None
     except LayoutMismatch:
         raise _taken_over() from None
+    except DslError as refused:
+        (problem, *_) = refused.problems
+        raise StorageFailed(
+            f"the turn could not be stored: {problem.found}",
+            why=f"{problem.why}; what was stored before is kept, with the user's words",
+            fix=f"{problem.fix}; `.result` holds the reply, if it came",
+        ) from refused
     except AgentSessionError:
         raise
     except Exception as error:
