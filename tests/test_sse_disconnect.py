@@ -3,10 +3,11 @@ told to stop."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from agentsession.drive import async_feed, feed
+from agentsession.provider import Delta, Reply
 from tests.slow import Waits
 from tests.web import ANN, Trickle, events, fastapi_app, flask_app, owned_chat
 from tests.web_servers import on_uvicorn, on_werkzeug, until
@@ -147,6 +150,42 @@ def test_a_client_that_never_reads_leaves_no_running_turn(database: Any, served:
             model.may.release(20)
         assert ended(Chat).status == "interrupted"
         model.may.release()
+
+
+class Verbose:
+    """Says more than the buffers of a connection hold, without waiting for anybody."""
+
+    piece, pieces = "more " * 10_000, 400
+
+    def ask(self, request: Any) -> Reply:
+        raise AssertionError("it is streamed")
+
+    def stream(self, request: Any) -> Iterator[Delta | Reply]:
+        for _ in range(self.pieces):
+            yield Delta(self.piece)
+        yield Reply(self.piece * self.pieces)
+
+    async def astream(self, request: Any) -> AsyncIterator[Delta | Reply]:
+        for piece in self.stream(request):
+            yield piece
+            await asyncio.sleep(0)
+
+
+def test_the_reply_to_a_client_that_stops_reading_and_does_not_hang_up_is_stored(
+    database: Any, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in (feed, async_feed):
+        monkeypatch.setattr(each, "PATIENCE", 0.5)
+    Chat = owned_chat(database, provider=Verbose())
+    with served(Chat) as port, closing(Reading(port, "/stream")) as reading:
+        assert reading.event()[0] == "turn_started"
+        row = ended(Chat)
+        assert row.status == "completed"
+        said = Chat.get_context(row.id, actor="ann").messages[1].text
+        assert said == Verbose.piece * Verbose.pieces
+        told = events(reading.response.read().decode())
+        assert "".join(data["text"] for name, data in told if name == "text_delta") == said
+        assert told[-1][0] == "turn_finished"
 
 
 def test_a_turn_that_is_not_streamed_goes_on_without_its_client(database: Any, served: Served) -> None:

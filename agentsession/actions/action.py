@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,9 @@ import msgspec
 
 from agentsession import info
 from agentsession.actions import results
+from agentsession.drive.async_feed import AsyncFeed
 from agentsession.drive.asynchronous import AsyncPerforming, adrive
+from agentsession.drive.feed import Feed
 from agentsession.drive.sync import SyncPerforming, drive
 from agentsession.errors import (
     AgentSessionError,
@@ -57,12 +59,14 @@ class Action(Generic[M]):
             events = adrive(self.machine, self._performing(AsyncPerforming, streams=False))
             return self._ended(_last([event async for event in events]))
 
-    def events(self) -> Generator[Event | Outcome, None, None]:
-        """Run it event by event; to close the generator ends the turn."""
-        return drive(self.machine, self._performing(SyncPerforming, streams=True))
+    def events(self) -> Feed:
+        """Run it event by event; to close the feed ends the turn."""
+        perform = self._performing(SyncPerforming, streams=True)
+        return Feed(drive(self.machine, perform), perform)
 
-    def aevents(self) -> AsyncGenerator[Event | Outcome, None]:
-        return adrive(self.machine, self._performing(AsyncPerforming, streams=True))
+    def aevents(self) -> AsyncFeed:
+        perform = self._performing(AsyncPerforming, streams=True)
+        return AsyncFeed(adrive(self.machine, perform), perform)
 
     def told(self, event: Event | Outcome) -> Event | None:
         """The event as the user sees it; None at the end of a turn that waits for an approval."""

@@ -150,7 +150,7 @@ class AsyncTurnStream(Followed[M]):
     def __init__(self, begin: Callable[[], Action[M]], name: str) -> None:
         self._begin = begin
         self._name = name
-        self._is_awaited = self._is_stepping = False
+        self._is_awaited = False
         self._first: Event | None = None
         self._events: Any = None
 
@@ -182,12 +182,8 @@ class AsyncTurnStream(Followed[M]):
     async def _next(self) -> Event:
         if self._finished is not None:
             raise StopAsyncIteration
-        self._is_stepping = True
-        try:
-            with self._claimed.errors():
-                event = self._seen(await anext(self._events))
-        finally:
-            self._is_stepping = False
+        with self._claimed.errors():
+            event = self._seen(await self._events.__anext__())
         if event is None:
             raise StopAsyncIteration
         return event
@@ -206,8 +202,7 @@ class AsyncTurnStream(Followed[M]):
         self._first = None
         if self._action is None:
             return
-        if self._is_stepping or not self._events.ag_running:  # else the end of the event loop closes it
-            await self._events.aclose()
+        await self._events.aclose()
         self._left()
 
     async def sse(self) -> AsyncIterator[str]:

@@ -19,13 +19,16 @@ from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pie
 from agentsession.drive.steps import Steps
 from agentsession.drive.tasks import AsyncBatch
 from agentsession.errors import ProviderError
-from agentsession.events import Event
+from agentsession.events import Event, PartialOutput
 from agentsession.turn.effects import Ask, Effect, Emit, Hook, Machine, Outcome, Prepare, RunTools, Wait
 from agentsession.turn.exchange import Delta, Reply
 from agentsession.turn.thrown import ClaimGone
 from agentsession.workers import PREPARING
 
 T = TypeVar("T")
+
+AT_ONCE = 100
+"""Events that are made before their reader takes them."""
 
 
 async def adrive(machine: Machine, perform: AsyncPerforming) -> AsyncGenerator[Event | Outcome, None]:
@@ -96,11 +99,11 @@ class AsyncPerforming(Performing):
     def tools(self, effect: RunTools) -> AsyncBatch:
         """The calls that run, with these."""
         if effect.calls or self.batch is None:
-            self.batch = AsyncBatch(self, effect)
+            self.batch = self.waiting_for(AsyncBatch(self, effect))
         return self.batch
 
     def asked(self, effect: Ask) -> AsyncAnswer:
-        return AsyncAnswer(self, self.question(effect))
+        return self.waiting_for(AsyncAnswer(self, self.question(effect)))
 
 
 class AsyncAnswer:
@@ -120,7 +123,7 @@ class AsyncAnswer:
             self.task = asyncio.create_task(self._read())
         else:
             self.loop, ask = asyncio.get_running_loop(), pieces_of if streams else whole
-            self.reader = Reader(lambda: ask(provider, request), self._tell_from_its_thread)
+            self.reader = Reader(lambda: ask(provider, request), self._tell_from_its_thread, self.limits)
 
     async def __aenter__(self) -> Self:
         session, received = self.perform.session, self.question.received
@@ -149,18 +152,20 @@ class AsyncAnswer:
         return self.question.reply
 
     async def more(self) -> list[Event]:
-        """The events of the next piece, and of those that have come with it. What has come before is stored
-        first, if that is due."""
+        """The events of the next piece, and of some that have come with it. What has come before is stored
+        first, if that is due. A partial output ends the batch: it may be as large as the reply."""
         if self.question.is_due():
             with self.question.received.being_stored():
                 await self.perform.reach(partial(self.perform.keep_partial, self.question))
         events = self.question.take(await self.next_piece())
-        while not self.pieces.empty() and self.last is None:
+        while not self.pieces.empty() and self.last is None and len(events) < AT_ONCE:
             piece = self.pieces.get_nowait()
-            if isinstance(piece, Delta):
-                events += self.question.take(checked_piece(piece))
-            else:
+            if not isinstance(piece, Delta):
                 self.last = piece
+            else:
+                events += self.question.take(checked_piece(piece))
+                if events and isinstance(events[-1], PartialOutput):
+                    break
         return events
 
     async def next_piece(self) -> Delta | Reply:
@@ -182,6 +187,7 @@ class AsyncAnswer:
                 self.tell(await provider.aask(request))
                 return
             async for piece in provider.astream(request):
+                self.limits.check(time.monotonic())
                 self.tell(piece)
             self.tell(ProviderError("the provider's stream ended without a Reply"))
         except BaseException as error:
@@ -193,6 +199,9 @@ class AsyncAnswer:
     def _tell_from_its_thread(self, piece: Piece) -> None:
         with suppress(RuntimeError):  # the loop was closed meanwhile
             self.loop.call_soon_threadsafe(self.tell, piece)
+
+    def interrupt(self) -> None:
+        self.tell(GeneratorExit())
 
     def gone(self, gone: ClaimGone) -> None:
         """The claim is gone: a plain question is waited for all the same."""

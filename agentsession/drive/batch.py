@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST = 16
 """Calls that run at the same time."""
 
-News: TypeAlias = Event | ToolResult | ClaimGone
+News: TypeAlias = Event | ToolResult | ClaimGone | GeneratorExit
 
 
 class Batch:
@@ -75,7 +75,7 @@ class Batch:
 
     def heard(self, news: News) -> list[Event]:
         """The events of what has come; nobody waits any more for a call that was too late."""
-        if isinstance(news, ClaimGone):
+        if isinstance(news, (ClaimGone, GeneratorExit)):
             raise news
         if isinstance(news, ToolProgress) and news.call not in self.running:
             return []
@@ -85,12 +85,15 @@ class Batch:
             self.ended.append(news)
         return []
 
+    def interrupt(self) -> None:
+        self.news.put_nowait(GeneratorExit())
+
     def drain(self, *, leaving: bool = False) -> list[Event]:
         """What has come meanwhile. Who leaves learns of no lost claim."""
         events: list[Event] = []
         while not self.news.empty():
             news = self.news.get_nowait()
-            if not (leaving and isinstance(news, ClaimGone)):
+            if not (leaving and isinstance(news, BaseException)):
                 events += self.heard(news)
         return events
 

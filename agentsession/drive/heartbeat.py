@@ -164,6 +164,27 @@ def keep_alive(
         return lambda: None
     every = session.options.lease / PER_LEASE
     failed = partial(warn_about, session, "a lease could not be extended")
-    heart, call = _heart, Call(beat, gone, failed, every, time.monotonic() + every)
+    return _added(beat, gone, failed, every)
+
+
+def regularly(
+    check: Callable[[], None], failed: Callable[[Exception], object], every: float
+) -> Callable[[], None]:
+    """Call a short function every so many seconds, until the function that this returns is called."""
+
+    def checked() -> bool:
+        check()
+        return True
+
+    return _added(checked, lambda _: None, failed, every)
+
+
+def _added(
+    extend: Callable[[], bool],
+    gone: Callable[[ClaimGone], None],
+    failed: Callable[[Exception], object],
+    every: float,
+) -> Callable[[], None]:
+    heart, call = _heart, Call(extend, gone, failed, every, time.monotonic() + every)
     heart.add(call)
     return lambda: heart.drop(call)

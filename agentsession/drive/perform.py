@@ -8,7 +8,8 @@ import random
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol, TypeVar
+from weakref import ReferenceType, ref
 
 import msgspec
 import peewee
@@ -29,10 +30,23 @@ from agentsession.turn.thrown import ClaimGone
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
 
 
+class Waiting(Protocol):
+    """A question, or calls of tools, that a driver waits for."""
+
+    def interrupt(self) -> None:
+        """End the wait, as if the reader of the stream had closed it."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+
 class Performing:
     """What the effects of one turn are performed with. Without a session the writes are nobody's: a call
     stores nothing. `model` is the agent's class, `actor` is whose session it is, and `streams` says that the
     model is asked for pieces."""
+
+    _current: ReferenceType[Waiting] | None = None
+    """What the driver waits for, or waited for last. A strong reference would be a cycle."""
 
     def __init__(
         self,
@@ -55,6 +69,21 @@ class Performing:
     @property
     def session_id(self) -> Any:
         return None if self.session is None else self.session.key
+
+    @property
+    def has_asked(self) -> bool:
+        """Return whether the model was asked, or a tool was called."""
+        return self._current is not None
+
+    def waiting_for(self, current: W) -> W:
+        self._current = ref(current)
+        return current
+
+    def interrupt(self) -> None:
+        """End the wait of the driver, which runs on another thread or in another task."""
+        current = None if self._current is None else self._current()
+        if current is not None:
+            current.interrupt()
 
     def call_hook(self, hook: Hook) -> Any:
         """What a function of the user's gives, which may have to be awaited."""

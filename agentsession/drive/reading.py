@@ -4,6 +4,7 @@ stop."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from contextvars import copy_context
@@ -23,8 +24,11 @@ Piece: TypeAlias = Delta | Reply | BaseException
 class Reader:
     """Puts the pieces of an iterator somewhere, and at last the error, if it ends with one."""
 
-    def __init__(self, pieces: Callable[[], Iterator[Delta | Reply]], put: Callable[[Piece], object]) -> None:
+    def __init__(
+        self, pieces: Callable[[], Iterator[Delta | Reply]], put: Callable[[Piece], object], limits: Limits
+    ) -> None:
         self.left = False
+        self._limits = limits
         self._pieces = pieces
         self._put = put
         context = copy_context()
@@ -38,6 +42,7 @@ class Reader:
                 for piece in pieces:
                     if self.left:
                         return
+                    self._limits.check(time.monotonic())
                     self._put(piece)
             self._put(ProviderError("the provider's stream ended without a Reply"))
         except BaseException as error:
@@ -77,6 +82,11 @@ class Limits:
         """Seconds to wait for the next piece; None: for ever."""
         left = max(min(self.idle if self.has_begun else float("inf"), self.deadline - now), 0.0)
         return None if left == float("inf") else left
+
+    def check(self, now: float) -> None:
+        """Raise where a provider goes on for too long and nobody takes its pieces."""
+        if now >= self.deadline:
+            raise self.passed(now)
 
     def passed(self, now: float) -> ProviderError:
         whole = now >= self.deadline

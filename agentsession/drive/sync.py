@@ -64,12 +64,12 @@ class SyncPerforming(Performing):
     def tools(self, effect: RunTools) -> SyncBatch:
         """The calls that run, with these."""
         if effect.calls or self.batch is None:
-            self.batch = SyncBatch(self, effect)
+            self.batch = self.waiting_for(SyncBatch(self, effect))
         return self.batch
 
     def asked(self, effect: Ask) -> Answer:
         question = self.question(effect)
-        return Streamed(self, question) if self.streams else Answer(self, question)
+        return self.waiting_for(Streamed(self, question) if self.streams else Answer(self, question))
 
 
 class Answer:
@@ -105,6 +105,9 @@ class Answer:
     def gone(self, gone: ClaimGone) -> None:
         """The claim is gone: a plain question is waited for all the same."""
 
+    def interrupt(self) -> None:
+        """A plain question cannot be interrupted."""
+
     def leave(self) -> None:
         """There is nothing more to come."""
 
@@ -117,7 +120,7 @@ class Streamed(Answer):
         provider, request = question.provider, question.request
         self.pieces: SimpleQueue[Piece] = SimpleQueue()
         self.limits = Limits(provider, request, ("stream",), time.monotonic())
-        self.reader = Reader(lambda: pieces_of(provider, request), self.pieces.put)
+        self.reader = Reader(lambda: pieces_of(provider, request), self.pieces.put, self.limits)
 
     def next_piece(self) -> Delta | Reply:
         try:
@@ -129,6 +132,9 @@ class Streamed(Answer):
 
     def gone(self, gone: ClaimGone) -> None:
         self.pieces.put(gone)
+
+    def interrupt(self) -> None:
+        self.pieces.put(GeneratorExit())
 
     def leave(self) -> None:
         self.reader.leave()
