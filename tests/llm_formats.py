@@ -59,13 +59,14 @@ class Streams(Says):
 
     After `after` pieces (None: all, which are those of the thinking, the text and each call's arguments) a
     stream that is `cut` breaks off in the middle of the body, one that ends `early` ends as HTTP should and
-    says no word of it, one that ends with an `error` tells it as an event. A stream that ends `late` is cut
-    once it has told its finish reason.
+    says no word of it, one that ends with an `error` tells it as an event. One that ends `silent` says
+    nothing more and leaves the connection open. A stream that ends `late` is cut once it has told its finish
+    reason.
     """
 
     pieces: int = 4
     pause: float = 0.0
-    ends: Literal["whole", "cut", "early", "error", "late"] = "whole"
+    ends: Literal["whole", "cut", "early", "error", "silent", "late"] = "whole"
     after: int | None = None
 
 

@@ -235,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._chunk(event)
                 if self.server.llm.stopping.wait(reply.pause):
                     break
+            if reply.ends == "silent":
+                self.server.llm.stopping.wait()
         except OSError:
             self.server.llm.hung_up.set()
             raise

@@ -4,6 +4,8 @@ cut, fails, goes silent, or is left."""
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 
 from agentsession import ProviderFailed, TextDelta
 from agentsession.drive import reading
+from agentsession.provider.litellm import LiteLLM
+from tests.beats import eventually
 from tests.llm_server import Behaviour, LlmServer, Streams
 from tests.models import Answer, chat_model
 
@@ -104,6 +108,41 @@ def test_who_leaves_stops_the_provider_and_keeps_what_came(name: str, follow: Fo
     assert status == "interrupted"
     assert messages[1][1].startswith("".join(heard))
     assert len(messages[1][1]) < len(words)
+
+
+class WithoutCoroutines:
+    """litellm as a provider whose stream is read in a thread, also from an event loop."""
+
+    def ask(self, request: Any) -> Any:
+        raise AssertionError("it is streamed")
+
+    def stream(self, request: Any) -> Any:
+        return LiteLLM().stream(request)
+
+
+def is_hung_up(connection: socket.socket) -> bool:
+    """Has the client closed it?"""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+
+
+@FIRST
+@pytest.mark.parametrize(
+    ("follow", "provider"), [(follow, None), (afollow, None), (afollow, WithoutCoroutines())]
+)
+def test_streams_that_are_left_while_the_provider_is_silent_hold_no_thread_and_no_connection(
+    name: str, follow: Follow, provider: Any, database: Any
+) -> None:
+    with LlmServer(*[Streams(WORDS, ends="silent", after=2)] * 20) as server:
+        Chat = chat(server, name, database, provider=provider)
+        for _ in range(20):
+            follow(Chat, [], 1)
+        eventually(lambda: "agentsession-read" not in [each.name for each in threading.enumerate()], 20)
+        eventually(lambda: all(map(is_hung_up, server.connections)), 20)
+        assert len(server.connections) == 20
+    assert {row.status for row in Chat.select()} == {"interrupted"}
 
 
 @FIRST

@@ -3,9 +3,10 @@ stop."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from contextvars import copy_context
 from typing import Any, TypeAlias
@@ -18,6 +19,8 @@ IDLE = 30.0
 """Seconds without a further piece after which a stream counts as dead. Before the first one a model may think
 for as long as `timeout` lets it."""
 
+_log = logging.getLogger("agentsession")
+
 Piece: TypeAlias = Delta | Reply | BaseException
 
 
@@ -25,9 +28,10 @@ class Reader:
     """Puts the pieces of an iterator somewhere, and at last the error, if it ends with one."""
 
     def __init__(
-        self, pieces: Callable[[], Iterator[Delta | Reply]], put: Callable[[Piece], object], limits: Limits
+        self, pieces: Callable[[], Iterable[Delta | Reply]], put: Callable[[Piece], object], limits: Limits
     ) -> None:
-        self.left = False
+        self._left = threading.Event()
+        self._abort: Any = None
         self._limits = limits
         self._pieces = pieces
         self._put = put
@@ -38,28 +42,42 @@ class Reader:
 
     def _read(self) -> None:
         try:
-            with closing(self._pieces()) as pieces:  # type: ignore[type-var]
+            source = self._pieces()
+            self._abort = getattr(source, "abort", None)
+            if self._left.is_set():
+                return
+            with closing(_each(source)) as pieces:
                 for piece in pieces:
-                    if self.left:
+                    if self._left.is_set():
                         return
                     self._limits.check(time.monotonic())
+                    if isinstance(piece, Reply):
+                        self._abort = None
                     self._put(piece)
             self._put(ProviderError("the provider's stream ended without a Reply"))
         except BaseException as error:
             self._put(error)
 
     def leave(self) -> None:
-        """Stop reading with the next piece, which closes the iterator."""
-        self.left = True
+        """Stop reading: at once if the iterator can end its wait for the next piece, else with that piece.
+        Then the iterator is closed."""
+        self._left.set()
+        abort = self._abort
+        try:
+            if callable(abort):
+                abort()
+        except Exception as error:
+            _log.warning("a stream that was left could not be aborted: %s", type(error).__name__)
 
 
-def pieces_of(provider: Provider, request: Request) -> Iterator[Delta | Reply]:
+def _each(source: Iterable[Delta | Reply]) -> Generator[Delta | Reply]:
+    yield from source
+
+
+def pieces_of(provider: Provider, request: Request) -> Iterable[Delta | Reply]:
     """The pieces of a reply; the whole one where the provider knows no pieces."""
     stream = getattr(provider, "stream", None)
-    if stream is None:
-        yield from whole(provider, request)
-    else:
-        yield from stream(request)
+    return whole(provider, request) if stream is None else stream(request)
 
 
 def whole(provider: Provider, request: Request) -> Iterator[Reply]:

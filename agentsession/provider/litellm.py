@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import aclosing, closing
 from typing import Any
 
 from agentsession.options import Client
 from agentsession.provider import forks, wire
+from agentsession.provider.abort import Abortable, Aborting
 from agentsession.provider.deadline import within
 from agentsession.provider.failures import refuse_unusable
 from agentsession.provider.loops import close_with_the_loop
@@ -75,20 +76,25 @@ class LiteLLM:
             await asyncio.sleep(pause)
         return wire.reply(litellm, request, response)
 
-    def stream(self, request: Request) -> Iterator[Delta | Reply]:
+    def stream(self, request: Request) -> Abortable:
+        return Abortable(lambda aborting: self._stream(request, aborting))
+
+    def _stream(self, request: Request, aborting: Aborting) -> Generator[Delta | Reply]:
         litellm = _litellm()
         attempts = Attempts(litellm, request)
         while True:
             try:
                 stream = litellm.completion(**wire.streaming(litellm, request, attempts.limit))
-                with closing(Streamed(litellm, request, stream).pieces()) as pieces:
+                streamed = Streamed(litellm, request, stream)
+                aborting.reads(streamed.source)
+                with closing(streamed.pieces()) as pieces:
                     for piece in pieces:
                         attempts.came = True
                         yield piece
                 return
             except Exception as error:
                 pause = attempts.pause(error)
-            time.sleep(pause)
+            aborting.pause(pause)
 
     async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
         litellm = await _ready()

@@ -45,7 +45,9 @@ class Provider(Protocol):
     what they raise is a `ProviderFailed`, and nothing is stored. The others are used where they are there:
     `stream(request)` gives an iterator of `Delta` values and the whole `Reply` at last; `aask(request)` and
     `astream(request)` are the same as a coroutine function and as an async iterator.
-    An iterator that is left early is closed, which should tell the model's server to stop.
+    An iterator that is left early is closed, which should tell the model's server to stop. An iterator of
+    `stream` may have a method `abort()`: it is called from another thread when the stream is left, and should
+    end the wait for the next piece. Without it, the iterator is closed after that piece.
     """
 
     def ask(self, request: Request) -> Reply:
