@@ -12,7 +12,8 @@ import peewee
 from agentsession import info
 from agentsession.errors import DslError, InputInvalid, Problem
 from agentsession.store import mysql, postgres, sqlite
-from agentsession.store.driver_errors import tells_of_a_loss, tells_of_a_pooler
+from agentsession.store.connecting import is_asynchronous, opened, renewed
+from agentsession.store.driver_errors import tells_of_a_loss, tells_of_a_pooler, tells_of_a_read_only_server
 from agentsession.store.explained import explain_missing
 
 DIALECTS: tuple[tuple[type[Any], ModuleType], ...] = (
@@ -73,7 +74,7 @@ class connected:  # noqa: N801
 
     def __enter__(self) -> None:
         try:
-            self.opened = _opened(self.database, self.dialect)
+            self.opened = opened(self.database, self.dialect)
             if self.database not in _checked:
                 self.dialect.check(self.database)
                 _checked.add(self.database)
@@ -84,15 +85,25 @@ class connected:  # noqa: N801
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.opened and not lives_in_a_connection(self.database, self.dialect):
+        is_stuck = isinstance(error, Exception) and self._is_stuck(error)
+        if is_stuck:
+            renewed(self.database, self.opened)
+        elif self.opened and not lives_in_a_connection(self.database, self.dialect):
             self.database.close()
         explain_missing(error, self.model)
         if not isinstance(error, Exception):
             return
         if tells_of_a_pooler(error):
             raise _pooled(self.database) from error
-        if is_asynchronous(self.database) and tells_of_a_loss(error):
+        if is_stuck or (is_asynchronous(self.database) and tells_of_a_loss(error)):
             raise peewee.OperationalError(error, *error.args) from error
+
+    def _is_stuck(self, error: Exception) -> bool:
+        """Return whether nothing can be written on this connection, but perhaps on another one.
+
+        A transaction of the caller's stays where it is.
+        """
+        return tells_of_a_read_only_server(error) and not has_transaction(self.database, self.dialect)
 
 
 def is_async(model: type[peewee.Model]) -> bool:
@@ -158,61 +169,6 @@ def is_seen_here_only(model: type[Any] | None, *, inside: bool | None = None) ->
 def lives_in_a_connection(database: Any, dialect: Any) -> bool:
     """Would the data go with the connection? An asynchronous database keeps its one in a pool."""
     return bool(dialect.is_memory(database)) and not is_asynchronous(database)
-
-
-def _opened(database: Any, dialect: Any) -> bool:
-    """Open a connection; False where one was open. A dead one is replaced, outside transactions."""
-    if database.is_closed():
-        _connect(database)
-        return True
-    connection = database.connection()
-    is_dead = connection.stale() if is_asynchronous(database) else dialect.is_dead(connection)
-    if is_dead and database.in_transaction():
-        raise peewee.OperationalError("the connection was lost inside a transaction")
-    if is_dead:
-        _replace(database, connection)
-    return False
-
-
-def _connect(database: Any) -> None:
-    """Peewee leaves a connection open that it could not set up: one whose pragma failed, for example."""
-    try:
-        database.connect()
-    except BaseException:
-        if not database.is_closed():
-            database.close()
-        raise
-
-
-def _replace(database: Any, dead: Any) -> None:
-    """Open a connection in the place of a dead one.
-
-    If that fails, the dead one stays in its place. So `is_closed()` says at every moment whether the caller
-    still has to close a connection, and the library need not remember it: a caller who closes it while it
-    cannot be replaced finds it closed afterwards. An asynchronous database closes a connection only once.
-    """
-    state, blocks = database._state, list(database._state.ctx)
-    is_sync, close = not is_asynchronous(database), getattr(database, "manual_close", None)
-    if close is not None:  # the connection gives its place in the pool to the next one
-        close()
-    elif is_sync:
-        state.reset()
-    else:
-        database.close()
-    try:
-        _connect(database)
-    except BaseException:
-        if is_sync:
-            state.set_connection(dead)
-        raise
-    finally:
-        state.ctx[:] = blocks  # Peewee forgets the caller's `with db.connection_context():`
-
-
-def is_asynchronous(database: Any) -> bool:
-    """Is it one of `playhouse.pwasyncio`? Asked without importing what needs greenlet."""
-    module = sys.modules.get("playhouse.pwasyncio")
-    return module is not None and isinstance(database, module.AsyncDatabaseMixin)
 
 
 def refused_for_rows(database: Any, where: str) -> Problem | None:

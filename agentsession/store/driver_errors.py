@@ -12,6 +12,10 @@ PREPARED = frozenset({"26000", "42P05"})
 """PostgreSQL's errors for a prepared statement that does not exist, and for one that exists already."""
 
 
+READ_ONLY, READ_ONLY_NUMBERS = "25006", frozenset({1290, 1836})
+"""The errors for a write on a server that takes none: PostgreSQL's, and those of MariaDB and MySQL."""
+
+
 def tells_of_a_loss(error: Exception) -> bool:
     """Does an asynchronous driver say that the connection is lost?
 
@@ -20,6 +24,13 @@ def tells_of_a_loss(error: Exception) -> bool:
     if isinstance(error, OSError) or type(getattr(error, "orig", error)).__name__ == CONFUSED:
         return True
     return _sqlstate(error)[:2] in LOST_CLASSES
+
+
+def tells_of_a_read_only_server(error: Exception) -> bool:
+    """Has a server refused a write because it takes none? After a failover the old server does so, on the
+    connections that were open before."""
+    number = next(iter(getattr(error, "orig", error).args), None)
+    return _sqlstate(error) == READ_ONLY or (isinstance(number, int) and number in READ_ONLY_NUMBERS)
 
 
 def tells_of_a_pooler(error: Exception) -> bool:

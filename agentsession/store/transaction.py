@@ -9,7 +9,7 @@ from typing import Any
 
 import peewee
 
-from agentsession.store.connection import is_asynchronous
+from agentsession.store.connecting import is_asynchronous
 
 
 class Together:

@@ -8,12 +8,8 @@ from typing import Any
 
 import peewee
 
-from agentsession.store.connection import (
-    dialect_for,
-    has_transaction,
-    is_asynchronous,
-    lives_in_a_connection,
-)
+from agentsession.store.connecting import is_asynchronous
+from agentsession.store.connection import dialect_for, has_transaction, lives_in_a_connection
 
 LEFT_OPEN = "a transaction was left open; it is rolled back"
 
