@@ -137,7 +137,7 @@ class Calls:
         return json.dumps(given, separators=(",", ":"), default=dict) if given else ""
 
     def _hosted(self, message: Any, answers: set[str]) -> Iterator[JsonMap]:
-        """The calls that the provider has answered itself. releases of litellm after 1.105 list them apart."""
+        """The calls that the provider has answered itself. Releases after 1.105 list them apart."""
         for call in self.all:
             if call.id in answers:
                 yield _shown(call.id, call)
