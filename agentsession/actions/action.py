@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -26,6 +25,7 @@ from agentsession.errors import (
 from agentsession.events import Event, TurnFinished, TurnStarted
 from agentsession.options import AgentOptions
 from agentsession.store.stored import StoredSession
+from agentsession.tracebacks import OwnFramesEmptied
 from agentsession.turn.effects import Machine, Outcome
 
 M = TypeVar("M")
@@ -38,7 +38,7 @@ class Action(Generic[M]):
 
     agent: AgentOptions
     machine: Machine
-    client_options: Mapping[str, Any] | None
+    client_options: Mapping[str, Any] | None = field(repr=False)
     session: StoredSession | None = None
     model: type[Any] | None = None
     actor: Any = None
@@ -98,18 +98,11 @@ class Action(Generic[M]):
             results.remember(session.record, outcome.turn, outcome.result)
         return outcome
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """What goes wrong says where, and has the record."""
-        try:
-            yield
-        except BaseException as error:
-            self.left()
-            if isinstance(error, AgentSessionError):
-                self._say_where(error)
-            raise
+    def errors(self) -> _Errors:
+        """A context manager: what goes wrong says where, and has the record."""
+        return _Errors(self)
 
-    def _say_where(self, error: AgentSessionError) -> None:
+    def say_where(self, error: AgentSessionError) -> None:
         session = self.session
         if session is None:
             error.where = error.where or f"{self.agent.place} call"
@@ -122,6 +115,19 @@ class Action(Generic[M]):
             error.why = "the turn is stored as failed, and the user's words are kept"
             fix = f"{error.fix}, then call resume_session" if error.fix else error.remedy
             error.fix = f"{fix}, or continue_session with another message"
+
+
+class _Errors(OwnFramesEmptied):
+    def __init__(self, action: Action[Any]) -> None:
+        self.action = action
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        self.action.left()
+        if isinstance(error, AgentSessionError):
+            self.action.say_where(error)
+        super().__exit__(kind, error, trace)
 
 
 def _last(told: list[Event | Outcome]) -> Outcome:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, ove
 from agentsession.actions.plan import ClientChoice, Options
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context
+from agentsession.tracebacks import take_all
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,7 +111,7 @@ class TwoForms:
 
         @wraps(function)
         def on_record(record: Any, *args: Any, **keywords: Any) -> Any:
-            return function(type(record), record, *args, **keywords)
+            return function(type(record), record, *args, **take_all(keywords))
 
         on_record.__signature__ = _without_model(function)  # type: ignore[attr-defined]
         self.on_record = on_record

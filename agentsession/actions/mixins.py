@@ -29,6 +29,7 @@ from agentsession.actions.forms import (
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context, Result
 from agentsession.store.record import unmanaged_fields
+from agentsession.tracebacks import take_all
 from agentsession.turn_state import Turn
 
 if TYPE_CHECKING:
@@ -55,28 +56,28 @@ class AgentActions(_Typed[In, Out]):
     def call(
         cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
     ) -> Result[Out]:
-        return one_call.call(cls, context_or_input, **options)
+        return one_call.call(cls, context_or_input, **take_all(options))
 
     @classmethod
     @same_as(one_call.acall)
     async def acall(
         cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
     ) -> Result[Out]:
-        return await one_call.acall(cls, context_or_input, **options)
+        return await one_call.acall(cls, context_or_input, **take_all(options))
 
     @classmethod
     @same_as(one_call.stream)
     def stream(
         cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
     ) -> TurnStream[None]:
-        return one_call.stream(cls, context_or_input, **options)
+        return one_call.stream(cls, context_or_input, **take_all(options))
 
     @classmethod
     @same_as(one_call.astream)
     def astream(
         cls, context_or_input: In | str | Mapping[str, Any] | Context, **options: Unpack[AskOptions]
     ) -> AsyncTurnStream[None]:
-        return one_call.astream(cls, context_or_input, **options)
+        return one_call.astream(cls, context_or_input, **take_all(options))
 
 
 class GivenActions(AgentActions[Any, Any]):
@@ -117,7 +118,7 @@ class SessionActions(GuardedSave, AgentActions[In, Out]):
     @same_as(session.start_session)
     def start_session(cls, input: In | str | Mapping[str, Any], **options: Unpack[StartOptions]) -> Self:
         model: Any = cls
-        started: Self = session.start_session(model, input, **options)
+        started: Self = session.start_session(model, input, **take_all(options))
         return started
 
     @classmethod
@@ -126,7 +127,7 @@ class SessionActions(GuardedSave, AgentActions[In, Out]):
         cls, input: In | str | Mapping[str, Any], **options: Unpack[StartOptions]
     ) -> Self:
         model: Any = cls
-        started: Self = await session.astart_session(model, input, **options)
+        started: Self = await session.astart_session(model, input, **take_all(options))
         return started
 
     @classmethod
@@ -135,7 +136,7 @@ class SessionActions(GuardedSave, AgentActions[In, Out]):
         cls, input: In | str | Mapping[str, Any], **options: Unpack[StartOptions]
     ) -> TurnStream[Self]:
         model: Any = cls
-        return session.stream_start_session(model, input, **options)
+        return session.stream_start_session(model, input, **take_all(options))
 
     @classmethod
     @same_as(session.astream_start_session)
@@ -143,7 +144,7 @@ class SessionActions(GuardedSave, AgentActions[In, Out]):
         cls, input: In | str | Mapping[str, Any], **options: Unpack[StartOptions]
     ) -> AsyncTurnStream[Self]:
         model: Any = cls
-        return session.astream_start_session(model, input, **options)
+        return session.astream_start_session(model, input, **take_all(options))
 
     continue_session = Continue(session.continue_session)
     acontinue_session = AsyncContinue(session.acontinue_session)

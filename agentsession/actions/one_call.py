@@ -12,11 +12,12 @@ from agentsession.actions.action import Action
 from agentsession.actions.building import accepted_message, build_context
 from agentsession.actions.intact import refuse_altered
 from agentsession.actions.plan import ClientChoice, Options, plan_turn
-from agentsession.actions.ways import ASYNC, astreamed, like, streamed
+from agentsession.actions.ways import ASYNC, astreamed, like, prepared, streamed
 from agentsession.context import Context, Message, Result, with_schema
 from agentsession.drive.perform import Performing
 from agentsession.errors import InputInvalid, ProviderFailed
 from agentsession.json_values import JsonMap
+from agentsession.tracebacks import take_all
 from agentsession.turn import machine
 from agentsession.turn.effects import Outcome
 from agentsession.turn.opening import Plan, render, settle_args
@@ -58,11 +59,11 @@ def calling(
 
 
 def _call(model: type[Any], context_or_input: Any, **options: Any) -> Result[Any]:
-    return _result(calling(model, context_or_input, **options).run())
+    return _result(prepared(calling, (model, context_or_input), take_all(options)).run())
 
 
 async def _acall(model: type[Any], context_or_input: Any, **options: Any) -> Result[Any]:
-    return _result(await calling(model, context_or_input, **options).arun())
+    return _result(await prepared(calling, (model, context_or_input), take_all(options)).arun())
 
 
 call = like(calling, _call, "call", "")

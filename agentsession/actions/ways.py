@@ -11,6 +11,7 @@ from agentsession.actions.action import Action
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.errors import InputInvalid
 from agentsession.store.connection import refuse_async
+from agentsession.tracebacks import own_frames_emptied, take_all
 
 P = ParamSpec("P")
 M = TypeVar("M")
@@ -18,37 +19,44 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def plain(prepare: Callable[P, Action[M]], name: str) -> Callable[P, M]:
-    def action(*args: P.args, **keywords: P.kwargs) -> M:
-        prepared = _on_a_thread(prepare(*args, **keywords), name)
-        prepared.run()
-        return prepared.record
+    def act(*args: P.args, **keywords: P.kwargs) -> M:
+        action = _on_a_thread(prepared(prepare, args, take_all(keywords)), name)
+        action.run()
+        return action.record
 
-    return like(prepare, action, name, "")
+    return like(prepare, act, name, "")
 
 
 def awaited(prepare: Callable[P, Action[M]], name: str) -> Callable[P, Coroutine[Any, Any, M]]:
-    async def action(*args: P.args, **keywords: P.kwargs) -> M:
-        prepared = prepare(*args, **keywords)
-        await prepared.arun()
-        return prepared.record
+    async def act(*args: P.args, **keywords: P.kwargs) -> M:
+        action = prepared(prepare, args, take_all(keywords))
+        await action.arun()
+        return action.record
 
-    return like(prepare, action, name, ASYNC)
+    return like(prepare, act, name, ASYNC)
 
 
 def streamed(prepare: Callable[P, Action[M]], name: str) -> Callable[P, TurnStream[M]]:
-    def action(*args: P.args, **keywords: P.kwargs) -> TurnStream[M]:
-        _refuse_to_run_later(keywords, name)
-        return TurnStream(_on_a_thread(prepare(*args, **keywords), name), name)
+    def act(*args: P.args, **keywords: P.kwargs) -> TurnStream[M]:
+        action = prepared(prepare, args, _to_run_now(take_all(keywords), name))
+        return TurnStream(_on_a_thread(action, name), name)
 
-    return like(prepare, action, name, STREAM)
+    return like(prepare, act, name, STREAM)
 
 
 def astreamed(prepare: Callable[P, Action[M]], name: str) -> Callable[P, AsyncTurnStream[M]]:
-    def action(*args: P.args, **keywords: P.kwargs) -> AsyncTurnStream[M]:
-        _refuse_to_run_later(keywords, name)
-        return AsyncTurnStream(partial(prepare, *args, **keywords), name)
+    def act(*args: P.args, **keywords: P.kwargs) -> AsyncTurnStream[M]:
+        return AsyncTurnStream(partial(prepared, prepare, args, _to_run_now(take_all(keywords), name)), name)
 
-    return like(prepare, action, name, ASTREAM)
+    return like(prepare, act, name, ASTREAM)
+
+
+def prepared(
+    prepare: Callable[..., Action[M]], args: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> Action[M]:
+    """Return the action. An error shows none of its keywords."""
+    with own_frames_emptied:
+        return prepare(*args, **keywords)
 
 
 ASYNC = "On an event loop: `await` it. Who is cancelled leaves the turn as `interrupted`.\n\n    "
@@ -64,8 +72,11 @@ def like(prepare: Callable[..., Any], action: F, name: str, first: str) -> F:
     return action
 
 
-def _refuse_to_run_later(keywords: Mapping[str, object], name: str) -> None:
-    if not keywords.get("run", True):
+def _to_run_now(keywords: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the keywords of a stream, or raise `InputInvalid` if they say that the turn runs later."""
+    with own_frames_emptied:
+        if keywords.get("run", True):
+            return keywords
         raise InputInvalid(
             f"{name} was called with run=False",
             why="a stream tells of a turn that runs; nothing was stored",

@@ -102,6 +102,7 @@ class Performing:
         began = time.perf_counter()
         client = self.agent.client_for(client_id, self.client_options)
         provider: Any = provider_for(self.agent, client)
+        failed: ProviderFailed | None = None
         try:
             if hasattr(provider, "prepare"):
                 provider.prepare()
@@ -111,7 +112,9 @@ class Performing:
             clean = without_keys(error, client)
             failed = ProviderFailed(str(clean), why="nothing was stored", fix=clean.fix)
             failed.kind = clean.kind
-            raise failed from clean.__cause__
+            failed.__cause__ = clean.__cause__
+        if failed is not None:  # raised above, it would have the raw error as `__context__`
+            raise failed
         took = 0.0 if clock.fake.get() else time.perf_counter() - began
         return Ready(clock.seconds(), took)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar, overload
 
 from agentsession import info, registry
@@ -14,6 +13,7 @@ from agentsession.dsl.inject import given
 from agentsession.dsl.loop_verifiers import LOOP_VERIFIERS
 from agentsession.dsl.tool_verifiers import TOOL_VERIFIERS
 from agentsession.options import AgentOptions, BudgetStrategy, OnToolError, OutputMode
+from agentsession.tracebacks import own_frames_emptied
 
 C = TypeVar("C", bound=type)
 
@@ -132,7 +132,21 @@ def agent(
         "token_budget": token_budget,
         "budget_strategy": budget_strategy,
     }
-    return apply(partial(_declare, options, unknown), model)
+    declare = _Declare(options, unknown)
+    del client, options, unknown  # the frame stays in the traceback of a DslError, and a key is among them
+    return apply(declare, model)
+
+
+class _Declare:
+    """The decorator. It has no repr that shows the options."""
+
+    def __init__(self, options: Mapping[str, Any], unknown: Mapping[str, Any]) -> None:
+        self._options = options
+        self._unknown = unknown
+
+    def __call__(self, model: Any) -> Any:
+        with own_frames_emptied:
+            return _declare(self._options, self._unknown, model)
 
 
 def _declare(options: Mapping[str, Any], unknown: Mapping[str, Any], model: Any) -> Any:

@@ -11,6 +11,7 @@ from agentsession import actions, info
 from agentsession.dsl.declare import UNSET, apply, raise_problems, stands_on, where
 from agentsession.errors import Problem
 from agentsession.names import AGENT_NAMES, SESSION_NAMES
+from agentsession.tracebacks import take_all
 
 C = TypeVar("C", bound=type)
 
@@ -125,8 +126,11 @@ def _function(model: Any, name: str, arguments: tuple[str, ...]) -> Callable[...
     signature = inspect.Signature(_defaults_last(positional) + rest)
 
     def function(*args: Any, **keywords: Any) -> Any:
-        bound = signature.bind(*args, **keywords).arguments
-        return action(model, **{targets.get(shown, shown): value for shown, value in bound.items()})
+        try:
+            bound = signature.bind(*args, **take_all(keywords)).arguments
+        except TypeError as error:
+            raise error.with_traceback(None)  # noqa: B904  frames of `inspect` hold the keywords
+        return action(model, **{targets.get(shown, shown): bound.pop(shown) for shown in [*bound]})
 
     function.__name__ = function.__qualname__ = name
     function.__module__ = model.__module__

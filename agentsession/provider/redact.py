@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from agentsession.tracebacks import without_locals
+
 HIDDEN = "[hidden]"
 
 _SECRET_NAME = re.compile(
@@ -39,7 +41,11 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def scrub(error: BaseException, options: Mapping[str, Any]) -> BaseException | None:
-    """The error itself, redacted in place with all that led to it; what stays unclean is left out."""
+    """The error itself, redacted in place with all that led to it; what stays unclean is left out.
+
+    Its tracebacks keep their files and lines and lose their variables, among which is the key.
+    """
+    without_locals(error)
     return error if _scrub(error, options, set()) else None
 
 

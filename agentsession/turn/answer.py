@@ -123,15 +123,18 @@ def _asked(held: Held, shown: View) -> Generator[Effect, Any, Reply]:
     held.iteration += 1
     yield from hooks.hooked(held, "on_iteration_start", held.iteration, hooks.anything)
     shown = yield from hooks.hooked(held, "prepare_messages", shown, hooks.messages)
+    answered: Reply | Unanswered
     try:
-        reply: Reply = yield Ask(shown, held.plan.client)
+        answered = yield Ask(shown, held.plan.client)
     except ClaimGone:
         raise (yield from found_gone(held.turn.id)) from None
     except Unanswered as broken:
-        cause = broken.__cause__ or broken
-        held.received = broken.received
+        answered = broken.with_traceback(None)  # its frames are those that run here
+    if isinstance(answered, Unanswered):  # raised above, it would have the raw error as `__context__`
+        cause = answered.__cause__ or answered
+        held.received = answered.received
         raise _failed(cause) from cause.__cause__ or cause
-    held.reply = reply = reply.storable()
+    held.reply = reply = answered.storable()
     return reply
 
 

@@ -1,0 +1,116 @@
+"""Tracebacks without local variables.
+
+Error trackers and loguru show the variables of every frame. The frames of a model call hold its key and its
+messages.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType, TracebackType
+from typing import Any, TypeVar
+
+from agentsession.errors import StorageFailed
+
+T = TypeVar("T")
+
+_PACKAGE = __name__.partition(".")[0]
+
+_STAND_IN = compile("frame = current_frame()", "", "exec")
+
+
+def take_all(keywords: T) -> T:
+    """Return the keywords of a call, and empty the dict in its frame, which an error's traceback keeps.
+
+    Use it where a function passes `**options` on: they may hold a client's key.
+    """
+    taken, given = dict[str, Any](), _as_any(keywords)
+    taken.update(given)
+    given.clear()
+    return _as_any(taken)  # type: ignore[no-any-return]
+
+
+def without_locals(error: BaseException) -> None:
+    """Replace each frame in the tracebacks of an error, and of all errors that it comes from, by one without
+    variables."""
+    for link in _chain(error):
+        _replace_frames(link)
+
+
+class OwnFramesEmptied:
+    """A context manager: an error that leaves it has no variables of this package in its tracebacks, and none
+    of the database's driver where it is `StorageFailed`. Those of the user's functions stay."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        for link in _chain(error):
+            _replace_frames(link, _is_ours)
+        if isinstance(error, StorageFailed) and error.__cause__ is not None:
+            without_locals(error.__cause__)
+
+
+own_frames_emptied = OwnFramesEmptied()
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and every error that can be reached from it."""
+    waiting, seen = [error], {id(error)}
+    while waiting:
+        link = waiting.pop()
+        yield link
+        members = link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+        for other in (link.__cause__, link.__context__, *members):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                waiting.append(other)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE
+
+
+def _replace_frames(error: BaseException, is_hidden: Callable[[FrameType], bool] | None = None) -> None:
+    entries: list[TracebackType] = []
+    entry = error.__traceback__
+    while entry is not None:
+        entries.append(entry)
+        entry = entry.tb_next
+    after: TracebackType | None = None
+    for entry in reversed(entries):
+        frame = entry.tb_frame
+        if is_hidden is None or is_hidden(frame):
+            frame = _stand_in(frame)
+        after = TracebackType(after, frame, entry.tb_lasti, entry.tb_lineno)
+    error.__traceback__ = after
+
+
+def _stand_in(frame: FrameType) -> FrameType:
+    """A frame with the file, the function and the positions of another, and no variables.
+
+    The other one is not cleared: it may still run, and to clear a suspended generator closes it.
+    """
+    code = frame.f_code
+    module = str(frame.f_globals.get("__name__", ""))
+    values: dict[str, Any] = {"current_frame": sys._getframe, "__name__": module}
+    exec(_code_like(code), values)  # noqa: S102
+    made: FrameType = values.pop("frame")
+    del values["current_frame"], values["__builtins__"]
+    return made
+
+
+def _code_like(code: CodeType) -> CodeType:
+    return _STAND_IN.replace(
+        co_filename=code.co_filename,
+        co_name=code.co_name,
+        co_qualname=code.co_qualname,
+        co_firstlineno=code.co_firstlineno,
+        co_linetable=code.co_linetable,
+    )
+
+
+def _as_any(value: Any) -> Any:
+    return value
