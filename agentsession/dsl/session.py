@@ -13,6 +13,7 @@ from agentsession.dsl.inject import given
 from agentsession.dsl.session_draft import SessionDraft
 from agentsession.dsl.session_verifiers import SESSION_VERIFIERS
 from agentsession.options import DOCUMENT, Layout, OnBusy, SessionOptions
+from agentsession.store.forks import renew_in_children
 from agentsession.store.in_place import watch
 from agentsession.turn.window import History
 
@@ -131,6 +132,7 @@ def _declare(options: Mapping[str, Any], unknown: Mapping[str, Any], model: Any)
     with given(model, SessionActions if draft.inject else GuardedSave, "agent_session"):
         registry.declare_session(model, _options(options))
         watch(model, draft.context_attribute)
+        renew_in_children(model)
     return model
 
 

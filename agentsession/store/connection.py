@@ -30,6 +30,11 @@ _checked: WeakSet[Any] = WeakSet()
 _dialects: dict[type[Any], ModuleType] = {}
 
 
+def used_databases() -> list[Any]:
+    """The databases on which a session was read or stored in this process."""
+    return [*_checked]
+
+
 def database_of(model: type[peewee.Model]) -> Any:
     """The database behind the model now; raises `DslError` where a proxy was never initialised."""
     database = model._meta.database
