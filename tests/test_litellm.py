@@ -552,7 +552,8 @@ def test_a_secret_deep_in_the_options_is_shown_nowhere() -> None:
         "extra_headers": {"X-Auth": "hunter2-hunter2"},
         "metadata": {"parts": [{"token": "swordfish"}]},
     }
-    error, _ = fail([Fails(400, "hunter2-hunter2 or swordfish?")], options=options)
+    body = json.dumps({"error": {"message": "hunter2-hunter2 or swordfish?"}})
+    error, _ = fail([Fails(400, body)], options=options)
     assert "[hidden] or [hidden]?" in error.found
     assert not re.search("hunter2|swordfish", everything(error))
 

@@ -42,22 +42,40 @@ def keep(values: object) -> None:
 def renew_locks() -> None:
     """Give litellm's modules unlocked locks and empty thread pools, once in each forked child.
 
-    This takes about 30 ms, so a child does it before its first question and not during the fork.
+    This takes up to 0.2 s, so a child does it before its first question and not during the fork.
     """
     global _has_stale_locks
     if not _has_stale_locks:
         return
     _has_stale_locks = False
     fresh: dict[int, Any] = {}
-    for module in _modules("litellm"):
-        for name, value in [*vars(module).items()]:
+    for holder in _holders():
+        for name, value in [*vars(holder).items()]:
             if isinstance(value, (_LOCK, _RLOCK)):
                 keep(value)
                 make = threading.Lock if isinstance(value, _LOCK) else threading.RLock
-                setattr(module, name, fresh.setdefault(id(value), make()))
+                _replace(holder, name, fresh.setdefault(id(value), make()))
             elif isinstance(value, ThreadPoolExecutor) and id(value) not in fresh:
                 fresh[id(value)] = value
                 _restart(value)
+
+
+def _holders() -> Iterator[Any]:
+    """What may hold a lock: litellm's modules, and the classes and objects of litellm in them."""
+    for module in _modules("litellm"):
+        yield module
+        for value in [*vars(module).values()]:
+            kind = value if isinstance(value, type) else type(value)
+            if kind.__module__.startswith("litellm") and hasattr(value, "__dict__"):
+                yield value
+
+
+def _replace(holder: Any, name: str, value: object) -> None:
+    """Set an attribute, also of a frozen object."""
+    if isinstance(holder, type):
+        type.__setattr__(holder, name, value)
+    else:
+        vars(holder)[name] = value
 
 
 def _restart(executor: ThreadPoolExecutor) -> None:
