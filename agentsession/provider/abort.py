@@ -72,7 +72,7 @@ def _shut_down(source: Any) -> None:
 
 def _responses(source: Any) -> list[Any]:
     """The `httpx.Response` behind a stream of litellm: an attribute of it, or of the lines that it reads."""
-    found = [getattr(source, "response", None), getattr(source, "http_response", None)]
+    found = [getattr(source, name, None) for name in ("response", "http_response", "_response")]
     lines = getattr(source, "streaming_response", None)
     if inspect.isgenerator(lines):
         found.append(inspect.getgeneratorlocals(lines).get("self"))
