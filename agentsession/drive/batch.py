@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4, uuid5
 
 from agentsession.drive.call_result import raised, reported, returned
+from agentsession.drive.interruption import is_interruption
 from agentsession.events import Event, ToolProgress, ToolStarted
 from agentsession.store.connection import is_seen_here_only
 from agentsession.store.keys import key_of_call
@@ -150,7 +151,7 @@ class Batch:
 
     def told(self, error: BaseException | None) -> None:
         """Raise what the machine is to know: who has left, with the results that had come."""
-        if error is not None and not isinstance(error, Exception):
+        if error is not None and is_interruption(error):
             raise Stopped.by(error, ran=self.came()) from error
 
 

@@ -15,6 +15,7 @@ import msgspec
 import peewee
 
 from agentsession import clock, info
+from agentsession.drive.interruption import is_interruption
 from agentsession.drive.question import Question, without_keys
 from agentsession.drive.turn_log import TurnLog, warn_about
 from agentsession.errors import ProviderFailed, TransactionOpen
@@ -109,6 +110,8 @@ class Performing:
             if hasattr(provider, "check_client"):
                 provider.check_client(client)
         except Exception as error:
+            if is_interruption(error):
+                raise
             clean = without_keys(error, client)
             failed = ProviderFailed(str(clean), why="nothing was stored", fix=clean.fix)
             failed.kind = clean.kind
@@ -144,6 +147,8 @@ class Performing:
         try:
             held = session.extend(session.turn.claim, session.options.lease, question.received.text)
         except Exception as error:
+            if is_interruption(error):
+                raise
             warn_about(session, "the partial reply could not be stored", error)
             held = True
         if not held:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from agentsession.drive.interruption import is_raised_by_a_signal_handler
 from agentsession.drive.received import Received
 from agentsession.errors import ProviderError, words
 from agentsession.events import Event
@@ -59,7 +60,7 @@ class Question:
         with what had come."""
         if error is None or isinstance(error, ClaimGone):
             return
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or is_raised_by_a_signal_handler(error):
             raise Stopped.by(error, self.received.delta) from error
         raise Unanswered(self.received.delta) from without_keys(error, self.client)
 

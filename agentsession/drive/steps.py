@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 
+from agentsession.drive.interruption import is_interruption
 from agentsession.drive.turn_log import TurnLog
 from agentsession.turn.effects import (
     Ask,
@@ -96,10 +97,10 @@ class Steps:
         elif error is not None and isinstance(self.effect, Emit):
             self.leave(error)
             return True
-        elif error is not None and isinstance(self.effect, Hook) and not isinstance(error, Exception):
+        elif error is not None and isinstance(self.effect, (Ask, Hook, RunTools)) and is_interruption(error):
             self.leave(error)
             error = Stopped.by(error)
-        elif not isinstance(error, Exception):
+        elif error is None or is_interruption(error):
             return False
         self.error = error
         return True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentsession.drive.batch import Batch, News
 from agentsession.drive.heartbeat import keep_alive
+from agentsession.drive.interruption import is_raised_by_a_signal_handler
 from agentsession.events import Event
 from agentsession.store.user_code import leaving_none_open
 from agentsession.turn.effects import Run, RunTools, ToolResult
@@ -90,7 +91,9 @@ def run_here(batch: Batch, run: Run, tell: Callable[[Any], object]) -> ToolResul
                 value = asyncio.run(_awaited(value))
             return batch.gave(run, value, began)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and (
+            isinstance(error, KeyboardInterrupt) or is_raised_by_a_signal_handler(error)
+        ):
             raise
         return batch.broke(run, error, began)
 

@@ -16,10 +16,10 @@ from weakref import WeakSet
 import peewee
 
 from agentsession.errors import DslError
+from agentsession.store.connecting import is_asynchronous
 from agentsession.store.connection import (
     database_of,
     dialect_for,
-    is_asynchronous,
     lives_in_a_connection,
     used_databases,
 )
