@@ -1,8 +1,8 @@
 """Which errors ask the caller to stop, and are not errors of the code that they interrupt.
 
 A signal handler may raise an `Exception` in the main thread, wherever that is: Celery has
-`SoftTimeLimitExceeded`, RQ has `JobTimeoutException`. Their types do not tell them from an error of a provider.
-Their tracebacks do.
+`SoftTimeLimitExceeded`, RQ has `JobTimeoutException`. The type of such an error does not tell it
+from one of a provider, but its traceback does.
 """
 
 from __future__ import annotations
