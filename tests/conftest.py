@@ -18,17 +18,20 @@ from tests.owned import KINDS, Case, named, owned
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "backends(*names): the databases that the test runs on, instead of all"
-    )
-    config.addinivalue_line("markers", "layouts(*names): the layouts that the test runs in, instead of both")
+    for line in (
+        "matrix: the test runs on each database in both layouts, instead of on SQLite with documents",
+        "backends(*names): the databases that the test runs on",
+        "layouts(*names): the layouts that the test runs in",
+    ):
+        config.addinivalue_line("markers", line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes the URL of a database runs on each of them, in both layouts."""
+    """A test that takes the URL of a database runs on SQLite with documents, or as its markers say."""
     if "database_url" in metafunc.fixturenames:
+        is_matrix = metafunc.definition.get_closest_marker("matrix") is not None
         backends, layouts = (
-            marker.args if marker else every
+            marker.args if marker else every if is_matrix else every[:1]
             for marker, every in (
                 (metafunc.definition.get_closest_marker("backends"), servers.BACKENDS),
                 (metafunc.definition.get_closest_marker("layouts"), LAYOUTS),

@@ -24,6 +24,8 @@ from tests import servers
 from tests.models import chat_model
 from tests.on_a_loop import change, new, opened, read_again, run, stored_session
 
+pytestmark = pytest.mark.matrix
+
 
 def test_effects_of_many_tasks_share_one_connection(database_url: str) -> None:
     async def scenario(db: Any) -> None:

@@ -19,6 +19,8 @@ from tests.models import chat_model
 from tests.on_a_loop import change, opened, read_again, run, stored_session
 from tests.wire import Server
 
+pytestmark = pytest.mark.matrix
+
 on_servers = pytest.mark.backends("postgres", "mariadb")
 
 

@@ -26,6 +26,8 @@ from tests.models import Answer, chat_model, put_raw, raw_text
 from tests.on_a_loop import ODD, change, new, opened, read_again, run, stored_session
 from tests.owned import KINDS, named
 
+pytestmark = pytest.mark.matrix
+
 
 def test_what_every_effect_stores_is_read_back_equal(database_url: str) -> None:
     async def scenario(db: Any) -> None:

@@ -26,6 +26,8 @@ from agentsession.turn.effects import Load
 from tests.layouts import layout_of
 from tests.models import chat_model, stored
 
+pytestmark = pytest.mark.matrix
+
 rows_only = pytest.mark.layouts("rows")
 
 

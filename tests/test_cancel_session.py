@@ -31,6 +31,8 @@ from tests.models import chat_model, stored, texts
 from tests.on_a_loop import run
 from tests.slow import by_the_clock
 
+pytestmark = pytest.mark.matrix
+
 WORDS = "tell me all"
 CANCELLED = "TurnCancelled"
 

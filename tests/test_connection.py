@@ -26,6 +26,8 @@ from agentsession import (
 from tests import servers
 from tests.models import chat_model, open_database, roles, stored, texts
 
+pytestmark = pytest.mark.matrix
+
 WAL = {"journal_mode": "wal", "busy_timeout": 5000}
 
 FIRST_ACTIONS: dict[str, Callable[[Any, Any], Any]] = {

@@ -19,6 +19,8 @@ from agentsession.provider.echo import Echo
 from tests import servers
 from tests.models import chat_model, texts
 
+pytestmark = pytest.mark.matrix
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 TURNS = 15

@@ -13,6 +13,8 @@ from agentsession.provider import Reply
 from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load, Save
 from tests.models import Answer, chat_model, let_the_lease_run_out, open_database, stored, texts
 
+pytestmark = pytest.mark.matrix
+
 
 def test_the_message_is_committed_when_the_model_is_asked(database: Any) -> None:
     seen: list[list[str]] = []

@@ -21,6 +21,8 @@ from tests.layouts import LAYOUTS, all_rows, put_rows
 from tests.models import let_the_lease_run_out
 from tests.tooled import tooled
 
+pytestmark = pytest.mark.matrix
+
 ODD: tuple[Any, ...] = (
     None,
     True,

@@ -23,7 +23,7 @@ from tests import servers
 from tests.models import Answer, chat_model, let_the_lease_run_out, stored, texts
 from tests.wire import WRITE, WRITE_OR_COMMIT, Server, Wire
 
-pytestmark = pytest.mark.backends("postgres", "mariadb")
+pytestmark = [pytest.mark.matrix, pytest.mark.backends("postgres", "mariadb")]
 
 OK = '{"content":"ok"}'
 

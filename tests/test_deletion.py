@@ -15,6 +15,8 @@ from tests.on_a_loop import run
 from tests.owned import Case, rows
 from tests.slow import Waits, a_slow_turn
 
+pytestmark = pytest.mark.matrix
+
 
 def test_a_deleted_session_is_gone_and_the_others_stay(Chat: Any) -> None:
     first, second = Chat.start_session("One"), Chat.start_session("Two")

@@ -13,6 +13,8 @@ import pytest
 from agentsession import MessageFields, SessionActions, actions, agent, agent_message, agent_session
 from tests.models import chat_model
 
+pytestmark = pytest.mark.matrix
+
 
 def notes(raised: pytest.ExceptionInfo[BaseException]) -> list[str]:
     return list(getattr(raised.value, "__notes__", []))

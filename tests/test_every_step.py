@@ -18,6 +18,8 @@ import pytest
 from tests.spoken import MODELS, WAYS, Call, Case, Turns, after_effects
 from tests.world import OVER, World, a_world
 
+pytestmark = pytest.mark.matrix
+
 ASKED = [name for name in MODELS if name != "is_not_asked"]
 ENDED = ["completed", "failed", "interrupted", "abandoned"]
 TO_RESUME = ["pending", "failed", "interrupted", "abandoned"]

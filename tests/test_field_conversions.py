@@ -14,6 +14,8 @@ from agentsession import DslError, MessageFields, agent, agent_message, agent_se
 from tests.test_message_verifiers import message
 from tests.test_session_verifiers import AGENT, DATABASE, MAP, chat
 
+pytestmark = pytest.mark.matrix
+
 
 def hidden(value: Any) -> str:
     return base64.b64encode(json.dumps(value).encode()).decode()

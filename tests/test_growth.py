@@ -12,6 +12,8 @@ from tests import servers
 from tests.benchmarks.counting import bytes_per_turn, statements_per_turn
 from tests.models import chat_model
 
+pytestmark = pytest.mark.matrix
+
 
 class Says:
     def ask(self, request: Any) -> Reply:

@@ -24,6 +24,8 @@ from tests.beats import SHORT, eventually, extended, grown, until_of
 from tests.models import chat_model, kept, stored, texts
 from tests.slow import Waits, a_slow_turn
 
+pytestmark = pytest.mark.matrix
+
 
 def test_a_call_that_outlasts_its_lease_keeps_its_claim(database: Any, at: clock.FakeClock) -> None:
     model = Waits()

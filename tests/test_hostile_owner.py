@@ -23,6 +23,8 @@ from tests.owned import (
     rows,
 )
 
+pytestmark = pytest.mark.matrix
+
 NO_ACTORS = [True, False, 1.0, b"ann", ["ann"], {"id": 1}, object(), str, pw.SQL("1 or 1=1"), pw.fn.RANDOM()]
 
 

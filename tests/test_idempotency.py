@@ -22,6 +22,8 @@ from agentsession.turn.effects import Ask, Claim, Finish, Insert, Load, Save
 from tests.keyed import Speaks, keyed_model
 from tests.models import Answer, let_the_lease_run_out
 
+pytestmark = pytest.mark.matrix
+
 
 def test_a_repeat_brings_the_stored_result_and_asks_nobody(speaker: Speaks) -> None:
     say = speaker()

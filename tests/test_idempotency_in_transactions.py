@@ -13,6 +13,8 @@ from agentsession import IdempotencyMismatch, testing
 from tests.keyed import BY_ATTRIBUTE, Speaks, keyed_model
 from tests.models import open_database
 
+pytestmark = pytest.mark.matrix
+
 BEGIN = ["atomic", "by hand"]
 
 

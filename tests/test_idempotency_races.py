@@ -16,6 +16,8 @@ from agentsession.provider import Reply
 from agentsession.turn.effects import Effect, Wait
 from tests.keyed import Speaker, Speaks
 
+pytestmark = pytest.mark.matrix
+
 
 class Waits:
     """A model that answers when it is told to."""

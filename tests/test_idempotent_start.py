@@ -12,6 +12,8 @@ import pytest
 from agentsession import DslError, IdempotencyMismatch, InputInvalid, ProviderError, ProviderFailed, testing
 from tests.keyed import BY_ATTRIBUTE, Speaker, keyed_model
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.mark.parametrize("pinned", [False, True])
 def test_a_repeated_start_may_give_its_arguments_again(database: Any, pinned: bool) -> None:

@@ -22,7 +22,10 @@ from agentsession.provider.echo import Echo
 from tests import servers
 from tests.models import chat_model, stored, texts
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, SIGKILL and SIGSTOP")
+pytestmark = [
+    pytest.mark.matrix,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, SIGKILL and SIGSTOP"),
+]
 
 KILLS = 50
 AT_ONCE = 3

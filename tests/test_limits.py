@@ -15,6 +15,8 @@ from agentsession.json_values import compact
 from tests.layouts import flat_rows
 from tests.models import About, Answer, chat_model, kept, let_the_lease_run_out, raw_text, stored, texts
 
+pytestmark = pytest.mark.matrix
+
 MEGABYTE = 1_000_000
 
 

@@ -19,7 +19,10 @@ from tests.models import chat_model
 from tests.on_a_loop import run
 from tests.owned import KINDS, owned
 
-pytestmark = pytest.mark.layouts("document")  # a list reads the columns of sessions, and no message
+pytestmark = [
+    pytest.mark.matrix,
+    pytest.mark.layouts("document"),
+]  # a list reads the columns of sessions, and no message
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5)
 TIMES = [BEGAN, None, BEGAN + timedelta(days=1), BEGAN, None, BEGAN - timedelta(days=400), BEGAN]

@@ -34,6 +34,8 @@ from tests.losing import (
 )
 from tests.models import Answer, chat_model, kept, let_the_lease_run_out, texts
 
+pytestmark = pytest.mark.matrix
+
 BY_KEY: dict[str, Callable[[Any, Any], Any]] = {
     "start": lambda Chat, _: Chat.start_session("New", idempotency_key="k"),
     "continue": lambda Chat, key: Chat.continue_session(key, "New", idempotency_key="k"),

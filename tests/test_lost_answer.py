@@ -30,6 +30,8 @@ from tests.losing import (
 )
 from tests.models import Answer, chat_model, let_the_lease_run_out, stored, texts
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture
 def database(database: Any) -> Any:

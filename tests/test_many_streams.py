@@ -16,6 +16,8 @@ from agentsession.workers import BEATS, PREPARING, STATEMENTS
 from tests import servers
 from tests.models import chat_model, stored
 
+pytestmark = pytest.mark.matrix
+
 STREAMS = 200
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from agentsession import MessageFields, agent, agent_message, agent_session, info
 
+pytestmark = pytest.mark.matrix
+
 DATABASE = pw.SqliteDatabase(":memory:")
 
 

@@ -25,7 +25,7 @@ from agentsession.provider import Reply
 from tests.layouts import messages_in_rows
 from tests.models import Answer, chat_model, let_the_lease_run_out, stored
 
-pytestmark = pytest.mark.layouts("rows")
+pytestmark = [pytest.mark.matrix, pytest.mark.layouts("rows")]
 
 
 @pytest.fixture

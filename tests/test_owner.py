@@ -24,6 +24,8 @@ from agentsession.provider import Reply
 from tests.models import Answer, let_the_lease_run_out
 from tests.owned import ACTIONS, Case, of_records, owned, rows
 
+pytestmark = pytest.mark.matrix
+
 
 def test_an_actor_works_on_sessions_of_its_own(case: Case) -> None:
     Chat, ann = case.Chat, case.ann

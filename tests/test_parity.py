@@ -26,6 +26,8 @@ from tests import servers
 from tests.layouts import put_rows
 from tests.models import Answer, chat_model, stored
 
+pytestmark = pytest.mark.matrix
+
 NOW = 1_700_000_000.0
 FITS, UNFIT = Answer(content="yes").model_dump_json(), "no JSON"
 

@@ -16,6 +16,8 @@ from tests.half_said import HALF, SAID, Halves
 from tests.layouts import put_rows
 from tests.models import chat_model
 
+pytestmark = pytest.mark.matrix
+
 WORDS = "tell me all"
 
 

@@ -17,6 +17,7 @@ from tests.llm_server import LlmServer
 from tests.tooled import tooled
 
 pytestmark = [
+    pytest.mark.matrix,
     pytest.mark.backends("sqlite", "postgres"),
     pytest.mark.filterwarnings("ignore:Items? .* on TypedDict:UserWarning"),
 ]

@@ -11,6 +11,8 @@ from agentsession import LeaseLost, SessionBusy, SessionNotFound, testing
 from tests.models import chat_model, let_the_lease_run_out, stored, texts
 from tests.slow import Waits, a_slow_turn
 
+pytestmark = pytest.mark.matrix
+
 
 def test_while_a_turn_runs_another_is_refused_and_nothing_is_stored(database: Any) -> None:
     model = Waits()

@@ -18,6 +18,8 @@ from tests import servers
 from tests.models import chat_model, texts
 from tests.on_a_loop import change, run, stored_session
 
+pytestmark = pytest.mark.matrix
+
 READ_ONLY = "set session characteristics as transaction read only"
 
 on_postgres = pytest.mark.backends("postgres")

@@ -26,6 +26,8 @@ from agentsession import (
 from agentsession.provider import Reply
 from tests.models import Answer, chat_model, stored, texts
 
+pytestmark = pytest.mark.matrix
+
 rows_only = pytest.mark.layouts("rows")
 
 

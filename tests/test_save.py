@@ -12,6 +12,8 @@ from agentsession import ManagedField, SessionActions, agent, agent_session, tes
 from tests.layouts import layout_of, with_messages
 from tests.models import chat_model, kept, stored
 
+pytestmark = pytest.mark.matrix
+
 
 def test_a_stale_save_writes_the_users_columns_only(Chat: Any) -> None:
     session = Chat.start_session("One")

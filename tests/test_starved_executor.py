@@ -16,6 +16,8 @@ from tests import servers
 from tests.beats import eventually, until_of
 from tests.models import chat_model, texts
 
+pytestmark = pytest.mark.matrix
+
 T = TypeVar("T")
 
 LEASE = {"lease": 1.0}

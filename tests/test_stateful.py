@@ -18,6 +18,8 @@ from tests.interleaving import OVER, THE_END, Sessions
 from tests.models import Answer, chat_model
 from tests.truths import LEASE
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture
 def sessions(database: Any) -> Iterator[Callable[[], Sessions]]:

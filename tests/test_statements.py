@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from agentsession import testing, tool
 from tests.models import Answer, chat_model
+
+pytestmark = pytest.mark.matrix
 
 
 def verbs(database: Any) -> list[str]:

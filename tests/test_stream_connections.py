@@ -20,6 +20,8 @@ from tests import servers
 from tests.models import chat_model
 from tests.web_servers import on_uvicorn, on_werkzeug, until
 
+pytestmark = pytest.mark.matrix
+
 POOL = 3
 STREAMS = 4 * POOL
 

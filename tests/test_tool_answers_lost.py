@@ -7,11 +7,14 @@ from collections import Counter
 from typing import Any
 
 import peewee as pw
+import pytest
 
 from agentsession import testing
 from tests.losing import Fault, arrives_late, is_not_stored, is_repeated_by_the_driver, is_stored, losing
 from tests.models import chat_model
 from tests.test_tool_steps import reply_to, tools_of
+
+pytestmark = pytest.mark.matrix
 
 WRITES = 12
 LOSSES: list[tuple[Any, int | None]] = [(is_stored, None), (is_not_stored, None), (arrives_late, None)]

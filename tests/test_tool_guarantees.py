@@ -10,6 +10,8 @@ from agentsession import SessionBusy, ToolContext, testing, tool
 from agentsession.turn.view import NOT_RUN, UNKNOWN
 from tests.models import chat_model
 
+pytestmark = pytest.mark.matrix
+
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "idempotent": {"idempotent": True},

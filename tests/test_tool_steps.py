@@ -20,6 +20,8 @@ from tests.models import chat_model
 from tests.spoken import WAYS
 from tests.valid_views import assert_can_be_asked
 
+pytestmark = pytest.mark.matrix
+
 STEPS = 17
 """At least: calls may end at once."""
 

@@ -15,6 +15,8 @@ from tests.models import texts
 from tests.on_a_loop import run
 from tests.tooled import WAYS, Way, plain, results, said, tooled
 
+pytestmark = pytest.mark.matrix
+
 POOL = 2
 LEFT_OPEN = "OperationalError: a transaction was left open; it is rolled back"
 

@@ -27,7 +27,10 @@ from tests.test_killed import Child, a_process, said, tell
 from tests.valid_views import assert_can_be_asked
 from tests.worker_processes import until
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+pytestmark = [
+    pytest.mark.matrix,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
+]
 
 KILLS = 10
 WAITING = {"lease": 0.2, "on_busy": "wait", "busy_timeout": 120}

@@ -9,6 +9,8 @@ import pytest
 from agentsession import TransactionOpen, testing
 from tests.models import stored, texts
 
+pytestmark = pytest.mark.matrix
+
 
 def test_asking_inside_a_transaction_is_refused_before_anything_is_stored(Chat: Any) -> None:
     database = Chat._meta.database

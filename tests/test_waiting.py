@@ -14,6 +14,8 @@ from tests import servers
 from tests.models import chat_model, roles, stored, texts
 from tests.slow import Waits, a_slow_turn, by_the_clock
 
+pytestmark = pytest.mark.matrix
+
 PATIENT = {"on_busy": "wait", "busy_timeout": 120}
 
 

@@ -20,7 +20,7 @@ from agentsession import ProviderError, SessionBusy, testing
 from tests.servers import backend_of
 from tests.worker_processes import EXAMPLE, Processes, Shop, until
 
-pytestmark = pytest.mark.layouts("document")  # the example declares the default
+pytestmark = [pytest.mark.matrix, pytest.mark.layouts("document")]  # the example declares the default
 
 LONG_AGO = 1_000_000_000.0
 

@@ -16,6 +16,8 @@ from tests import servers
 from tests.models import chat_model, stored, texts
 from tests.slow import Waits, a_slow_turn, off_by
 
+pytestmark = pytest.mark.matrix
+
 TURNS = 25
 
 
