@@ -155,7 +155,10 @@ def go_on(Chat: Any, key: Any, nursery: Child, alive: list[int], number: int) ->
     elif number % 2:
         with suppress(NothingToResume):
             Chat.resume_session(key)
-        assert Chat.get_by_id(key).last_turn.status == "completed"
+        # The server may run a statement that a killed process had sent after it has answered ours.
+        while Chat.get_by_id(key).last_turn.status != "completed":
+            with suppress(NothingToResume):
+                Chat.resume_session(key)
     else:
         words = f"after kill {number}"
         assert Chat.continue_session(key, words).last_result.text.startswith(f"You said: {words} (")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import peewee as pw
 import pytest
 
@@ -29,6 +30,14 @@ LEASE = 30.0
 CANCELLED = TurnCancelled.__name__
 
 
+def as_stored(context: Context) -> Context:
+    """The context with the stored status of its turn: one whose lease is over reads as interrupted."""
+    turn = context.turn
+    if turn is None or not turn.is_abandoned:
+        return context
+    return msgspec.structs.replace(context, turn=msgspec.structs.replace(turn, status="running"))
+
+
 class Truths:
     """One session. `row`, `context` and `tables` are what is stored, as the last look found it."""
 
@@ -45,7 +54,7 @@ class Truths:
         if tables == self.tables:
             return
         (row,), self.tables = tables[0], tables
-        before, self.row, self.context = self.context, row, self.Chat.get_context(self.id)
+        before, self.row, self.context = self.context, row, as_stored(self.Chat.get_context(self.id))
         assert self.context.revision == (before.revision or 0) + 1
         said = said_in(self.context)
         already = [each for each in said_in(before) if each in said or not self.was_put_aside(each, before)]
