@@ -34,7 +34,7 @@ def take_all(keywords: T) -> T:
 def without_locals(error: BaseException) -> None:
     """Replace each frame in the tracebacks of an error, and of all errors that it comes from, by one without
     variables."""
-    for link in _chain(error):
+    for link in chain(error):
         _replace_frames(link)
 
 
@@ -47,7 +47,7 @@ class OwnFramesEmptied:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
-        for link in _chain(error):
+        for link in chain(error):
             _replace_frames(link, _is_ours)
         if isinstance(error, StorageFailed) and error.__cause__ is not None:
             without_locals(error.__cause__)
@@ -56,7 +56,7 @@ class OwnFramesEmptied:
 own_frames_emptied = OwnFramesEmptied()
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """The error, and every error that can be reached from it."""
     waiting, seen = [error], {id(error)}
     while waiting:

@@ -102,6 +102,7 @@ def test_a_provider_that_fails_shows_no_key(way: str, client: str, failure: str)
     with LlmServer(FAILURES[failure]) as server:
         error = failing(way, asked(server, client))
     assert len(links_of(error)) > 1
+    assert WORDS not in "".join(captured(link) for link in links_of(error)[1:])
 
 
 @EACH_WAY

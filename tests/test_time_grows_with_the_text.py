@@ -26,6 +26,7 @@ from agentsession.prompt import Template
 from agentsession.provider import Delta, Reply, Shown, ToolCall
 from agentsession.provider.calls import FORCED_TOOL, Calls, message
 from agentsession.provider.echo import shaped, words_of
+from agentsession.provider.echoes import without_echoes
 from agentsession.provider.redact import redacted, scrub
 from agentsession.provider.thoughts import Thoughts
 from agentsession.schema import InputSchema, OutputSchema, SchemaMismatch
@@ -90,6 +91,12 @@ def scrub_an_error(text: str) -> None:
     error.message = text  # type: ignore[attr-defined]
     error.__context__ = RuntimeError(text)
     scrub(error, {"api_key": "sk-0123456789", "extra_headers": {"x-token": "aaaaaaab"}})
+
+
+def echo_messages(text: str) -> None:
+    """A server repeats the beginning of long messages in an error."""
+    view = [Shown("user", text), Shown("assistant", "", (ToolCall("order", text),)), Shown("user", text[1:])]
+    without_echoes([text[:2_000], "cannot read: " + text[7:999]], view)
 
 
 def call_part(name: str | None, arguments: str) -> Any:
@@ -161,6 +168,7 @@ def take_arguments(text: str) -> None:
 READERS: dict[str, Callable[[str], object]] = {
     "redacted": lambda text: redacted(text, {"api_key": "sk-1", "headers": [{"x-token": "aaaaaaab"}]}),
     "scrub": scrub_an_error,
+    "an echo of the messages": echo_messages,
     "words of an error": lambda text: words(ValueError(text)),
     "StreamFailed": lambda text: StreamFailed.of(TurnFailed(text)).sse(),
     "a streamed object": lambda text: follow(text, ANSWER),

@@ -15,7 +15,7 @@ from agentsession.provider.choose import provider_for
 from agentsession.provider.protocol import Provider, Request, checked
 from agentsession.provider.redact import redacted, scrub
 from agentsession.turn.effects import Ask
-from agentsession.turn.exchange import Delta, Reply
+from agentsession.turn.exchange import Delta, Reply, View
 from agentsession.turn.thrown import ClaimGone, Stopped, Unanswered
 
 
@@ -62,17 +62,20 @@ class Question:
             return
         if not isinstance(error, Exception) or is_raised_by_a_signal_handler(error):
             raise Stopped.by(error, self.received.delta) from error
-        raise Unanswered(self.received.delta) from without_keys(error, self.client)
+        raise Unanswered(self.received.delta) from without_keys(error, self.client, self.request.view)
 
 
-def without_keys(error: Exception, client: Client) -> ProviderError:
-    """What a provider raised, redacted; the error that it comes from is its cause."""
+def without_keys(error: Exception, client: Client, view: View = ()) -> ProviderError:
+    """What a provider raised, without keys and without what it repeats of the messages.
+
+    Its cause is the error that it comes from.
+    """
     cause = error.__cause__ if isinstance(error, ProviderError) else error
-    said = redacted(words(error), client.options)
+    said = redacted(words(error), client.options, view)
     if isinstance(error, ProviderError):
-        fix = redacted(error.fix, client.options)
+        fix = redacted(error.fix, client.options, view)
         clean = ProviderError(said, status=error.status, kind=error.kind, fix=fix)
     else:
         clean = ProviderError(f"{type(error).__name__}: {said}")
-    clean.__cause__ = scrub(cause, client.options) if cause else None
+    clean.__cause__ = scrub(cause, client.options, view) if cause else None
     return clean

@@ -1,4 +1,4 @@
-"""Keys out of error messages, before anyone stores or prints them."""
+"""Keys, and texts that were sent, out of error messages, before anyone stores or prints them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from agentsession.tracebacks import without_locals
+from agentsession.provider.echoes import HIDDEN, RUN, without_echoes
+from agentsession.tracebacks import chain, without_locals
+from agentsession.turn.exchange import View
 
-HIDDEN = "[hidden]"
+MAX_LENGTH = 20_000
+"""Characters of a provider's message that are kept."""
 
 _SECRET_NAME = re.compile(
     r"key|token|secret|passw|passphrase|auth(?!or)|authori[sz]|credential|cookie|signature", re.IGNORECASE
@@ -24,13 +27,30 @@ _LOOKS_SECRET = re.compile(
 _DIGIT = re.compile(r"[0-9*]")
 
 
-def redacted(text: str, options: Mapping[str, Any]) -> str:
-    """The text without the secrets of the client's options and environment, or what looks like one."""
+def redacted(text: str, options: Mapping[str, Any], view: View = ()) -> str:
+    """The text without the secrets of the client's options and environment, or what looks like one.
+
+    It has at most `MAX_LENGTH` characters, and repeats no message of the view.
+    """
+    return _cleaned({text}, options, view)[text]
+
+
+def _cleaned(texts: Collection[str], options: Mapping[str, Any], view: View) -> dict[str, str]:
+    """Each text and what may be shown of it."""
     found = {*_secrets(options), *_secrets(os.environ)}
     forms = {form for secret in found for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""))}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, HIDDEN)
-    return _LOOKS_SECRET.sub(_hidden, text)
+    keyless = {}
+    for text in texts:
+        keyless[text] = text
+        for form in sorted(forms, key=len, reverse=True):
+            keyless[text] = keyless[text].replace(form, HIDDEN)
+        keyless[text] = _LOOKS_SECRET.sub(_hidden, keyless[text])
+    cut = {text: shown[:MAX_LENGTH] for text, shown in keyless.items()}
+    shown = without_echoes(cut.values(), view)
+    return {
+        text: shown[cut[text]] if cut[text] == keyless[text] else f"{shown[cut[text]][:-RUN]}… (cut)"
+        for text in texts
+    }  # the last characters before the cut may be the beginning of a run
 
 
 def _hidden(found: re.Match[str]) -> str:
@@ -40,36 +60,47 @@ def _hidden(found: re.Match[str]) -> str:
     return word if word is not None and not _DIGIT.search(word) else HIDDEN
 
 
-def scrub(error: BaseException, options: Mapping[str, Any]) -> BaseException | None:
+def scrub(error: BaseException, options: Mapping[str, Any], view: View = ()) -> BaseException | None:
     """The error itself, redacted in place with all that led to it; what stays unclean is left out.
 
     Its tracebacks keep their files and lines and lose their variables, among which is the key.
     """
     without_locals(error)
-    return error if _scrub(error, options, set()) else None
+    links = [*chain(error)]
+    cleaned = _cleaned({text for link in links for text in _texts([link.args, vars(link)])}, options, view)
+    for link in links:
+        link.args = tuple(_replaced(value, cleaned) for value in link.args)
+        for name, value in list(vars(link).items()):
+            vars(link)[name] = _replaced(value, cleaned)
+    said = {id(link): "".join(traceback.format_exception_only(link)) for link in links}
+    shown = _cleaned({*said.values()}, options, view)
+    unclean = {key for key, text in said.items() if shown[text] != text}
+    for link in links:
+        for name in ("__cause__", "__context__"):
+            if id(getattr(link, name)) in unclean:
+                setattr(link, name, None)
+    return None if id(error) in unclean else error
 
 
-def _scrub(error: BaseException, options: Mapping[str, Any], seen: set[int]) -> bool:
-    """Redact an error and those it comes from; is it clean now?"""
-    seen.add(id(error))
-    error.args = tuple(_clean(value, options) for value in error.args)
-    for name, value in list(vars(error).items()):
-        vars(error)[name] = _clean(value, options)
-    for link in ("__cause__", "__context__"):
-        earlier: BaseException | None = getattr(error, link)
-        if earlier is not None and id(earlier) not in seen and not _scrub(earlier, options, seen):
-            setattr(error, link, None)
-    text = "".join(traceback.format_exception_only(error))
-    return redacted(text, options) == text
-
-
-def _clean(value: Any, options: Mapping[str, Any]) -> Any:
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a plain value."""
     if isinstance(value, str):
-        return redacted(value, options)
+        yield value
+    elif type(value) is dict:
+        for item in value.values():
+            yield from _texts(item)
+    elif type(value) in (list, tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _replaced(value: Any, cleaned: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return cleaned[value]
     if type(value) is dict:
-        return {key: _clean(item, options) for key, item in value.items()}
+        return {key: _replaced(item, cleaned) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_clean(item, options) for item in value)
+        return type(value)(_replaced(item, cleaned) for item in value)
     return value
 
 

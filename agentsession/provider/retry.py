@@ -38,7 +38,7 @@ class Attempts:
         left = self._deadline - time.monotonic() - pause
         if self.came or self._count == self._request.retries or left <= 0 or not _is_passing(error):
             failed = _provider_error(error, self._request, self._litellm)
-            raise failed from scrub(error, self._request.client.options)
+            raise failed from scrub(error, self._request.client.options, self._request.view)
         self._count += 1
         self.limit = _in_steps(left)
         return pause
@@ -94,7 +94,7 @@ def _until(date: str) -> float:
 
 def _provider_error(error: Exception, request: Request, litellm: Any) -> ProviderError:
     client, kind = request.client, kind_of(error)
-    text = redacted(_found(error), client.options)
+    text = redacted(_found(error), client.options, request.view)
     return ProviderError(
         f"{client.id}: {type(error).__name__}: {text}",
         status=getattr(error, "status_code", None),
