@@ -16,11 +16,16 @@ from agentsession.turn.effects import Outcome
 
 M = TypeVar("M")
 
+PING = 15.0
+"""Seconds without an event after which `sse()` gives a sign of life. Proxies close a connection that is
+silent for a minute."""
+
 
 class Followed(Generic[M]):
     """What both kinds of streams know of their turn."""
 
     _action: Action[M] | None = None
+    _events: Any = None
     _finished: TurnFinished | None = None
 
     @property
@@ -47,6 +52,12 @@ class Followed(Generic[M]):
         if isinstance(told, TurnFinished):
             self._finished = told
         return told
+
+    def _ping_after(self, seconds: float | None) -> None:
+        """Have a `Ping` come among the events after each so many seconds without another."""
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"ping is {seconds!r}, not a number of seconds above 0, or None for no pings")
+        self._events.pulse.every = seconds
 
     def _left(self) -> None:
         if self._action is not None and self._finished is None:
@@ -122,11 +133,16 @@ class TurnStream(Followed[M]):
         self._events.close()
         self._left()
 
-    def sse(self) -> Iterator[str]:
+    def sse(self, *, ping: float | None = PING) -> Iterator[str]:
         """The events in their SSE form, for a web response. One of our errors becomes the last event,
-        `stream_failed`; to close the iterator closes the stream."""
+        `stream_failed`; to close the iterator closes the stream.
+
+        After each `ping` seconds without an event a comment comes, so that no proxy takes a silent model for
+        a broken connection. A tool that runs on the caller's thread (`:memory:`) has none; None has none at
+        all."""
         try:
             with self:
+                self._ping_after(ping)
                 for event in self:
                     yield event.sse()
         except AgentSessionError as error:
@@ -152,7 +168,6 @@ class AsyncTurnStream(Followed[M]):
         self._name = name
         self._is_awaited = False
         self._first: Event | None = None
-        self._events: Any = None
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
@@ -205,11 +220,15 @@ class AsyncTurnStream(Followed[M]):
         await self._events.aclose()
         self._left()
 
-    async def sse(self) -> AsyncIterator[str]:
+    async def sse(self, *, ping: float | None = PING) -> AsyncIterator[str]:
         """The events in their SSE form, for a web response. One of our errors becomes the last event,
-        `stream_failed`; to close the iterator closes the stream."""
+        `stream_failed`; to close the iterator closes the stream.
+
+        After each `ping` seconds without an event a comment comes, so that no proxy takes a silent model for
+        a broken connection. None has no such comments."""
         try:
             async with self:
+                self._ping_after(ping)
                 async for event in self:
                     yield event.sse()
         except AgentSessionError as error:

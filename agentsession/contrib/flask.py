@@ -15,7 +15,7 @@ except ImportError as missing:
     raise ImportError(f"agentsession.contrib.flask needs Flask: {fix}") from missing
 
 from agentsession import actions, info
-from agentsession.actions.streams import TurnStream
+from agentsession.actions.streams import PING, TurnStream
 from agentsession.contrib.web.decisions import decide
 from agentsession.contrib.web.declared import has_approvals, refuse_undeclared
 from agentsession.contrib.web.guard import LimitedBody, body_limit, check_request, is_json
@@ -58,9 +58,9 @@ def session_blueprint(
     blueprint's, the model's by default.
 
     A database connection that the app has opened for the request is closed before the model is asked. A
-    client that hangs up is noticed with the next event that is sent to it: the turn then ends as
-    `interrupted`. Whoever may see a session may also approve the calls of its tools, unless
-    `approvals=False` leaves these routes out.
+    client that hangs up is noticed with the next event, or with the comment that is sent after 15 seconds
+    without one: the turn then ends as `interrupted`. Whoever may see a session may also approve the calls of
+    its tools, unless `approvals=False` leaves these routes out.
 
     Raises `DslError` where the actor or the arguments are missing.
 
@@ -227,6 +227,7 @@ def _streamed(stream: TurnStream[Any]) -> Response:
 
 
 def _told(stream: TurnStream[Any]) -> Iterator[str]:
+    stream._ping_after(PING)
     try:
         for event in stream:
             yield event.sse()

@@ -11,6 +11,7 @@ from agentsession.drive.backlog import Backlog
 from agentsession.drive.crossing import unbroken
 from agentsession.drive.feed import PATIENCE, may_run_on
 from agentsession.drive.perform import Performing
+from agentsession.drive.pulse import Ping
 from agentsession.events import Event
 from agentsession.turn.effects import Outcome
 
@@ -21,6 +22,7 @@ class AsyncFeed:
     def __init__(self, events: AsyncGenerator[Event | Outcome, None], perform: Performing) -> None:
         self._events: Any = events
         self._perform = perform
+        self.pulse = perform.pulse
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._backlog = Backlog()
@@ -67,7 +69,10 @@ class AsyncFeed:
         while not self._backlog and not task.done():
             self._changed.clear()
             try:
-                await self._changed.wait()
+                async with asyncio.timeout(self.pulse.every):
+                    await self._changed.wait()
+            except TimeoutError:
+                return Ping()
             except asyncio.CancelledError:
                 await self.aclose()
                 raise
@@ -95,8 +100,10 @@ class AsyncFeed:
     async def _run_on(self) -> None:
         try:
             while not self._is_closing:
-                self._backlog.add(await anext(self._events))
-                self._changed.set()
+                event = await anext(self._events)
+                if not isinstance(event, Ping):  # the reader waits for the backlog, and makes its own
+                    self._backlog.add(event)
+                    self._changed.set()
         except StopAsyncIteration:
             pass
         except asyncio.CancelledError:

@@ -43,14 +43,14 @@ async def adrive(machine: Machine, perform: AsyncPerforming) -> AsyncGenerator[E
                     case Ask():
                         async with perform.asked(effect) as answer:
                             while answer.reply is None:
-                                for event in await answer.more():
+                                for event in perform.pulse.events(await answer.more()):
                                     yield event
                             steps.value = answer.reply
                     case RunTools():
                         async with perform.tools(effect) as batch:
                             steps.came = batch.came
                             while not batch.ended:
-                                for event in await batch.more():
+                                for event in perform.pulse.events(await batch.more()):
                                     yield event
                             steps.value = batch.taken()
                     case Prepare() | Wait() | Hook():
@@ -157,7 +157,10 @@ class AsyncAnswer:
         if self.question.is_due():
             with self.question.received.being_stored():
                 await self.perform.reach(partial(self.perform.keep_partial, self.question))
-        events = self.question.take(await self.next_piece())
+        first = await self.next_piece()
+        if first is None:
+            return []
+        events = self.question.take(first)
         while not self.pieces.empty() and self.last is None and len(events) < AT_ONCE:
             piece = self.pieces.get_nowait()
             if not isinstance(piece, Delta):
@@ -168,15 +171,19 @@ class AsyncAnswer:
                     break
         return events
 
-    async def next_piece(self) -> Delta | Reply:
+    async def next_piece(self) -> Delta | Reply | None:
+        """None: nothing has come for so long that a ping is due."""
         if self.last is not None:
             return checked_piece(self.last)
+        left = self.limits.left(time.monotonic())
         try:
-            async with asyncio.timeout(self.limits.left(time.monotonic())):
+            async with asyncio.timeout(self.perform.pulse.within(left)):
                 piece = await self.pieces.get()
         except TimeoutError:
-            raise self.limits.passed(time.monotonic()) from None
-        self.limits.has_begun = True
+            if self.limits.left(now := time.monotonic()) == 0:
+                raise self.limits.passed(now) from None
+            return None
+        self.limits.heard()
         return checked_piece(piece)
 
     async def _read(self) -> None:

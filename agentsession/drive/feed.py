@@ -15,6 +15,7 @@ from functools import partial
 from agentsession.drive.backlog import Backlog
 from agentsession.drive.heartbeat import regularly
 from agentsession.drive.perform import Performing
+from agentsession.drive.pulse import Ping
 from agentsession.drive.turn_log import warn_about
 from agentsession.events import Event
 from agentsession.store.connection import has_one_connection
@@ -52,11 +53,13 @@ class Feed:
         self._is_stepping = self._is_closing = self._has_ended = False
         self._taken = time.monotonic()
         self._unwatch = self._watch()
+        self.pulse = perform.pulse
 
     def __next__(self) -> Event | Outcome:
         with self._changed:
             while self._thread is not None and not self._backlog and not self._has_ended:
-                self._changed.wait()
+                if not self._changed.wait(self.pulse.every):
+                    return Ping()
             if self._backlog:
                 return self._backlog.take()
             if self._thread is not None:
@@ -125,6 +128,8 @@ class Feed:
         try:
             while not self._is_closing:
                 event = next(self._events)
+                if isinstance(event, Ping):
+                    continue  # the reader waits for the backlog, and makes its own
                 with self._changed:
                     self._backlog.add(event)
                     self._changed.notify_all()

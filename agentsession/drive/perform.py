@@ -16,6 +16,7 @@ import peewee
 
 from agentsession import clock, info
 from agentsession.drive.interruption import is_interruption
+from agentsession.drive.pulse import Pulse
 from agentsession.drive.question import Question, without_keys
 from agentsession.drive.turn_log import TurnLog, warn_about
 from agentsession.errors import ProviderFailed, TransactionOpen
@@ -66,6 +67,7 @@ class Performing:
         self.actor = actor
         self.streams = streams
         self.log = TurnLog(agent.place, session)
+        self.pulse = Pulse()
 
     @property
     def session_id(self) -> Any:

@@ -95,11 +95,19 @@ class Limits:
         self.deadline = now + request.timeout if is_stream else float("inf")
         self.idle = IDLE if is_stream else float("inf")
         self.has_begun = False
+        self._since: float | None = None
 
     def left(self, now: float) -> float | None:
-        """Seconds to wait for the next piece; None: for ever."""
-        left = max(min(self.idle if self.has_begun else float("inf"), self.deadline - now), 0.0)
+        """Seconds to wait for the next piece; None: for ever. The wait begins with the first call after a
+        piece."""
+        self._since = now if self._since is None else self._since
+        idle = self._since + self.idle - now if self.has_begun else float("inf")
+        left = max(min(idle, self.deadline - now), 0.0)
         return None if left == float("inf") else left
+
+    def heard(self) -> None:
+        """Note that a piece has come."""
+        self.has_begun, self._since = True, None
 
     def check(self, now: float) -> None:
         """Raise where a provider goes on for too long and nobody takes its pieces."""

@@ -31,13 +31,13 @@ def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcom
                 case Ask():
                     with perform.asked(effect) as answer:
                         while answer.reply is None:
-                            yield from answer.more()
+                            yield from perform.pulse.events(answer.more())
                         steps.value = answer.reply
                 case RunTools():
                     with perform.tools(effect) as batch:
                         steps.came = batch.came
                         while not batch.ended:
-                            yield from batch.more()
+                            yield from perform.pulse.events(batch.more())
                         steps.value = batch.taken()
                 case _:
                     steps.value = perform(effect)
@@ -97,9 +97,11 @@ class Answer:
         if self.question.is_due():
             with self.question.received.being_stored():
                 self.perform.keep_partial(self.question)
-        return self.question.take(self.next_piece())
+        piece = self.next_piece()
+        return [] if piece is None else self.question.take(piece)
 
-    def next_piece(self) -> Delta | Reply:
+    def next_piece(self) -> Delta | Reply | None:
+        """None: nothing has come for so long that a ping is due."""
         return self.question.provider.ask(self.question.request)
 
     def gone(self, gone: ClaimGone) -> None:
@@ -122,12 +124,15 @@ class Streamed(Answer):
         self.limits = Limits(provider, request, ("stream",), time.monotonic())
         self.reader = Reader(lambda: pieces_of(provider, request), self.pieces.put, self.limits)
 
-    def next_piece(self) -> Delta | Reply:
+    def next_piece(self) -> Delta | Reply | None:
+        left = self.limits.left(time.monotonic())
         try:
-            piece = self.pieces.get(timeout=self.limits.left(time.monotonic()))
+            piece = self.pieces.get(timeout=self.perform.pulse.within(left))
         except Empty:
-            raise self.limits.passed(time.monotonic()) from None
-        self.limits.has_begun = True
+            if self.limits.left(now := time.monotonic()) == 0:
+                raise self.limits.passed(now) from None
+            return None
+        self.limits.heard()
         return checked_piece(piece)
 
     def gone(self, gone: ClaimGone) -> None:

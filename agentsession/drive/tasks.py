@@ -76,7 +76,7 @@ class AsyncBatch(Batch):
         if events or self.ended:
             return events
         try:
-            async with asyncio.timeout(self.left()):
+            async with asyncio.timeout(self.perform.pulse.within(self.left())):
                 return self.heard(await self.news.get()) + self.drain()
         except TimeoutError:
             return []

@@ -54,7 +54,7 @@ class SyncBatch(Batch):
         if events or self.ended:
             return events
         try:
-            return self.heard(self.news.get(timeout=self.left())) + self.drain()
+            return self.heard(self.news.get(timeout=self.perform.pulse.within(self.left()))) + self.drain()
         except Empty:
             return []
 

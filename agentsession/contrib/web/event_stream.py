@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from agentsession.actions.streams import AsyncTurnStream
+from agentsession.actions.streams import PING, AsyncTurnStream
 from agentsession.contrib.web.problems import STREAM_HEADERS, last_event
 from agentsession.errors import AgentSessionError
 
@@ -33,6 +33,7 @@ class EventStream(StreamingResponse):
 
 
 async def told(stream: AsyncTurnStream[Any]) -> AsyncGenerator[str, None]:
+    stream._ping_after(PING)
     try:
         async for event in stream:
             yield event.sse()
