@@ -184,7 +184,9 @@ class World:
 
     def check_latest(self, row: dict[str, Any], turn: Any, opening: Any, turns: Turns) -> None:
         latest = turns[-1]
-        assert (turn.id, turn.status) == (opening.turn, latest.status)
+        is_abandoned = latest.status == "running" and not latest.alive
+        shown = "interrupted" if is_abandoned else latest.status
+        assert (turn.id, turn.status, turn.is_abandoned) == (opening.turn, shown, is_abandoned)
         assert row["status"] == (latest.status if self.case.status else "pending")
         held = latest.status == "running"
         assert turn.partial == (latest.partial if held else "")
