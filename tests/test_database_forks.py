@@ -140,24 +140,29 @@ def python(program: str, database_url: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.matrix
 def test_children_do_not_share_the_pool_that_a_turn_of_their_parent_has_filled(database_url: str) -> None:
     assert python(POOL, database_url) == "{'right': 40}\nright\n"
 
 
+@pytest.mark.matrix
 def test_children_do_not_share_the_connection_that_their_parent_has_open(database_url: str) -> None:
     assert python(OPEN, database_url) == "{'right': 40}\nright\n"
 
 
+@pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_a_child_waits_for_no_lock_of_a_thread_of_its_parent(database_url: str) -> None:
     assert python(LOCKED, database_url) == "{'right': 1}\nright\n"
 
 
+@pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_the_connection_of_the_parents_block_stays_open_in_the_parent(database_url: str) -> None:
     assert python(IN_A_BLOCK, database_url) == "{'right': 1, 'True': 1}\nright\nTrue\n"
 
 
+@pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_a_child_opens_a_pool_of_an_asynchronous_database_on_its_own_loop(database_url: str) -> None:
     assert python(ASYNCHRONOUS, database_url) == "right\n{'right': 2}\n"

@@ -89,6 +89,7 @@ def run(Chat: Any, way: str, action: str, *arguments: Any) -> None:
             pass
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("way", ["plain", "stream"])
 def test_a_signal_while_the_model_is_asked_interrupts_the_turn(
     database: Any, handler: None, way: str

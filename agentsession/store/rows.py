@@ -49,7 +49,7 @@ class Rows:
             raise format.unreadable(place, "the `seq` of a message row is not a position")
         context = format.convert({**map_, "messages": ()}, Context, place)
         self.found, self.messages = found, messages_of(found, place)
-        if found and not self.wanted.is_page:  # rows may have been added by hand
+        if found and self.wanted.before is None:  # rows may have been added by hand, or the head restored
             map_["count"] = max(map_.get("count", 0), found[-1][0] + 1)
         first, count = found[0][0] if found else 0, map_.get("count", 0)
         seen = msgspec.structs.replace(context, messages=self.messages, layout=ROWS, first=first, count=count)
