@@ -178,3 +178,16 @@ def test_a_halted_turn_is_completed(database: Any, caplog: pytest.LogCaptureFixt
     session, _, _ = said(WAYS[0], tooled(database, stop), [testing.tool_call("stop")])
     assert lines(caplog)[0][1].startswith("completed (")
     check_names(caplog, session)
+
+
+@pytest.mark.parametrize("key", ["a\nINFO:root:forged", "a\r", "a\x1b[31m", "a\u2028b", "a\x85b"])
+def test_a_key_that_a_client_chose_makes_no_line_of_its_own(
+    database: Any, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    session = chat_model(database).start_session("One")
+    caplog.clear()
+    session.continue_session("Two", idempotency_key=key)
+    (record,) = caplog.records
+    assert record.turn == key  # type: ignore[attr-defined]
+    assert record.getMessage().isprintable()
+    assert ascii(key)[1:-1] in record.getMessage()

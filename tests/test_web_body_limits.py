@@ -77,11 +77,14 @@ def makes(request: Any) -> Any:
     return WEBS[request.param]
 
 
+@pytest.mark.parametrize("declared", ["", "9" * 5000])
 @pytest.mark.parametrize("path", ["/chats/", "/chats/stream", "/chats/1/messages", "/chats/1/cancel"])
-def test_a_body_whose_length_is_beyond_the_limit_is_not_read(post: Post, database: Any, path: str) -> None:
+def test_a_body_whose_length_is_beyond_the_limit_is_not_read(
+    post: Post, database: Any, path: str, declared: str
+) -> None:
     Chat = owned_chat(database, {"max_input_bytes": 1000}, provider=Says())
     body = EndlessBody()
-    length = {"Content-Length": str(body_limit(Chat) + 1)}
+    length = {"Content-Length": declared or str(body_limit(Chat) + 1)}
     answer = post(Chat, path, ANN | TYPE | length, body)
     assert problem(answer, 413) == "BodyTooLarge"
     assert body.taken == 0

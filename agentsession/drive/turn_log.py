@@ -79,6 +79,12 @@ class TurnLog:
 
 
 def _write(level: int, place: str, key: Any, turn: str | None, text: str, *values: object) -> None:
-    where = f"{place} call" if key is None else f"{place} {key}"
+    where = f"{place} call" if key is None else f"{place} {_printable(key)}"
     extra = {"model": place, "session": key, "turn": turn}
-    _log.log(level, f"[%s turn %s] {text}", where, turn, *values, extra=extra)
+    _log.log(level, f"[%s turn %s] {text}", where, _printable(turn), *values, extra=extra)
+
+
+def _printable(key: Any) -> str:
+    """The key in one line. A client may choose it, and must not write a log line of its own."""
+    text = str(key)
+    return text if text.isprintable() else ascii(text)

@@ -12,6 +12,9 @@ from agentsession.contrib.web.problems import BODY_TOO_LARGE, NO_JSON_TYPE, Refu
 ESCAPES = 3
 """JSON in ASCII takes up to three times the bytes of a non-ASCII text (`\\u8a9e` for the three of UTF-8)."""
 
+MOST_DIGITS = 19
+"""Python refuses to read a number of some thousand digits."""
+
 SLACK = 64 * 1024
 """Bytes for the braces, the keys and the indentation of a small input."""
 
@@ -29,7 +32,7 @@ def check_request(method: str, header: Callable[[str], str | None], limit: int) 
     of a script, at once. A form always has a content type.
     """
     length = header("Content-Length") or ""
-    if length.isdecimal() and int(length) > limit:
+    if length.isdecimal() and (len(length) > MOST_DIGITS or int(length) > limit):
         raise Refused(BODY_TOO_LARGE)
     if method != "POST":
         return
