@@ -13,7 +13,7 @@ from typing import Any
 
 from peewee import SQL, Cast, Expression, Field, Function, IntegerField, fn
 
-from agentsession.store.expression import Path, plain
+from agentsession.store.expression import Path, in_groups, plain
 from agentsession.store.values import LARGE, target_of
 
 OPEN = (1, 2, 3)
@@ -67,8 +67,8 @@ def patch(
     messages = changed.get("messages", fn.jsonb_extract_path(column, SQL("'messages'")))
     if drop is not None:
         changed["messages"] = messages = Expression(messages, "#-", _path(drop))
-    if appended:
-        changed["messages"] = Expression(messages, "||", fn.jsonb_build_array(*appended))
+    for group in in_groups(appended):
+        changed["messages"] = messages = Expression(messages, "||", fn.jsonb_build_array(*group))
     changed["revision"] = number(column, "revision") + plain(1)
     pairs = (each for key, value in changed.items() for each in (SQL(f"'{key}'"), value))
     return Expression(column, "||", fn.jsonb_build_object(*pairs))

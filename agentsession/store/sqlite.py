@@ -14,7 +14,7 @@ from typing import Any
 from peewee import Cast, Expression, Field, Function, NodeList, fn
 
 from agentsession.errors import UnsafeDatabase
-from agentsession.store.expression import Path, plain, pointer
+from agentsession.store.expression import Path, in_groups, plain, pointer
 
 REWRITES = True
 """Is a JSON text sooner written whole than changed in place? SQLite parses and renders it for each change."""
@@ -56,9 +56,7 @@ def holds(column: Field, json_text: str) -> Any:
     return raw(column) == plain(json_text)
 
 
-def patch(
-    column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None
-) -> Function:
+def patch(column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None) -> Any:
     """The JSON with paths set, messages appended and the one at `drop`, behind the others, gone, one revision
     on.
 
@@ -71,8 +69,10 @@ def patch(
     for message in appends:
         arguments += [plain("$.messages[#]"), message]
     arguments += [plain("$.revision"), number(column, "revision") + plain(1)]
-    kept = column if drop is None else fn.json_remove(column, plain(pointer(("messages", drop))))
-    return fn.json_set(kept, *arguments)
+    edited: Any = column if drop is None else fn.json_remove(column, plain(pointer(("messages", drop))))
+    for group in in_groups(arguments):
+        edited = fn.json_set(edited, *group)
+    return edited
 
 
 def with_numbers(value: Any, numbers: Mapping[Path, Any]) -> Any:

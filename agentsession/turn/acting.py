@@ -44,6 +44,10 @@ FOR_RESULTS = 7 / 8
 """The part of `max_context_bytes` that results may fill: there is room left for what is said of them."""
 
 
+PER_WRITE = 200
+"""Results in one write. A model may ask for more calls than one statement takes parameters."""
+
+
 def store_step(held: Held, reply: Reply) -> Generator[Effect, Any, None]:
     """Store the model's reply with its calls, before any of them runs, and which of them have to be approved,
     or repeat an earlier call: so that a call that was asked for without is never taken for one that has not
@@ -259,8 +263,10 @@ def _stored(held: Held, results: Sequence[ToolResult]) -> Generator[Effect, Any,
     except Stopped as stop:
         stop.ran = known
         raise
-    yield from _saved(held, Change(held.turn, result_messages(held.context, held.turn, known)))
-    yield from _told(known)
+    for first in range(0, len(known), PER_WRITE):
+        part = known[first : first + PER_WRITE]
+        yield from _saved(held, Change(held.turn, result_messages(held.context, held.turn, part)))
+        yield from _told(part)
     if failure is not None:
         raise failure
 
