@@ -51,9 +51,13 @@ def test_a_turn_that_ends_with_many_results_is_stored(database: Any) -> None:
         """Stop."""
         return Halt("stopped")
 
-    pay = tool(needs_approval=True)(work)
+    @tool(needs_approval=True)
+    def pay(number: int) -> str:
+        """Pay."""
+        return f"paid {number}"
+
     Chat = chat_model(database, tools=[pay, stop])
-    calls = [ToolCall("work", f'{{"number": {number}}}') for number in range(150)]
+    calls = [ToolCall("pay", f'{{"number": {number}}}') for number in range(150)]
     with testing.script(Chat, [Reply("", calls=(*calls, ToolCall("stop", "{}")))]):
         session = Chat.start_session("One")
     assert session.last_turn.status == "completed"
