@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,7 +66,14 @@ class Trickles:
     seconds: float
 
 
-Behaviour = Says | Streams | Fails | Sends | Slow | Cut | Trickles
+@dataclass(frozen=True)
+class Bomb:
+    """A compressed body that is this many megabytes of blanks once it is decompressed, without an end."""
+
+    megabytes: int
+
+
+Behaviour = Says | Streams | Fails | Sends | Slow | Cut | Trickles | Bomb
 
 
 @dataclass(frozen=True)
@@ -209,6 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._behave(then, asked)
             case Cut():
                 self._send(200, '{"id": "cut", "choi', missing=100)
+            case Bomb(megabytes):
+                self._explode(megabytes, is_stream=bool(asked.body.get("stream")))
             case Trickles(seconds):
                 self._send(200, "{", missing=10_000)
                 while not self.server.llm.stopping.wait(seconds):
@@ -224,6 +234,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
         self.close_connection = self.close_connection or missing > 0
+
+    def _explode(self, megabytes: int, *, is_stream: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream" if is_stream else "application/json")
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+        self.wfile.write(packer.compress(b"data: " if is_stream else b'{"a": "'))
+        for _ in range(megabytes):
+            self.wfile.write(packer.compress(b" " * 2**20))
+        self.wfile.write(packer.flush())
+        self.close_connection = True
 
     def _stream(self, reply: Streams, asked: Asked) -> None:
         self.send_response(200)

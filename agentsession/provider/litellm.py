@@ -10,7 +10,7 @@ from contextlib import aclosing, closing
 from typing import Any
 
 from agentsession.options import Client
-from agentsession.provider import forks, wire
+from agentsession.provider import decompression, forks, wire
 from agentsession.provider.abort import Abortable, Aborting
 from agentsession.provider.deadline import within
 from agentsession.provider.failures import refuse_unusable
@@ -47,6 +47,7 @@ class LiteLLM:
 
     def _ask(self, request: Request) -> Reply:
         litellm = _litellm()
+        decompression.limit_responses()
         attempts = Attempts(litellm, request)
         while True:
             try:
@@ -66,6 +67,7 @@ class LiteLLM:
             raise too_late(request) from error
 
     async def _aask(self, litellm: Any, request: Request) -> Reply:
+        decompression.limit_responses()
         attempts = Attempts(litellm, request)
         while True:
             try:
@@ -81,6 +83,7 @@ class LiteLLM:
 
     def _stream(self, request: Request, aborting: Aborting) -> Generator[Delta | Reply]:
         litellm = _litellm()
+        decompression.limit_responses()
         attempts = Attempts(litellm, request)
         while True:
             try:
@@ -98,6 +101,7 @@ class LiteLLM:
 
     async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
         litellm = await _ready()
+        decompression.limit_responses()
         attempts = Attempts(litellm, request)
         while True:
             try:
@@ -120,6 +124,7 @@ def _litellm() -> Any:
         import litellm
 
         litellm.suppress_debug_info = True
+        decompression.install()
         forks.renew_locks()
     return litellm
 

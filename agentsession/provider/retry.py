@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agentsession.errors import ProviderError
+from agentsession.provider.decompression import TOO_LARGE, was_too_large
 from agentsession.provider.failures import LONGER, NOT_PASSING, cure, kind_of
 from agentsession.provider.protocol import Request
 from agentsession.provider.redact import redacted, scrub
@@ -55,7 +56,7 @@ def _in_steps(seconds: float) -> float:
 
 
 def _is_passing(error: Exception) -> bool:
-    if kind_of(error) in NOT_PASSING:
+    if kind_of(error) in NOT_PASSING or was_too_large(error):
         return False
     if isinstance(error, ConnectionError):
         return True
@@ -105,6 +106,8 @@ def _provider_error(error: Exception, request: Request, litellm: Any) -> Provide
 
 def _found(error: Exception) -> str:
     """What the error says, without the traceback and the names that litellm puts into some."""
+    if was_too_large(error):
+        return TOO_LARGE
     text = str(getattr(error, "message", None) or error).split("Traceback (most recent call last)")[0]
     name = type(error).__name__
     return text.removeprefix(f"litellm.{name}: ").removeprefix(f"{name}: ").strip()
