@@ -16,10 +16,14 @@ from tests.layouts import LAYOUTS
 from tests.models import Answer, chat_model
 from tests.owned import KINDS, Case, named, owned
 
+STORES = [("sqlite", "document"), ("sqlite", "rows"), ("postgres", "rows"), ("mariadb", "document")]
+"""The databases and layouts of the matrix: each of them, in fewer than all pairs."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
-        "matrix: the test runs on each database in both layouts, instead of on SQLite with documents",
+        "matrix(extent): the test runs on each database and in each layout, instead of on SQLite with "
+        'documents; "full": in all pairs of them',
         "backends(*names): the databases that the test runs on",
         "layouts(*names): the layouts that the test runs in",
     ):
@@ -29,19 +33,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes the URL of a database runs on SQLite with documents, or as its markers say."""
     if "database_url" in metafunc.fixturenames:
-        is_matrix = metafunc.definition.get_closest_marker("matrix") is not None
-        backends, layouts = (
-            marker.args if marker else every if is_matrix else every[:1]
-            for marker, every in (
-                (metafunc.definition.get_closest_marker("backends"), servers.BACKENDS),
-                (metafunc.definition.get_closest_marker("layouts"), LAYOUTS),
-            )
-        )
-        names = [
-            backend if layout == "document" else f"{backend}-{layout}"
-            for backend, layout in product(backends, layouts)
-        ]
+        pairs = stores_of(*map(metafunc.definition.get_closest_marker, ("matrix", "backends", "layouts")))
+        names = [backend if layout == "document" else f"{backend}-{layout}" for backend, layout in pairs]
         metafunc.parametrize("database_url", names, indirect=True)
+
+
+def stores_of(matrix: Any, backends: Any, layouts: Any) -> list[tuple[str, str]]:
+    """The databases and layouts that these markers choose."""
+    if matrix and not (matrix.args or backends or layouts):
+        return STORES
+    chosen = backends.args if backends else servers.BACKENDS if matrix else servers.BACKENDS[:1]
+    return [*product(chosen, layouts.args if layouts else LAYOUTS if matrix else LAYOUTS[:1])]
 
 
 @pytest.fixture

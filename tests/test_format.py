@@ -26,7 +26,7 @@ from agentsession.turn.unfinished import changed
 from agentsession.turn_state import Turn, Usage
 from tests.models import chat_model, kept, put_raw, raw_text, stored, texts
 
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.matrix("full")
 
 slow_fixture = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -12,7 +12,7 @@ import pytest
 from agentsession import DslError, IdempotencyMismatch, InputInvalid, ProviderError, ProviderFailed, testing
 from tests.keyed import BY_ATTRIBUTE, Speaker, keyed_model
 
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.matrix("full")
 
 
 @pytest.mark.parametrize("pinned", [False, True])

@@ -23,7 +23,7 @@ from tests import servers
 from tests.models import chat_model, stored, texts
 
 pytestmark = [
-    pytest.mark.matrix,
+    pytest.mark.matrix("full"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, SIGKILL and SIGSTOP"),
 ]
 

@@ -30,7 +30,7 @@ from tests.losing import (
 )
 from tests.models import Answer, chat_model, let_the_lease_run_out, stored, texts
 
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.matrix("full")
 
 
 @pytest.fixture

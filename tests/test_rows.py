@@ -26,7 +26,7 @@ from agentsession import (
 from agentsession.provider import Reply
 from tests.models import Answer, chat_model, stored, texts
 
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.matrix("full")
 
 rows_only = pytest.mark.layouts("rows")
 

@@ -9,7 +9,7 @@ import pytest
 from agentsession import testing, tool
 from tests.models import Answer, chat_model
 
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.matrix("full")
 
 
 def verbs(database: Any) -> list[str]:
