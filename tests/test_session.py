@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,9 +33,10 @@ from agentsession import (
     testing,
     user_message,
 )
-from agentsession.provider import Reply
+from agentsession.provider import Delta, Reply
 from tests.layouts import layout_of, with_messages
 from tests.models import About, Answer, Ask, chat_model, roles, stored, texts
+from tests.tooled import WAYS, Way
 
 
 def test_a_conversation_is_started_continued_and_read_back(Chat: Any) -> None:
@@ -469,14 +471,25 @@ ODD_REPLIES: list[Any] = [
 ]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("reply", ODD_REPLIES, ids=repr)
-def test_what_is_no_reply_fails_the_turn(database: Any, reply: Any) -> None:
+def test_what_is_no_reply_fails_the_turn(database: Any, reply: Any, way: Way) -> None:
     class Odd:
         def ask(self, request: Any) -> Any:
             return reply
 
-    with pytest.raises(ProviderFailed, match="the provider returned") as failed:
-        chat_model(database, provider=Odd()).start_session("Hi")
+        async def aask(self, request: Any) -> Any:
+            return reply
+
+        def stream(self, request: Any) -> Iterator[Any]:
+            yield from (Delta("half"), reply)
+
+        async def astream(self, request: Any) -> AsyncIterator[Any]:
+            for piece in (Delta("half"), reply):
+                yield piece
+
+    with pytest.raises(ProviderFailed, match="the provider") as failed:
+        way(chat_model(database, provider=Odd()), "start_session", "Hi")
     assert failed.value.session.status == "failed"
 
 

@@ -15,7 +15,7 @@ from agentsession.drive.beats import LoopBeats
 from agentsession.drive.crossing import on_the_store, unbroken
 from agentsession.drive.perform import Performing, pause
 from agentsession.drive.question import Question
-from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of, whole
+from agentsession.drive.reading import Limits, Piece, Reader, Silence, checked_piece, pieces_of, whole
 from agentsession.drive.steps import Steps
 from agentsession.drive.tasks import AsyncBatch
 from agentsession.errors import ProviderError
@@ -115,7 +115,7 @@ class AsyncAnswer:
         self.question = question
         provider, request, streams = question.provider, question.request, question.streams
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
-        self.last: Piece | None = None
+        self.last: list[Piece] = []
         self.limits = Limits(provider, request, ("stream", "astream") if streams else (), time.monotonic())
         self.task: asyncio.Task[None] | None = None
         self.reader: Reader | None = None
@@ -158,23 +158,22 @@ class AsyncAnswer:
             with self.question.received.being_stored():
                 await self.perform.reach(partial(self.perform.keep_partial, self.question))
         first = await self.next_piece()
-        if first is None:
+        if isinstance(first, Silence):
             return []
         events = self.question.take(first)
-        while not self.pieces.empty() and self.last is None and len(events) < AT_ONCE:
+        while not self.pieces.empty() and not self.last and len(events) < AT_ONCE:
             piece = self.pieces.get_nowait()
             if not isinstance(piece, Delta):
-                self.last = piece
+                self.last.append(piece)
             else:
                 events += self.question.take(checked_piece(piece))
                 if events and isinstance(events[-1], PartialOutput):
                     break
         return events
 
-    async def next_piece(self) -> Delta | Reply | None:
-        """None: nothing has come for so long that a ping is due."""
-        if self.last is not None:
-            return checked_piece(self.last)
+    async def next_piece(self) -> Delta | Reply | Silence:
+        if self.last:
+            return checked_piece(self.last[0])
         left = self.limits.left(time.monotonic())
         try:
             async with asyncio.timeout(self.perform.pulse.within(left)):
@@ -182,7 +181,7 @@ class AsyncAnswer:
         except TimeoutError:
             if self.limits.left(now := time.monotonic()) == 0:
                 raise self.limits.passed(now) from None
-            return None
+            return Silence()
         self.limits.heard()
         return checked_piece(piece)
 

@@ -122,6 +122,10 @@ class Limits:
         )
 
 
+class Silence:
+    """Stands for a piece: nothing has come for so long that a ping is due."""
+
+
 def checked_piece(piece: Any) -> Delta | Reply:
     """The piece itself; raises what it stands for, or says that it is none."""
     if isinstance(piece, BaseException):

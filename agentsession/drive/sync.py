@@ -11,7 +11,7 @@ from agentsession import clock
 from agentsession.drive.heartbeat import keep_alive
 from agentsession.drive.perform import Performing, at_once, pause
 from agentsession.drive.question import Question
-from agentsession.drive.reading import Limits, Piece, Reader, checked_piece, pieces_of
+from agentsession.drive.reading import Limits, Piece, Reader, Silence, checked_piece, pieces_of
 from agentsession.drive.steps import Steps
 from agentsession.drive.threads import SyncBatch
 from agentsession.events import Event
@@ -98,10 +98,9 @@ class Answer:
             with self.question.received.being_stored():
                 self.perform.keep_partial(self.question)
         piece = self.next_piece()
-        return [] if piece is None else self.question.take(piece)
+        return [] if isinstance(piece, Silence) else self.question.take(piece)
 
-    def next_piece(self) -> Delta | Reply | None:
-        """None: nothing has come for so long that a ping is due."""
+    def next_piece(self) -> Delta | Reply | Silence:
         return self.question.provider.ask(self.question.request)
 
     def gone(self, gone: ClaimGone) -> None:
@@ -124,14 +123,14 @@ class Streamed(Answer):
         self.limits = Limits(provider, request, ("stream",), time.monotonic())
         self.reader = Reader(lambda: pieces_of(provider, request), self.pieces.put, self.limits)
 
-    def next_piece(self) -> Delta | Reply | None:
+    def next_piece(self) -> Delta | Reply | Silence:
         left = self.limits.left(time.monotonic())
         try:
             piece = self.pieces.get(timeout=self.perform.pulse.within(left))
         except Empty:
             if self.limits.left(now := time.monotonic()) == 0:
                 raise self.limits.passed(now) from None
-            return None
+            return Silence()
         self.limits.heard()
         return checked_piece(piece)
 
