@@ -166,8 +166,10 @@ class InputSchema(Schema):
         return self.load({self.text_field: value})
 
     def _is_default(self, name: str, value: Json) -> bool:
-        """Whether a stored value is the default that the schema states, or what an empty container gives. No
-        code of the user's runs, so the answer is the same in every process."""
+        """Return whether a stored value is the default of its field, or an empty container that is.
+
+        Default factories of the application are not called, so the answer is the same in every process.
+        """
         field = (self.fields or {}).get(name, {})
         if "default" in field:
             default = field["default"]

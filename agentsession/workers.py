@@ -100,7 +100,7 @@ STATEMENTS = Workers("agentsession-store", MOST)
 """For statements of the async driver. Each is short."""
 
 BEATS = Workers("agentsession-beat", 8)
-"""For heartbeats. A beat is one statement: eight threads extend some thousand leases a second."""
+"""For heartbeats. A beat is one short statement."""
 
 PREPARING = Workers("agentsession-prepare", MOST)
-"""For making providers ready: imports that take seconds, and code of the user's that may block."""
+"""Prepares providers: imports that take seconds, and a provider's own `prepare`, which may block."""

@@ -59,8 +59,8 @@ def get_context(
     model with `messages="rows"` no more than the page is read.
 
     Allowed inside a transaction. A row that never had a turn gives an empty context. While a turn runs,
-    `context.turn.partial` is what has come of its reply so far, if it is streamed. A turn whose process died
-    is `interrupted` once its lease is over by the database's clock, and `context.turn.is_abandoned` is true.
+    `context.turn.partial` is the partial reply, if the turn is streamed. A turn whose process died is
+    `interrupted` once its lease is over by the database's clock, and `context.turn.is_abandoned` is true.
 
     Raises `SessionNotFound`, also for a session of another `actor`, `InputInvalid` for a page that is none,
     `LayoutMismatch`, and `ContextUnreadable` for a stored value that is no context of ours.

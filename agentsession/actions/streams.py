@@ -54,7 +54,7 @@ class Followed(Generic[M]):
         return told
 
     def _ping_after(self, seconds: float | None) -> None:
-        """Have a `Ping` come among the events after each so many seconds without another."""
+        """Add a `Ping` to the events whenever `seconds` pass without an event."""
         if seconds is not None and not seconds > 0:
             raise ValueError(f"ping is {seconds!r}, not a number of seconds above 0, or None for no pings")
         self._events.pulse.every = seconds

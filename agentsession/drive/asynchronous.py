@@ -152,8 +152,11 @@ class AsyncAnswer:
         return self.question.reply
 
     async def more(self) -> list[Event]:
-        """The events of the next piece, and of some that have come with it. What has come before is stored
-        first, if that is due. A partial output ends the batch: it may be as large as the reply."""
+        """Return the events of the next piece and of pieces that are already in the queue.
+
+        The partial reply is stored first, if that is due. A `PartialOutput` ends the batch, because it may be
+        as large as the reply.
+        """
         if self.question.is_due():
             with self.question.received.being_stored():
                 await self.perform.reach(partial(self.perform.keep_partial, self.question))

@@ -170,7 +170,7 @@ def keep_alive(
 def regularly(
     check: Callable[[], None], failed: Callable[[Exception], object], every: float
 ) -> Callable[[], None]:
-    """Call a short function every so many seconds, until the function that this returns is called."""
+    """Call `check`, a short function, every `every` seconds until the returned function is called."""
 
     def checked() -> bool:
         check()

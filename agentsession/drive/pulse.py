@@ -8,7 +8,7 @@ from agentsession.events import Event
 
 
 class Ping(Event, frozen=True):
-    """Nothing has come for a while. Only `sse()` asks for it: an iterated stream has no such event."""
+    """Says that the stream is alive. Only `sse()` asks for pings: an iterated stream has none."""
 
     def sse(self) -> str:
         """A comment, which every reader of server-sent events skips."""
@@ -27,14 +27,14 @@ class Pulse:
         self._last = time.monotonic()
 
     def within(self, seconds: float | None) -> float | None:
-        """How long to wait for something that may take these seconds (None: any time)."""
+        """Return how long to wait for an event that may take `seconds` (None: any time)."""
         if self.every is None:
             return seconds
         left = max(self._last + self.every - time.monotonic(), 0.0)
         return left if seconds is None else min(left, seconds)
 
     def events(self, events: list[Event]) -> list[Event]:
-        """What came, or a ping if nothing did for so long."""
+        """Return the events, or a ping if there are none and one is due."""
         now = time.monotonic()
         if not events:
             if self.every is None or now < self._last + self.every:

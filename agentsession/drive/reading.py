@@ -98,8 +98,10 @@ class Limits:
         self._since: float | None = None
 
     def left(self, now: float) -> float | None:
-        """Seconds to wait for the next piece; None: for ever. The wait begins with the first call after a
-        piece."""
+        """Return the seconds to wait for the next piece, or None to wait indefinitely.
+
+        The wait begins with the first call after a piece.
+        """
         self._since = now if self._since is None else self._since
         idle = self._since + self.idle - now if self.has_begun else float("inf")
         left = max(min(idle, self.deadline - now), 0.0)

@@ -54,8 +54,11 @@ def _cleaned(texts: Collection[str], options: Mapping[str, Any], view: View) -> 
 
 
 def _hidden(found: re.Match[str]) -> str:
-    """A word without a digit is no key. This test is no lookahead of the pattern, because a lookahead reads
-    the rest of the word again at each `sk-` in it."""
+    """Return what is shown for a match: the word itself if it has no digit, since a key has one.
+
+    The pattern does not check this by a lookahead: that would read the rest of a word again at each `sk-` in
+    it, which takes quadratic time.
+    """
     word = found["word"]
     return word if word is not None and not _DIGIT.search(word) else HIDDEN
 

@@ -27,14 +27,19 @@ def tells_of_a_loss(error: Exception) -> bool:
 
 
 def tells_of_a_read_only_server(error: Exception) -> bool:
-    """Has a server refused a write because it takes none? After a failover the old server does so, on the
-    connections that were open before."""
+    """Return whether the server refused a write because it is read-only.
+
+    After a failover the old server refuses writes on the connections that were open before.
+    """
     number = next(iter(getattr(error, "orig", error).args), None)
     return _sqlstate(error) == READ_ONLY or (isinstance(number, int) and number in READ_ONLY_NUMBERS)
 
 
 def tells_of_a_pooler(error: Exception) -> bool:
-    """Has the driver prepared statements on another connection to the server than the one it has now?"""
+    """Return whether the server does not know a statement that the driver has prepared.
+
+    A pooler in transaction mode causes this: it gives the driver another connection to the server.
+    """
     return _sqlstate(error) in PREPARED
 
 

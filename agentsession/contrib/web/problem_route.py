@@ -21,8 +21,10 @@ class BodyTooLarge(HTTPException):
 
 
 def problem_route(limit: int) -> type[APIRoute]:
-    """A class of routes whose errors are answered as problems; what is no matter of the client's is raised.
-    A body of more bytes than `limit` is not read."""
+    """Return a route class that answers errors of the client as problem details and raises all others.
+
+    It does not read a body of more than `limit` bytes.
+    """
 
     class ProblemRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
