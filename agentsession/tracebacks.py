@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from agentsession.errors import StorageFailed
 
@@ -25,10 +25,10 @@ def take_all(keywords: T) -> T:
 
     Use it where a function passes `**options` on: they may hold a client's key.
     """
-    taken, given = dict[str, Any](), _as_any(keywords)
-    taken.update(given)
+    given: Any = keywords  # a TypedDict has no `clear`
+    taken = cast("T", dict(given))
     given.clear()
-    return _as_any(taken)  # type: ignore[no-any-return]
+    return taken
 
 
 def without_locals(error: BaseException) -> None:
@@ -110,7 +110,3 @@ def _code_like(code: CodeType) -> CodeType:
         co_firstlineno=code.co_firstlineno,
         co_linetable=code.co_linetable,
     )
-
-
-def _as_any(value: Any) -> Any:
-    return value

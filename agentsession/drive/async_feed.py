@@ -17,7 +17,7 @@ from agentsession.turn.effects import Outcome
 
 
 class AsyncFeed:
-    """The driver runs in the reader's task, or in a task of ours if the reader takes nothing for long."""
+    """Runs the driver in the reader's task, or in a task of its own if the reader stops taking events."""
 
     def __init__(self, events: AsyncGenerator[Event | Outcome, None], perform: Performing) -> None:
         self._events: Any = events

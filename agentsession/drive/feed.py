@@ -39,7 +39,7 @@ class Feed:
     """Runs the driver on the reader's thread.
 
     If the reader takes nothing for `PATIENCE` seconds after the model was asked, the driver runs to its end
-    on a thread of ours. The reader then takes the events from a backlog.
+    on a thread of the library. The reader then takes the events from a backlog.
     """
 
     def __init__(self, events: Generator[Event | Outcome, None, None], perform: Performing) -> None:

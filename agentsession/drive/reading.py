@@ -125,7 +125,7 @@ class Limits:
 
 
 class Silence:
-    """Stands for a piece: nothing has come for so long that a ping is due."""
+    """Returned in place of a piece when none has arrived and a ping is due."""
 
 
 def checked_piece(piece: Any) -> Delta | Reply:

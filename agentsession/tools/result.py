@@ -91,7 +91,7 @@ class _Conversion:
         self.size = self.values = 0
 
     def count(self, size: int) -> None:
-        """One value, whose text takes so many characters at least; raises `ResultEnded`."""
+        """Count one value, whose text has at least `size` characters; raises `ResultEnded`."""
         self.size += size
         self.values += 1
         if self.size > self.most_bytes:

@@ -185,7 +185,7 @@ def input_hash(content: Content) -> str:
 
 
 def _is_a_session(given: Any) -> bool:
-    """Whether it is what a session is named by: an id that is no text, or a record."""
+    """Return whether the value could be a session: a record, or an id that is not a text."""
     return isinstance(given, (int, UUID)) or hasattr(given, "__data__")
 
 
