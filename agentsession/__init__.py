@@ -1,5 +1,16 @@
 """A decorator DSL that turns a Peewee model into a persistent LLM agent session."""
 
+from agentsession._dsl.agent import agent
+from agentsession._dsl.code_interface import code_interface
+from agentsession._dsl.message import agent_message
+from agentsession._dsl.message_fields import MessageFields
+from agentsession._dsl.session import agent_session
+from agentsession._tools.definition import Tool
+from agentsession._tools.marks import tool
+from agentsession._tools.tool_context import Halt, ToolContext
+from agentsession._tools.tool_options import Tokens
+from agentsession._turn.effects import HookContext, ToolResult
+from agentsession._turn_state import ApprovalState, Turn, TurnError, Usage
 from agentsession.actions import (
     Approval,
     assistant_message,
@@ -11,11 +22,6 @@ from agentsession.actions import (
 from agentsession.actions.mixins import AgentActions, SessionActions
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context, Message, Result
-from agentsession.dsl.agent import agent
-from agentsession.dsl.code_interface import code_interface
-from agentsession.dsl.message import agent_message
-from agentsession.dsl.message_fields import MessageFields
-from agentsession.dsl.session import agent_session
 from agentsession.errors import (
     AgentSessionError,
     BudgetExceeded,
@@ -33,7 +39,7 @@ from agentsession.errors import (
     NothingToResume,
     OutputInvalid,
     Problem,
-    ProviderError,
+    ProviderCallError,
     ProviderFailed,
     SessionBusy,
     SessionNotFound,
@@ -57,13 +63,6 @@ from agentsession.events import (
     TurnFinished,
     TurnStarted,
 )
-from agentsession.tools.definition import Tool
-from agentsession.tools.halt import Halt
-from agentsession.tools.limit import Tokens
-from agentsession.tools.marks import tool
-from agentsession.tools.tool_context import ToolContext
-from agentsession.turn.effects import HookContext, ToolResult
-from agentsession.turn_state import AskedApproval, Turn, TurnError, Usage
 
 __version__ = "0.1.0"
 
@@ -72,7 +71,7 @@ __all__ = [
     "AgentSessionError",
     "Approval",
     "ApprovalNeeded",
-    "AskedApproval",
+    "ApprovalState",
     "AsyncTurnStream",
     "BudgetExceeded",
     "Context",
@@ -97,7 +96,7 @@ __all__ = [
     "OutputRetry",
     "PartialOutput",
     "Problem",
-    "ProviderError",
+    "ProviderCallError",
     "ProviderFailed",
     "Result",
     "SessionActions",

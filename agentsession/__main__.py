@@ -1,6 +1,6 @@
 """`python -m agentsession`."""
 
-from agentsession.cli.main import main
+from agentsession._cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import msgspec
 
+from agentsession._json_values import JsonMap, compact
+from agentsession._schema import InputSchema, OutputSchema, Schema, SchemaMismatch
+from agentsession._turn_state import Turn, Usage
 from agentsession.errors import OutputInvalid
-from agentsession.json_values import JsonMap, compact
-from agentsession.schema import InputSchema, OutputSchema, Schema, SchemaMismatch
-from agentsession.turn_state import Turn, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar

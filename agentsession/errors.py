@@ -199,7 +199,7 @@ class LeaseLost(AgentSessionError):
     session: Any = None
 
 
-class ProviderError(Exception):
+class ProviderCallError(Exception):
     """For providers: one model call failed. The message goes into the stored turn, so it holds no key.
 
     The error that a client library raised is its `__cause__`. `status` is the HTTP status, if any. `kind` and

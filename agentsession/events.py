@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from agentsession._json_values import Json, JsonMap, compact
 from agentsession.context import Result
 from agentsession.errors import AgentSessionError, OutputInvalid, StorageFailed, TurnFailed
-from agentsession.json_values import Json, JsonMap, compact
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentsession import registry
+from agentsession import _registry
+from agentsession._options import AgentOptions, Client, SessionOptions
+from agentsession._tools.definition import Tool
 from agentsession.errors import DslError, Problem
-from agentsession.options import AgentOptions, Client, SessionOptions
-from agentsession.tools.definition import Tool
 
 
 def place(model: Any) -> str:
@@ -24,17 +24,17 @@ def place(model: Any) -> str:
 
 def is_agent(model: Any) -> bool:
     """Does `@agent` stand on this model or one of its bases?"""
-    return registry.agent_of(model) is not None
+    return _registry.agent_of(model) is not None
 
 
 def is_session(model: Any) -> bool:
     """Does `@agent_session` stand on this model or one of its bases?"""
-    return registry.session_of(model) is not None
+    return _registry.session_of(model) is not None
 
 
 def agent_options(model: Any) -> AgentOptions:
     """The options of `@agent`; raises `DslError` for a model without it."""
-    options = registry.agent_of(model)
+    options = _registry.agent_of(model)
     if options is None:
         raise DslError((_undeclared(model, "agent", "client=…, instruction=…"),))
     return options
@@ -42,7 +42,7 @@ def agent_options(model: Any) -> AgentOptions:
 
 def session_options(model: Any) -> SessionOptions:
     """The options of `@agent_session`; raises `DslError` for a model without it."""
-    options = registry.session_of(model)
+    options = _registry.session_of(model)
     if options is None:
         raise DslError((_undeclared(model, "agent_session", 'context_attribute="context"'),))
     return options
@@ -75,7 +75,7 @@ def tools(model: Any) -> tuple[Tool, ...]:
 
 def message_model(model: Any) -> Any:
     """The model of its messages, where they are rows; None where there is none (yet)."""
-    declared = registry.message_of(model)
+    declared = _registry.message_of(model)
     return None if declared is None else declared[0]
 
 

@@ -35,7 +35,7 @@ from agentsession import (
     agent_session,
     tool,
 )
-from agentsession.provider import Reply, Request, Shown, ToolCall
+from agentsession.provider import PromptMessage, Reply, Request, ToolCall
 
 CUSTOMER = (
     "My kettle has not come, it is order 7. I want my money back if it is lost.",
@@ -98,7 +98,7 @@ class Rehearsed:
         return Reply(f"Your parcel is lost. {known['refund']}")
 
 
-def latest_turn(view: Sequence[Shown]) -> tuple[str, dict[str, str]]:
+def latest_turn(view: Sequence[PromptMessage]) -> tuple[str, dict[str, str]]:
     """What the customer said last, and what each tool has given since then."""
     words = ""
     known: dict[str, str] = {}

@@ -11,7 +11,7 @@ import peewee as pw
 import pytest
 
 from agentsession import (
-    ProviderError,
+    ProviderCallError,
     ProviderFailed,
     SessionActions,
     SessionBusy,
@@ -65,7 +65,7 @@ def test_the_model_is_shown_the_conversation() -> None:
 
 def test_a_provider_that_is_down_keeps_the_customers_words() -> None:
     session = Support.start_session("Hi", run=False)
-    with testing.script(Support, ["Hello!", ProviderError("overloaded")]):
+    with testing.script(Support, ["Hello!", ProviderCallError("overloaded")]):
         session.resume_session()
         assert answer_customer(session.id, "request 1", "Are you open?") == "We will be back soon."
     assert Support.get_by_id(session.id).status == "failed"

@@ -9,12 +9,12 @@ from typing import Any
 import peewee as pw
 import pytest
 
-from agentsession import clock, testing
-from tests import servers
-from tests.keyed import Speaker, Speaks, keyed_model
-from tests.layouts import LAYOUTS
-from tests.models import Answer, chat_model
-from tests.owned import KINDS, Case, named, owned
+from agentsession import _clock, testing
+from tests.support import servers
+from tests.support.idempotent_models import Speaker, Speaks, keyed_model
+from tests.support.layouts import LAYOUTS
+from tests.support.models import Answer, chat_model
+from tests.support.owned_models import KINDS, Case, named, owned
 
 STORES = [("sqlite", "document"), ("sqlite", "rows"), ("postgres", "rows"), ("mariadb", "document")]
 """The databases and layouts of the matrix: each of them, in fewer than all pairs."""
@@ -70,12 +70,12 @@ def Chat(database: Any) -> Any:
 
 
 @pytest.fixture
-def at() -> Iterator[clock.FakeClock]:
+def at() -> Iterator[_clock.FakeClock]:
     """A clock that stands still until it is told to go on, for this thread."""
-    at = clock.FakeClock(time.time())
-    token = clock.fake.set(at)
+    at = _clock.FakeClock(time.time())
+    token = _clock.fake.set(at)
     yield at
-    clock.fake.reset(token)
+    _clock.fake.reset(token)
 
 
 @pytest.fixture(params=["start", "continue"])

@@ -12,7 +12,7 @@ from agentsession.actions.approvals import Approval, aapprovals, approvals
 from agentsession.actions.building import assistant_message, build_context, instruction_message, user_message
 from agentsession.actions.deletion import adelete_session, delete_session
 from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
-from agentsession.actions.migration import Moved, migrate
+from agentsession.actions.migration import MigrationReport, migrate
 from agentsession.actions.one_call import acall, astream, call, stream, warm_up
 from agentsession.actions.results import last_result, last_turn
 from agentsession.actions.session import (
@@ -37,7 +37,7 @@ from agentsession.actions.session import (
 __all__ = [
     "Approval",
     "ListedSession",
-    "Moved",
+    "MigrationReport",
     "SessionPage",
     "aapprovals",
     "acall",

@@ -9,11 +9,15 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from agentsession import info
+from agentsession._drive.async_feed import AsyncFeed
+from agentsession._drive.asynchronous import AsyncPerformer, adrive
+from agentsession._drive.feed import Feed
+from agentsession._drive.sync import SyncPerforming, drive
+from agentsession._options import AgentOptions
+from agentsession._store.session_store import StoredSession
+from agentsession._tracebacks import OwnFramesEmptied
+from agentsession._turn.effects import Machine, Outcome
 from agentsession.actions import results
-from agentsession.drive.async_feed import AsyncFeed
-from agentsession.drive.asynchronous import AsyncPerforming, adrive
-from agentsession.drive.feed import Feed
-from agentsession.drive.sync import SyncPerforming, drive
 from agentsession.errors import (
     AgentSessionError,
     LeaseLost,
@@ -23,13 +27,9 @@ from agentsession.errors import (
     TurnFailed,
 )
 from agentsession.events import Event, TurnFinished, TurnStarted
-from agentsession.options import AgentOptions
-from agentsession.store.stored import StoredSession
-from agentsession.tracebacks import OwnFramesEmptied
-from agentsession.turn.effects import Machine, Outcome
 
 M = TypeVar("M")
-P = TypeVar("P", SyncPerforming, AsyncPerforming)
+P = TypeVar("P", SyncPerforming, AsyncPerformer)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Action(Generic[M]):
 
     async def arun(self) -> Outcome:
         with self.errors():
-            events = adrive(self.machine, self._performing(AsyncPerforming, streams=False))
+            events = adrive(self.machine, self._performing(AsyncPerformer, streams=False))
             return self._ended(_last([event async for event in events]))
 
     def events(self) -> Feed:
@@ -65,7 +65,7 @@ class Action(Generic[M]):
         return Feed(drive(self.machine, perform), perform)
 
     def aevents(self) -> AsyncFeed:
-        perform = self._performing(AsyncPerforming, streams=True)
+        perform = self._performing(AsyncPerformer, streams=True)
         return AsyncFeed(adrive(self.machine, perform), perform)
 
     def told(self, event: Event | Outcome) -> Event | None:

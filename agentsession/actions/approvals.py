@@ -9,22 +9,22 @@ from typing import Any
 import msgspec
 import peewee
 
-from agentsession import clock, info
+from agentsession import _clock, info
+from agentsession._drive.async_bridge import run_on_store
+from agentsession._json_values import JsonMap, compact, storable_text, unstorable
+from agentsession._schema import SchemaMismatch
+from agentsession._store.connection import refuse_async
+from agentsession._store.layout import NOTHING
+from agentsession._store.open import open_session
+from agentsession._store.record import primary_key_of
+from agentsession._store.session_store import StoredSession
+from agentsession._turn.approvals import Decision, decide
+from agentsession._turn_state import ApprovalState, Turn
 from agentsession.actions.action import Action
-from agentsession.actions.intact import refuse_altered
+from agentsession.actions.late_checks import refuse_altered
 from agentsession.actions.results import context_of
-from agentsession.actions.ways import ASYNC, like
-from agentsession.drive.crossing import on_the_store
+from agentsession.actions.variants import ASYNC, like
 from agentsession.errors import InputInvalid
-from agentsession.json_values import JsonMap, compact, storable_text, unstorable
-from agentsession.schema import SchemaMismatch
-from agentsession.store.connection import refuse_async
-from agentsession.store.layout import NOTHING
-from agentsession.store.opened import open_session
-from agentsession.store.record import primary_key_of
-from agentsession.store.stored import StoredSession
-from agentsession.turn.approving import Decision, decide
-from agentsession.turn_state import AskedApproval, Turn
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Approval:
     call: str
     tool: str
     arguments: JsonMap
-    _asked: AskedApproval = field(repr=False, compare=False)
+    _asked: ApprovalState = field(repr=False, compare=False)
     _model: type[Any] = field(repr=False, compare=False)
     _session: Any = field(repr=False, compare=False)
     _actor: Any = field(repr=False, compare=False)
@@ -83,7 +83,7 @@ class Approval:
     def _decided(self, decision: Decision) -> Action[Any]:
         opened = _opened(self._model, self._session, self._actor)
         limit = info.session_options(self._model).max_input_bytes
-        size = len(msgspec.json.encode(decision(AskedApproval(self.call, self.tool, "{}"))))
+        size = len(msgspec.json.encode(decision(ApprovalState(self.call, self.tool, "{}"))))
         if size > limit:
             raise self._unfit(f"the decision takes {size:,} bytes, the limit is {limit:,}", "say less")
         agent = info.agent_options(self._model)
@@ -137,7 +137,7 @@ def approvals(model: type[peewee.Model], session: Any, *, actor: Any = None) -> 
 
 async def aapprovals(model: type[peewee.Model], session: Any, *, actor: Any = None) -> list[Approval]:
     opened = _opened(model, session, actor)
-    loaded = await on_the_store(opened, opened.load)
+    loaded = await run_on_store(opened, opened.load)
     return _waiting(model, session, actor, loaded.context.turn, loaded.now)
 
 
@@ -149,7 +149,7 @@ def approvals_of(record: Any) -> list[Approval]:
     Costs no query."""
     owner = info.session_options(type(record)).owner_attribute
     actor = record.__data__.get(type(record)._meta.fields[owner].name) if owner else None
-    return _waiting(type(record), record, actor, context_of(record).turn, clock.seconds())
+    return _waiting(type(record), record, actor, context_of(record).turn, _clock.seconds())
 
 
 def _opened(model: type[Any], session: Any, actor: Any) -> StoredSession:
@@ -157,7 +157,7 @@ def _opened(model: type[Any], session: Any, actor: Any) -> StoredSession:
     return open_session(model, info.session_options(model), session, actor, NOTHING)
 
 
-def approval_of(model: Any, session: Any, asked: AskedApproval, actor: Any) -> Approval:
+def approval_of(model: Any, session: Any, asked: ApprovalState, actor: Any) -> Approval:
     return Approval(asked.call, asked.tool, asked.given, asked, model, session, actor)
 
 
@@ -170,7 +170,7 @@ def _approved(by: Any) -> Decision:
     return _changed(status="approved", by=_name_of(by))
 
 
-def _changed(**values: str) -> Callable[[AskedApproval], AskedApproval]:
+def _changed(**values: str) -> Callable[[ApprovalState], ApprovalState]:
     return lambda asked: msgspec.structs.replace(asked, **values)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from agentsession import info
+from agentsession._options import AgentOptions
+from agentsession._schema import SchemaMismatch
+from agentsession._turn.plan import accept_args, accept_input, render
 from agentsession.context import Context, Message, with_schema
 from agentsession.errors import InputInvalid
-from agentsession.options import AgentOptions
-from agentsession.schema import SchemaMismatch
-from agentsession.turn.opening import accept_args, accept_input, render
 
 
 def instruction_message(model: type[Any], **args: Any) -> Message:

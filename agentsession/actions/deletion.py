@@ -7,12 +7,12 @@ from typing import Any
 import peewee
 
 from agentsession import info
-from agentsession.actions.intact import refuse_altered
-from agentsession.actions.ways import ASYNC, like
-from agentsession.drive.crossing import on_the_store
-from agentsession.store.connection import refuse_async
-from agentsession.store.owner import owner_of
-from agentsession.store.removal import SessionToDelete
+from agentsession._drive.async_bridge import run_on_store
+from agentsession._store.connection import refuse_async
+from agentsession._store.deletion import SessionToDelete
+from agentsession._store.identity import owner_of
+from agentsession.actions.late_checks import refuse_altered
+from agentsession.actions.variants import ASYNC, like
 
 
 def delete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
@@ -37,7 +37,7 @@ def delete_session(model: type[peewee.Model], session: Any, *, actor: Any = None
 
 async def adelete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
     doomed = _doomed(model, session, actor)
-    await on_the_store(doomed, doomed.delete)
+    await run_on_store(doomed, doomed.delete)
 
 
 adelete_session = like(delete_session, adelete_session, "adelete_session", ASYNC)

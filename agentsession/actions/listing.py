@@ -12,13 +12,13 @@ import msgspec
 import peewee
 
 from agentsession import info
-from agentsession.actions.intact import refuse_altered
-from agentsession.actions.ways import ASYNC, like
-from agentsession.drive.crossing import on_the_store
+from agentsession._drive.async_bridge import run_on_store
+from agentsession._store.connection import refuse_async
+from agentsession._store.identity import owner_of
+from agentsession._store.listing import Place, Row, SessionList
+from agentsession.actions.late_checks import refuse_altered
+from agentsession.actions.variants import ASYNC, like
 from agentsession.errors import InputInvalid
-from agentsession.store.connection import refuse_async
-from agentsession.store.listing import Place, Row, SessionList
-from agentsession.store.owner import owner_of
 
 MAX_PAGE = 1_000
 
@@ -74,7 +74,7 @@ async def alist_sessions(
 ) -> SessionPage:
     found = _listed(model, actor, limit)
     read = partial(found.page, limit + 1, _place(found, before))
-    return _page(await on_the_store(found, read), limit)
+    return _page(await run_on_store(found, read), limit)
 
 
 alist_sessions = like(list_sessions, alist_sessions, "alist_sessions", ASYNC)

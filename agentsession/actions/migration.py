@@ -10,15 +10,15 @@ from typing import Any
 import peewee
 
 from agentsession import info
-from agentsession.actions.intact import refuse_altered
+from agentsession._options import LAYOUTS, ROWS, Layout
+from agentsession._store.connection import in_transaction, refuse_async
+from agentsession._store.migration import Fate, SessionToMove, sessions_to_move
+from agentsession.actions.late_checks import refuse_altered
 from agentsession.errors import ContextUnreadable, DslError, InputInvalid, Problem, SessionNotFound
-from agentsession.options import LAYOUTS, ROWS, Layout
-from agentsession.store.connection import in_transaction, refuse_async
-from agentsession.store.moving import Fate, SessionToMove, sessions_to_move
 
 
 @dataclass
-class Moved:
+class MigrationReport:
     """What became of the sessions: so many were `moved` (or would be), with so many `messages`; the ids of
     those that were `busy` with a turn, and of those that could not be moved, with the reason."""
 
@@ -45,8 +45,8 @@ def migrate(
     to: Layout = ROWS,
     batch: int = 100,
     dry_run: bool = False,
-    progress: Callable[[Moved], object] = lambda _: None,
-) -> Moved:
+    progress: Callable[[MigrationReport], object] = lambda _: None,
+) -> MigrationReport:
     """Move all sessions of a model to the layout `to`; those that are there already stay as they are.
 
     The model is declared with `messages="rows"` and has its `@agent_message`, also to move back to documents:
@@ -70,7 +70,7 @@ def migrate(
     options = info.session_options(model)
     _refuse(model, to, batch)
     refuse_async(model, "migrate")
-    moved = Moved()
+    moved = MigrationReport()
     for key in sessions_to_move(model, options, batch):
         session = SessionToMove(model, options, key)
         with suppress(SessionNotFound):

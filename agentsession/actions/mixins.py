@@ -7,9 +7,12 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from agentsession import info
+from agentsession._store.record import unmanaged_fields
+from agentsession._tracebacks import take_all
+from agentsession._turn_state import Turn
 from agentsession.actions import one_call, results, session
 from agentsession.actions.approvals import Approval, approvals_of
-from agentsession.actions.forms import (
+from agentsession.actions.method_types import (
     AskOptions,
     AsyncCancel,
     AsyncContinue,
@@ -28,9 +31,6 @@ from agentsession.actions.forms import (
 )
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.context import Context, Result
-from agentsession.store.record import unmanaged_fields
-from agentsession.tracebacks import take_all
-from agentsession.turn_state import Turn
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultingTypeVar

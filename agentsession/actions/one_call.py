@@ -8,19 +8,19 @@ from typing import Any
 import msgspec
 
 from agentsession import info
+from agentsession._drive.performer import Performer
+from agentsession._json_values import JsonMap
+from agentsession._tracebacks import take_all
+from agentsession._turn import machine
+from agentsession._turn.effects import Outcome
+from agentsession._turn.plan import Plan, render, settle_args
 from agentsession.actions.action import Action
 from agentsession.actions.building import accepted_message, build_context
-from agentsession.actions.intact import refuse_altered
-from agentsession.actions.plan import ClientChoice, Options, plan_turn
-from agentsession.actions.ways import ASYNC, astreamed, like, prepared, streamed
+from agentsession.actions.late_checks import refuse_altered
+from agentsession.actions.prepare import ClientChoice, Options, plan_turn
+from agentsession.actions.variants import ASYNC, astreamed, like, prepared, streamed
 from agentsession.context import Context, Message, Result, with_schema
-from agentsession.drive.perform import Performing
 from agentsession.errors import InputInvalid, ProviderFailed
-from agentsession.json_values import JsonMap
-from agentsession.tracebacks import take_all
-from agentsession.turn import machine
-from agentsession.turn.effects import Outcome
-from agentsession.turn.opening import Plan, render, settle_args
 
 _log = logging.getLogger("agentsession")
 
@@ -82,7 +82,7 @@ def warm_up(model: type[Any]) -> None:
     """
     agent = info.agent_options(model)
     try:
-        Performing(agent, None).prepare(None)
+        Performer(agent, None).prepare(None)
     except ProviderFailed as failed:
         failed.where, failed.why = agent.place, "the first turn would fail"
         if failed.kind != "auth":

@@ -6,18 +6,18 @@ from typing import Any
 
 import peewee
 
-from agentsession import clock, info
+from agentsession import _clock, info
+from agentsession._options import ROWS
+from agentsession._store import format
+from agentsession._store.layout import NOTHING
+from agentsession._store.record import CLAIM, is_running_here
+from agentsession._store.session_store import StoredSession
+from agentsession._turn.effects import Outcome
+from agentsession._turn.stored_outcome import result_of
+from agentsession._turn.view import latest_reply
+from agentsession._turn_state import AWAITING, Turn
 from agentsession.context import Context, Message, Result
 from agentsession.errors import NoResult
-from agentsession.options import ROWS
-from agentsession.store import format
-from agentsession.store.layout import NOTHING
-from agentsession.store.record import CLAIM, is_running_here
-from agentsession.store.stored import StoredSession
-from agentsession.turn.effects import Outcome
-from agentsession.turn.ended import result_of
-from agentsession.turn.view import latest_reply
-from agentsession.turn_state import AWAITING, Turn
 
 OUTCOME = "_agentsession_outcome"
 
@@ -40,7 +40,7 @@ def last_turn(record: peewee.Model) -> Turn:
     turn = outcome.turn if outcome is not None else context_of(record).turn
     if turn is None:
         raise _none(record, "the session has no turn yet")
-    return turn if is_running_here(record, turn) else turn.as_of(clock.seconds())
+    return turn if is_running_here(record, turn) else turn.as_of(_clock.seconds())
 
 
 def last_result(record: peewee.Model) -> Result[Any]:

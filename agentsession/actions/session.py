@@ -8,18 +8,18 @@ import msgspec
 import peewee
 
 from agentsession import info
-from agentsession.actions.intact import refuse_altered
-from agentsession.actions.preparing import cancelling, continuing, resuming, starting
-from agentsession.actions.ways import ASYNC, astreamed, awaited, like, plain, streamed
+from agentsession._drive.async_bridge import run_on_store
+from agentsession._store.connection import refuse_async
+from agentsession._store.layout import Wanted
+from agentsession._store.open import open_session
+from agentsession._store.record import primary_key_of
+from agentsession._store.session_store import StoredSession
+from agentsession._turn.effects import Loaded
+from agentsession.actions.late_checks import refuse_altered
+from agentsession.actions.prepare import cancelling, continuing, resuming, starting
+from agentsession.actions.variants import ASYNC, astreamed, awaited, like, plain, streamed
 from agentsession.context import Context
-from agentsession.drive.crossing import on_the_store
 from agentsession.errors import InputInvalid
-from agentsession.store.connection import refuse_async
-from agentsession.store.layout import Wanted
-from agentsession.store.opened import open_session
-from agentsession.store.record import primary_key_of
-from agentsession.store.stored import StoredSession
-from agentsession.turn.effects import Loaded
 
 start_session = plain(starting, "start_session")
 astart_session = awaited(starting, "astart_session")
@@ -88,7 +88,7 @@ async def aget_context(
     actor: Any = None,
 ) -> Context:
     opened = _opened(model, session, last, before, actor)
-    return _as_read(await on_the_store(opened, opened.load))
+    return _as_read(await run_on_store(opened, opened.load))
 
 
 aget_context = like(get_context, aget_context, "aget_context", ASYNC)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+from weakref import finalize
 
+from agentsession._drive.async_feed import AsyncFeed
+from agentsession._drive.feed import Feed
+from agentsession._turn.effects import Outcome
 from agentsession.actions.action import Action
-from agentsession.actions.dropped import aclose_when_dropped, close_when_dropped
 from agentsession.context import Result
 from agentsession.errors import AgentSessionError, NoResult
 from agentsession.events import Event, StreamFailed, TurnFinished
-from agentsession.turn.effects import Outcome
 
 M = TypeVar("M")
 
@@ -241,3 +244,32 @@ class AsyncTurnStream(Followed[M]):
 
 def _not_yet(found: str, fix: str) -> NoResult:
     return NoResult(found, why="an absent result is an error, never a silent None", fix=fix)
+
+
+_closing: dict[AsyncFeed, asyncio.Task[None] | None] = {}
+"""The feeds that are not closed yet. They are held here so that the end of their event loop closes them."""
+
+
+def close_when_dropped(stream: object, events: Feed) -> None:
+    finalize(stream, events.drop)
+
+
+def aclose_when_dropped(stream: object, events: AsyncFeed) -> None:
+    finalize(stream, _close_on, asyncio.get_running_loop(), events)
+
+
+def _close_on(loop: asyncio.AbstractEventLoop, events: AsyncFeed) -> None:
+    for closed in [each for each in list(_closing) if each.has_ended]:
+        _closing.pop(closed, None)
+    if not loop.is_closed():
+        _closing[events] = None
+        loop.call_soon_threadsafe(_begin_to_close, events)
+
+
+def _begin_to_close(events: AsyncFeed) -> None:
+    _closing[events] = asyncio.create_task(_close(events))
+
+
+async def _close(events: AsyncFeed) -> None:
+    await events.aclose()
+    _closing.pop(events, None)

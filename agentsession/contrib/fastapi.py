@@ -15,21 +15,15 @@ except ImportError as missing:
 from fastapi.responses import JSONResponse
 
 from agentsession import actions, info
-from agentsession.contrib.web import described
-from agentsession.contrib.web.decisions import Decision, adecide
-from agentsession.contrib.web.declared import has_approvals, refuse_undeclared
-from agentsession.contrib.web.event_stream import EventStream
-from agentsession.contrib.web.guard import body_limit
-from agentsession.contrib.web.problem_route import problem_route
-from agentsession.contrib.web.problems import MEDIA_TYPE, NO_JSON_TYPE, Refused
-from agentsession.contrib.web.requests import LISTED, MAX_LISTED, WRAPPER, is_wrapped, present, unwrapped
-from agentsession.contrib.web.shown import (
-    approvals_json,
-    page_json,
-    result_reply,
-    session_json,
-    turn_reply,
-)
+from agentsession.contrib._web import described
+from agentsession.contrib._web.decisions import Decision, adecide
+from agentsession.contrib._web.declared import has_approvals, refuse_undeclared
+from agentsession.contrib._web.event_stream import EventStream
+from agentsession.contrib._web.guard import body_limit
+from agentsession.contrib._web.problem_route import problem_route
+from agentsession.contrib._web.problems import MEDIA_TYPE, NO_JSON_TYPE, Refused
+from agentsession.contrib._web.requests import LISTED, MAX_LISTED, WRAPPER, is_wrapped, present, unwrapped
+from agentsession.contrib._web.shown import approvals_json, page_json, result_reply, session_json, turn_reply
 
 Key = Annotated[
     str | None,

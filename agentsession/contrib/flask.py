@@ -15,11 +15,13 @@ except ImportError as missing:
     raise ImportError(f"agentsession.contrib.flask needs Flask: {fix}") from missing
 
 from agentsession import actions, info
+from agentsession._json_values import Json, compact
+from agentsession._store.connection import released
 from agentsession.actions.streams import PING, TurnStream
-from agentsession.contrib.web.decisions import decide
-from agentsession.contrib.web.declared import has_approvals, refuse_undeclared
-from agentsession.contrib.web.guard import LimitedBody, body_limit, check_request, is_json
-from agentsession.contrib.web.problems import (
+from agentsession.contrib._web.decisions import decide
+from agentsession.contrib._web.declared import has_approvals, refuse_undeclared
+from agentsession.contrib._web.guard import LimitedBody, body_limit, check_request, is_json
+from agentsession.contrib._web.problems import (
     MEDIA_TYPE,
     NO_JSON,
     NO_JSON_TYPE,
@@ -28,17 +30,9 @@ from agentsession.contrib.web.problems import (
     last_event,
     problem_of,
 )
-from agentsession.contrib.web.requests import is_wrapped, limit_of, present, unwrapped
-from agentsession.contrib.web.shown import (
-    approvals_json,
-    page_json,
-    result_reply,
-    session_json,
-    turn_reply,
-)
+from agentsession.contrib._web.requests import is_wrapped, limit_of, present, unwrapped
+from agentsession.contrib._web.shown import approvals_json, page_json, result_reply, session_json, turn_reply
 from agentsession.errors import AgentSessionError
-from agentsession.json_values import Json, compact
-from agentsession.store.release import released
 
 
 def session_blueprint(

@@ -6,13 +6,13 @@
 ...         return Reply(text=request.view[-1].content, model=request.client.model)
 
 `@agent(provider=Parrot(), …)` then uses it for every turn. An exception that `ask` raises fails the turn; a
-`ProviderError` says with which words, of which kind and with which fix. An optional `prepare()` and then an
-optional `check_client(client)` are called before a turn is claimed. To ask for a tool, a reply has
+`ProviderCallError` says with which words, of which kind and with which fix. An optional `prepare()` and
+then an optional `check_client(client)` are called before a turn is claimed. To ask for a tool, a reply has
 `calls=(ToolCall("find", '{"order": 3}'),)`.
 """
 
-from agentsession.errors import ProviderError
+from agentsession._turn.model_io import Delta, PromptMessage, Reply, ToolCall
+from agentsession.errors import ProviderCallError
 from agentsession.provider.protocol import Provider, Request
-from agentsession.turn.exchange import Delta, Reply, Shown, ToolCall
 
-__all__ = ["Delta", "Provider", "ProviderError", "Reply", "Request", "Shown", "ToolCall"]
+__all__ = ["Delta", "PromptMessage", "Provider", "ProviderCallError", "Reply", "Request", "ToolCall"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
-from agentsession.turn.exchange import Delta, Reply
+from agentsession._turn.model_io import Delta, Reply
 
 
 class Aborting:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import cache
 
-from agentsession.options import AgentOptions, Client
+from agentsession._options import AgentOptions, Client
 from agentsession.provider.echo import Echo
-from agentsession.provider.litellm import LiteLLM
+from agentsession.provider.litellm.adapter import LiteLLM
 from agentsession.provider.protocol import Provider
 
 scripted: ContextVar[Mapping[AgentOptions, Provider] | None] = ContextVar("scripted", default=None)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from typing import Any
 
-from agentsession.json_values import Json, JsonMap, compact
+from agentsession._json_values import Json, JsonMap, compact
+from agentsession._turn.model_io import Delta, Reply
+from agentsession._turn_state import Usage
 from agentsession.provider.protocol import Request
-from agentsession.turn.exchange import Delta, Reply
-from agentsession.turn_state import Usage
 
 FORMATS = {
     "base64": "ZWNobw==",

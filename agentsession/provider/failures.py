@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from agentsession.errors import FailureKind, ProviderError
-from agentsession.options import Client
+from agentsession._options import Client
+from agentsession.errors import FailureKind, ProviderCallError
 
 NOT_PASSING: tuple[FailureKind, ...] = ("auth", "unknown_model", "unknown_provider")
 """Kinds of failures that another attempt cannot mend."""
@@ -61,7 +61,7 @@ def _is_own(error: Exception) -> bool:
 
 
 def cure(kind: FailureKind, client: Client, litellm: Any) -> str:
-    """What to do about a failure, for `ProviderError.fix`."""
+    """What to do about a failure, for `ProviderCallError.fix`."""
     match kind:
         case "auth":
             keys = " or ".join(_missing_keys(litellm, client))
@@ -101,15 +101,15 @@ def _missing_keys(litellm: Any, client: Client) -> list[str]:
 
 
 def refuse_unusable(litellm: Any, client: Client) -> None:
-    """Raise `ProviderError` for a client that cannot work: its provider is unknown, or its key is missing."""
+    """Raise `ProviderCallError` if the client's provider is unknown or its key is missing."""
     if _has_unknown_provider(litellm, client):
         raise _refused("unknown_provider", f"litellm knows no provider {client.provider!r}", client, litellm)
     if _lacks_its_key(litellm, client):
         raise _refused("auth", "there is no API key", client, litellm)
 
 
-def _refused(kind: FailureKind, found: str, client: Client, litellm: Any) -> ProviderError:
-    return ProviderError(f"{client.id}: {found}", kind=kind, fix=cure(kind, client, litellm))
+def _refused(kind: FailureKind, found: str, client: Client, litellm: Any) -> ProviderCallError:
+    return ProviderCallError(f"{client.id}: {found}", kind=kind, fix=cure(kind, client, litellm))
 
 
 def _has_unknown_provider(litellm: Any, client: Client) -> bool:

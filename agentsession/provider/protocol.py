@@ -7,11 +7,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from agentsession.errors import ProviderError
-from agentsession.options import Client, OutputMode
-from agentsession.schema import OutputSchema
-from agentsession.tools.definition import Tool
-from agentsession.turn.exchange import Reply, ToolCall, View
+from agentsession._options import Client, OutputMode
+from agentsession._schema import OutputSchema
+from agentsession._tools.definition import Tool
+from agentsession._turn.model_io import Prompt, Reply, ToolCall
+from agentsession.errors import ProviderCallError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Request:
     may name tools that are not there any more.
     """
 
-    view: View
+    view: Prompt
     client: Client
     output: OutputSchema
     output_mode: OutputMode = "auto"
@@ -58,17 +58,17 @@ class Provider(Protocol):
 def checked(reply: Any, duration: float) -> Reply:
     """The reply in plain types, as it can be stored, with the seconds that it took.
 
-    Raises `ProviderError` that says what cannot be stored.
+    Raises `ProviderCallError` that says what cannot be stored.
     """
     if not isinstance(reply, Reply):
-        raise ProviderError(f"the provider returned a {type(reply).__name__}, not a Reply")
+        raise ProviderCallError(f"the provider returned a {type(reply).__name__}, not a Reply")
     try:
         if not all(isinstance(text, str) for text in (reply.text, reply.thinking, reply.opaque)):
             raise msgspec.ValidationError("its text, thinking or opaque is no str")
         facts = reply.facts()
         calls = () if reply.calls == () else _plain_calls(reply)
     except (msgspec.ValidationError, TypeError) as error:
-        raise ProviderError(f"the provider returned a Reply that cannot be stored: {error}") from error
+        raise ProviderCallError(f"the provider returned a Reply that cannot be stored: {error}") from error
     return Reply(
         text=str.__str__(reply.text),
         thinking=str.__str__(reply.thinking),

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from agentsession.provider.echoes import HIDDEN, RUN, without_echoes
-from agentsession.tracebacks import chain, without_locals
-from agentsession.turn.exchange import View
+from agentsession._tracebacks import chain, without_locals
+from agentsession._turn.model_io import Prompt
+from agentsession.provider.echoed_text import HIDDEN, RUN, without_echoes
 
 MAX_LENGTH = 20_000
 """Characters of a provider's message that are kept."""
@@ -27,7 +27,7 @@ _LOOKS_SECRET = re.compile(
 _DIGIT = re.compile(r"[0-9*]")
 
 
-def redacted(text: str, options: Mapping[str, Any], view: View = ()) -> str:
+def redacted(text: str, options: Mapping[str, Any], view: Prompt = ()) -> str:
     """The text without the secrets of the client's options and environment, or what looks like one.
 
     It has at most `MAX_LENGTH` characters, and repeats no message of the view.
@@ -35,7 +35,7 @@ def redacted(text: str, options: Mapping[str, Any], view: View = ()) -> str:
     return _cleaned({text}, options, view)[text]
 
 
-def _cleaned(texts: Collection[str], options: Mapping[str, Any], view: View) -> dict[str, str]:
+def _cleaned(texts: Collection[str], options: Mapping[str, Any], view: Prompt) -> dict[str, str]:
     """Each text and what may be shown of it."""
     found = {*_secrets(options), *_secrets(os.environ)}
     forms = {form for secret in found for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""))}
@@ -63,7 +63,7 @@ def _hidden(found: re.Match[str]) -> str:
     return word if word is not None and not _DIGIT.search(word) else HIDDEN
 
 
-def scrub(error: BaseException, options: Mapping[str, Any], view: View = ()) -> BaseException | None:
+def scrub(error: BaseException, options: Mapping[str, Any], view: Prompt = ()) -> BaseException | None:
     """The error itself, redacted in place with all that led to it; what stays unclean is left out.
 
     Its tracebacks keep their files and lines and lose their variables, among which is the key.

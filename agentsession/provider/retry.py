@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from agentsession.errors import ProviderError
+from agentsession.errors import ProviderCallError
 from agentsession.provider.decompression import TOO_LARGE, was_too_large
 from agentsession.provider.failures import LONGER, NOT_PASSING, cure, kind_of
 from agentsession.provider.protocol import Request
@@ -45,9 +45,9 @@ class Attempts:
         return pause
 
 
-def too_late(request: Request) -> ProviderError:
+def too_late(request: Request) -> ProviderCallError:
     found = f"{request.client.id}: no whole answer within {request.timeout:g} s"
-    return ProviderError(found, status=408, kind="timeout", fix=LONGER)
+    return ProviderCallError(found, status=408, kind="timeout", fix=LONGER)
 
 
 def _in_steps(seconds: float) -> float:
@@ -93,10 +93,10 @@ def _until(date: str) -> float:
         return math.nan
 
 
-def _provider_error(error: Exception, request: Request, litellm: Any) -> ProviderError:
+def _provider_error(error: Exception, request: Request, litellm: Any) -> ProviderCallError:
     client, kind = request.client, kind_of(error)
     text = redacted(_found(error), client.options, request.view)
-    return ProviderError(
+    return ProviderCallError(
         f"{client.id}: {type(error).__name__}: {text}",
         status=getattr(error, "status_code", None),
         kind=kind,

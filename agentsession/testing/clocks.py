@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agentsession import clock as time
-from agentsession.clock import FakeClock as FakeClock
+from agentsession import _clock as time
+from agentsession._clock import FakeClock as FakeClock
 from agentsession.testing.local import changed
 
 

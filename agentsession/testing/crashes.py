@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 
-from agentsession.drive.steps import after_effect
+from agentsession._drive.stepper import after_effect
+from agentsession._turn.effects import Effect, Emit, Hook, Prepare, Wait
 from agentsession.testing.local import changed
-from agentsession.turn.effects import Effect, Emit, Hook, Prepare, Wait
 
 MOST = 1_000
 """Steps after which `every_crash` takes it that there is no end."""

@@ -18,14 +18,14 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from agentsession._turn.model_io import Prompt
 from agentsession.provider.choose import scripted
 from agentsession.testing.clocks import FakeClock, clock
 from agentsession.testing.crashes import CrashPoint
 from agentsession.testing.local import changed
 from agentsession.testing.scripted import Replies, script
-from agentsession.turn.exchange import View
 
-ScriptAgent: TypeAlias = "Callable[[type[Any], Replies], list[View]]"
+ScriptAgent: TypeAlias = "Callable[[type[Any], Replies], list[Prompt]]"
 
 STEPS = 8
 CHECKS = pytest.StashKey[ExitStack]()
@@ -101,7 +101,7 @@ def agent_script(_agent_checks: ExitStack) -> Iterator[ScriptAgent]:
     ```
     """
 
-    def answer(model: type[Any], replies: Replies) -> list[View]:
+    def answer(model: type[Any], replies: Replies) -> list[Prompt]:
         return _agent_checks.enter_context(script(model, replies))
 
     with changed(scripted, scripted.get()):

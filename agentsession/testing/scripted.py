@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from agentsession import info
-from agentsession.json_values import compact
+from agentsession._json_values import compact
+from agentsession._schema import OutputSchema
+from agentsession._turn.model_io import Delta, Prompt, Reply, ToolCall
 from agentsession.provider.choose import scripted
 from agentsession.provider.echo import words_of
 from agentsession.provider.protocol import Request
-from agentsession.schema import OutputSchema
 from agentsession.testing.local import changed
-from agentsession.turn.exchange import Delta, Reply, ToolCall, View
 
-Replies: TypeAlias = "Sequence[Any] | Callable[[View], Any]"
+Replies: TypeAlias = "Sequence[Any] | Callable[[Prompt], Any]"
 
 
 @contextmanager
-def script(model: type[Any], replies: Replies) -> Iterator[list[View]]:
+def script(model: type[Any], replies: Replies) -> Iterator[list[Prompt]]:
     """Answer the model's next questions with these replies, in order; gives what the model was shown.
 
     A reply is a text, a value of the output schema, a `Reply`, or an exception, which then fails the call.
@@ -33,14 +33,14 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[View]]:
 
     A stream gets a reply word by word, its thinking first. A tuple or list that is no value of the output
     schema is the pieces of a reply: texts and `Delta` values, and at the end perhaps the whole `Reply`, or
-    the exception that cuts it off, as in `("Hel", "lo", ProviderError("cut"))`. A plain question gets them
-    joined, or the exception.
+    the exception that cuts it off, as in `("Hel", "lo", ProviderCallError("cut"))`. A plain question gets
+    them joined, or the exception.
 
     Where the number of questions is not known, as in `every_crash`, `replies` is a function: it is given what
     the model is shown, and returns (or raises) one reply.
 
     ```python
-    with testing.script(ChatAgent, [Answer(content="hi"), ProviderError("down")]) as asked:
+    with testing.script(ChatAgent, [Answer(content="hi"), ProviderCallError("down")]) as asked:
         session = ChatAgent.start_session("Hello!")
         with pytest.raises(ProviderFailed):
             session.continue_session("Are you there?")
@@ -92,7 +92,7 @@ class _Script:
     def __init__(self, output: OutputSchema, replies: Sequence[Any]) -> None:
         self.left = [_scripted(output, reply) for reply in replies]
         self.count = len(replies)
-        self.asked: list[View] = []
+        self.asked: list[Prompt] = []
         self.missing = False
 
     def ask(self, request: Request) -> Reply:
@@ -127,7 +127,7 @@ class _Script:
 class _Function(_Script):
     """As many replies as there are questions."""
 
-    def __init__(self, output: OutputSchema, reply_to: Callable[[View], Any]) -> None:
+    def __init__(self, output: OutputSchema, reply_to: Callable[[Prompt], Any]) -> None:
         super().__init__(output, ())
         self.output = output
         self.reply_to = reply_to

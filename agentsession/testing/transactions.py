@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agentsession.drive.perform import allow_transactions
+from agentsession._drive.performer import allow_transactions
 from agentsession.testing.local import changed
 
 

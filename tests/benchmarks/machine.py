@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests import servers
 from tests.benchmarks.places import PLACES, PRAGMAS
+from tests.support import servers
 
 LIBRARIES = ("agentsession", "peewee", "pydantic", "msgspec", "psycopg")
 SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "autovacuum")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import peewee as pw
 
-from tests import servers
+from tests.support import servers
 
 PRAGMAS: dict[str, Any] = {
     "journal_mode": "wal",

@@ -13,7 +13,7 @@ from typing import Any
 
 import peewee as pw
 
-from tests import servers
+from tests.support import servers
 
 FILES = """
 with own as (

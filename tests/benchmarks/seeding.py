@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from agentsession import info
-from agentsession.json_values import compact
-from agentsession.store.connection import dialect_of
+from agentsession._json_values import compact
+from agentsession._store.connection import dialect_of
 from tests.benchmarks.conversation import conversation
 from tests.benchmarks.texts import Texts
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from agentsession.provider import Delta, Reply, Request
-from tests import servers
-from tests.models import chat_model
+from tests.support import servers
+from tests.support.models import chat_model
 
 CHUNKS = 2_000
 ROUNDS = 5

@@ -23,7 +23,7 @@ class Shop:
         return day
 
     @staticmethod
-    @tool(alone=True, repeat_limit=2)
+    @tool(sequential=True, repeat_limit=2)
     def close() -> Halt:
         return Halt("closed")
 

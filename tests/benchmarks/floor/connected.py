@@ -12,7 +12,7 @@ import psycopg
 
 from tests.benchmarks.places import PRAGMAS, file_of, is_sqlite, schema_of
 from tests.benchmarks.texts import Texts
-from tests.servers import POSTGRES
+from tests.support.servers import POSTGRES
 
 
 class Message(msgspec.Struct):

@@ -1,0 +1,55 @@
+"""Which fields hold JSON that SQL can read and change, as the library does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agentsession._store.values import overridden
+
+FLAWS = {
+    ("peewee", "JSONField"): "",
+    ("playhouse.sqlite_ext", "JSONField"): "",
+    ("playhouse.sqlite_ext", "JSONBField"): "whose binary form cannot be read with SELECT",
+    ("playhouse.postgres_ext", "BinaryJSONField"): "",
+    ("playhouse.postgres_ext", "JSONField"): "which is plain json there and cannot be changed in place",
+}
+"""The fields that hold JSON, which share no base, and what is wrong with some."""
+
+CONVERSIONS = ("db_value", "python_value")
+
+DUMPS, LOADS = ("_dumps", "_json_dumps"), ("_loads", "_json_loads")
+"""Where Peewee's fields keep the functions that they were given."""
+
+EXAMPLE = {"text": "é", "list": [1, None, True]}
+
+PAST_THE_FIELD = "the library reads and writes the column in SQL, past its field"
+
+
+def flaw_as_map(field: Any) -> str | None:
+    """What is wrong with a JSON field, "" where nothing is; None for another field.
+
+    The kinds are known by name, so that optional modules are not imported.
+    """
+    kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
+    flaw = next((FLAWS[kind] for kind in kinds if kind in FLAWS), None)
+    return _flaw_of_conversion(field) if flaw == "" else flaw
+
+
+def _flaw_of_conversion(field: Any) -> str:
+    """How the field changes JSON in Python, as one that encrypts does; "" where it does not."""
+    method = overridden(field, *CONVERSIONS)
+    if method is not None:
+        return f"whose class overrides {method}: {PAST_THE_FIELD}"
+    return "" if _is_plain(field) else f"whose dumps or loads are not those of plain JSON: {PAST_THE_FIELD}"
+
+
+def _is_plain(field: Any) -> bool:
+    """Whether the functions that the field was given write and read a value as JSON has it."""
+    dumps, loads = ([getattr(field, name, None) for name in names] for names in (DUMPS, LOADS))
+    try:
+        written = [json.loads(function(EXAMPLE)) for function in dumps if function is not None]
+        read = [function(json.dumps(EXAMPLE)) for function in loads if function is not None]
+    except Exception:
+        return False
+    return all(value == EXAMPLE for value in (*written, *read))

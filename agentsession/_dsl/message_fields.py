@@ -1,0 +1,83 @@
+"""The fields of a message, for a model with `@agent_message`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peewee
+
+from agentsession._store.message_table import ROLE_LENGTH, TURN_LENGTH
+
+
+class MessageModel(peewee.ModelBase):
+    """The metaclass of `MessageFields`, which may stand before or behind a project's own base class.
+
+    Peewee takes each option of `Meta`, and the primary key, from the first base, even where that base has
+    none: as the first base `MessageFields` would hide the database, as a later one it would lose its indexes.
+    So Peewee sees the bases of messages that have no database last, and the indexes of all bases.
+    """
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attributes: dict[str, Any], **options: Any) -> Any:
+        ordered = _without_a_database_last(bases)
+        meta = attributes.get("Meta", object)
+        if "indexes" not in vars(meta):
+            own = {key: value for key, value in vars(meta).items() if not key.startswith("_")}
+            attributes = {**attributes, "Meta": type("Meta", (meta,), {**own, "indexes": _indexes(ordered)})}
+        make: Any = super().__new__
+        made = make(cls, name, ordered, attributes, **options)
+        if made.__bases__ != bases:
+            made.__bases__ = bases
+        return made
+
+
+def _indexes(bases: tuple[type, ...]) -> list[Any]:
+    """The indexes of all bases, each once."""
+    found: list[Any] = []
+    for base in bases:
+        found += [index for index in _meta(base, "indexes") or () if index not in found]
+    return found
+
+
+def _without_a_database_last(bases: tuple[type, ...]) -> tuple[type, ...]:
+    """The bases, with those of messages that have no database behind the models that are not theirs."""
+    last = [base for base in bases if isinstance(base, MessageModel) and _meta(base, "database") is None]
+    ordered = [base for base in bases if base not in last]
+    behind = max((number for number, base in enumerate(ordered, 1) if hasattr(base, "_meta")), default=0)
+    return (*ordered[:behind], *last, *ordered[behind:])
+
+
+def _meta(base: type, option: str) -> Any:
+    return getattr(getattr(base, "_meta", None), option, None)
+
+
+class MessageFields(peewee.Model, metaclass=MessageModel):
+    """The columns of a message, as a base of your own model of messages. You add the foreign key to the
+    session, called `session`, and the database, in `Meta` or by another base (in either order); then the two
+    indexes are made with the table.
+
+    - `seq`: the position in the conversation, from 0. Order by it, never by a time.
+    - `turn`: the id of the turn; a message of the transcript has the id `turn:seq`.
+    - `role`: `user`, `assistant`, or `system` for a pinned instruction.
+    - `content`: text, a list of parts, or a dict for structured input, as `Message.content` has it.
+    - `metadata`: what `Message.metadata` holds.
+
+    Columns of your own are welcome: with a default or `null=True`, since the library inserts the rows.
+
+    ```python
+    @agent_message
+    class ChatMessage(MessageFields):
+        session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)
+
+        class Meta:
+            database = db
+    ```
+    """
+
+    seq = peewee.IntegerField()
+    turn = peewee.CharField(max_length=TURN_LENGTH)
+    role = peewee.CharField(max_length=ROLE_LENGTH)
+    content = peewee.JSONField()
+    metadata = peewee.JSONField()
+
+    class Meta:
+        indexes = ((("session", "seq"), True), (("session", "turn"), False))

@@ -1,0 +1,1 @@
+"""Rules that declarations are checked against."""

@@ -1,0 +1,120 @@
+"""The verifiers of what tools are given; they stand in `TOOL_VERIFIERS`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+from agentsession._dsl.agent_tools import asked_agent
+from agentsession._dsl.verifiers.agent import AgentDraft
+from agentsession._schema import Schema, unusable
+from agentsession._tools.definition import Tool
+from agentsession._tools.signature import UNTYPED, Argument, FromSignature, Signature, signature_of
+from agentsession.errors import Problem, words
+
+LAMBDA = "<lambda>"
+"""What Python calls a function without a name."""
+
+CONTEXTS = ("context", "ctx", "tool_context")
+"""Names of parameters that are meant for the context."""
+
+SHAPED = "parameters=… with a pydantic model, dataclass, TypedDict or JSON schema of an object"
+SCHEMA = 'parameters={"properties": {"customer": {"type": "string"}}, "required": ["customer"]}, or a model'
+
+
+def verify_tool_signatures_are_known(draft: AgentDraft) -> Iterator[Problem]:
+    for each in draft.declared_tools:
+        if not each.is_callable or each.lacks_its_object or asked_agent(each.given) is not None:
+            continue
+        try:
+            signature = signature_of(each.given)
+        except (ValueError, TypeError):
+            found = "Python knows no signature of it"
+            fix = "a function of your own around it"
+        else:
+            if signature.star is None:
+                continue
+            found = f"it takes *{signature.star}"
+            fix = f"a parameter that is a list: {signature.star}: list[str]"
+        why = "the model gives each argument by its name"
+        yield Problem(draft.where(each.option), found, why, fix)
+
+
+def verify_tool_parameters_have_types(draft: AgentDraft) -> Iterator[Problem]:
+    why = "the model is told the type, and what it gives is validated by it"
+    for option, tool in draft.made_tools:
+        for argument in _arguments(tool):
+            found = _trouble(argument)
+            if found is not None:
+                fix = _typed(tool, argument)
+                yield Problem(draft.where(option), f"the parameter {argument.name} {found}", why, fix)
+
+
+def verify_tool_parameters_are_an_object(draft: AgentDraft) -> Iterator[Problem]:
+    for option, tool in draft.made_tools:
+        if any(_trouble(argument) for argument in _arguments(tool)):
+            continue
+        try:
+            tool.schema  # noqa: B018
+        except Exception as error:
+            found = f"there is no JSON schema of its parameters: {words(error).splitlines()[0]}"
+            fix = SCHEMA if isinstance(tool.parameters, dict) else SHAPED
+            yield Problem(draft.where(option), found, "the model is told what to give", fix)
+
+
+def verify_tool_functions_take_the_parameters(draft: AgentDraft) -> Iterator[Problem]:
+    """Of a `Tool` that was written out: its parameters and its function are two things."""
+    for option, tool in draft.made_tools:
+        signature = _own_signature(tool)
+        if signature is None:
+            continue
+        for found in _disagreements(tool, signature):
+            fix = "the same names in parameters= and in the function"
+            yield Problem(draft.where(option), found, "each field becomes an argument of the function", fix)
+
+
+def _arguments(tool: Tool) -> Iterator[Argument]:
+    if isinstance(tool.parameters, FromSignature):
+        yield from tool.parameters.signature.arguments
+
+
+def _trouble(argument: Argument) -> str | None:
+    if argument.reason is not None:
+        return f"has a type that cannot be found: {argument.reason}"
+    if argument.hint is UNTYPED:
+        return "has no type"
+    reason = unusable(argument.hint, Schema)
+    return None if reason is None else f"has a type that pydantic cannot use: {reason}"
+
+
+def _typed(tool: Tool, argument: Argument) -> str:
+    """How the parameter should look. A lambda cannot say it."""
+    name = "find_orders" if tool.name == LAMBDA else tool.name
+    is_context = argument.name in CONTEXTS and (argument.reason is None or "ToolContext" in argument.reason)
+    if is_context and argument.hint is UNTYPED:
+        return f"def {name}(…, {argument.name}: ToolContext, …), with `from agentsession import ToolContext`"
+    fix = f"def {name}(…, {argument.name}: str, …), or any type that pydantic can validate"
+    if argument.reason is not None:
+        fix += ", with names that are defined at the top of the module when the class is"
+    return fix
+
+
+def _own_signature(tool: Tool) -> Signature | None:
+    if isinstance(tool.parameters, FromSignature) or not callable(tool.function):
+        return None
+    try:
+        tool.schema  # noqa: B018
+        return signature_of(tool.function)
+    except Exception:
+        return None
+
+
+def _disagreements(tool: Tool, signature: Signature) -> Iterator[str]:
+    given = tool.argument_names
+    taken = {argument.name: argument for argument in signature.arguments}
+    for name in sorted(given - taken.keys()):
+        if signature.more is None or name in signature.hidden:
+            yield f"the function of {tool.name} takes no {name!r}"
+    for name, argument in taken.items():
+        if argument.default is inspect.Parameter.empty and name not in given:
+            yield f"the function of {tool.name} wants {name!r}, which is no field of the parameters"

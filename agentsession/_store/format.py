@@ -1,0 +1,271 @@
+"""The stored map and its typed form. Older maps are brought up to today's version as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from agentsession._json_values import Json, JsonMap
+from agentsession._options import DOCUMENT, ROWS, Layout
+from agentsession._store.upcasters import UPCASTERS, Misfit
+from agentsession._turn.effects import Change
+from agentsession._turn_state import Turn
+from agentsession.context import VERSION, Context, Message
+from agentsession.errors import ContextUnreadable, LayoutMismatch
+
+T = TypeVar("T")
+
+OF_A_CHANGE = ("turn", "count", "turns", "size", "system", "reply", "instruction_args")
+"""Keys of a head that a change may set. Others may have been set by the user meanwhile."""
+
+HEAD = frozenset({"count", "turns", "size", "system", "reply"})
+"""Keys that only the head of messages in rows has."""
+
+
+def decode(text: str | bytes | None, where: str) -> JsonMap:
+    """The stored JSON text as a map; raises `ContextUnreadable`."""
+    try:
+        value = msgspec.json.decode(text) if text is not None else None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise unreadable(
+            where, f"the stored context is no JSON, or holds a lone surrogate: {error}"
+        ) from error
+    return as_map(value, where)
+
+
+def as_map(value: Json, where: str) -> JsonMap:
+    """A decoded value as a map of today's version, in memory only; NULL is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise unreadable(where, f"the stored context is a JSON {_kind(value)}, not an object")
+    value = _cast_up(value, where)
+    if not is_current(value):
+        return value
+    if not _is_count(value.get("revision")):
+        raise unreadable(where, "the stored context has no revision number")
+    layout = value.get("layout", DOCUMENT)
+    if layout == DOCUMENT and not isinstance(value.get("messages"), list):
+        raise unreadable(where, "the stored context has no list of messages")
+    if layout == ROWS:
+        _refuse_bad_head(value, where)
+    if layout not in (DOCUMENT, ROWS):
+        raise unreadable(where, f"the stored context has the layout {layout!r}")
+    return value
+
+
+def _refuse_bad_head(head: JsonMap, where: str) -> None:
+    """Raise `ContextUnreadable` for a head whose numbers were damaged."""
+    if not (is_position(head.get("count")) and is_position(head.get("turns"))):
+        raise unreadable(where, "the stored context has no count of messages and turns")
+    if not _is_count(head.get("size", 0)):
+        raise unreadable(where, "the size of the messages in the stored context is not a count of bytes")
+    if not is_position(head.get("system", 0)):
+        raise unreadable(where, "the place of the system message in the stored context is not a position")
+
+
+def layout_of(map_: JsonMap) -> str | None:
+    """The layout in which a session is stored; None as long as nothing is."""
+    if is_current(map_):
+        return str(map_.get("layout", DOCUMENT))
+    return DOCUMENT if map_.get("messages") else None
+
+
+def refuse_other_layout(map_: JsonMap, layout: Layout, where: str) -> None:
+    """Raise `LayoutMismatch` if the session is stored in the other layout than the model declares."""
+    found = layout_of(map_)
+    if found in (None, layout):
+        return
+    raise LayoutMismatch(
+        f"the session is stored as {found}, and the model declares messages={layout!r}",
+        where=where,
+        why="the messages are elsewhere, and would be hidden by new ones; nothing was written",
+        fix=f"move the table with python -m agentsession migrate module:Model --to {layout}, "
+        f"or declare messages={found!r}",
+    )
+
+
+def _is_count(value: Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+
+def is_position(value: Json) -> bool:
+    """Return whether it is a position of a message with room for more behind it: the column holds 32 bits."""
+    return _is_count(value) and value < 2**30  # type: ignore[operator]
+
+
+def convert(value: Json, type_: type[T], where: str) -> T:
+    """The typed form of a stored value; raises `ContextUnreadable` and names the place that does not fit."""
+    try:
+        return msgspec.convert(value, type_)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise unreadable(where, f"what is stored does not fit: {error}") from error
+
+
+class _Typed(msgspec.Struct):
+    """A whole document, to be decoded at once."""
+
+    v: int | None = None
+    revision: int = -1
+    layout: str = DOCUMENT
+    messages: tuple[Message, ...] | None = None
+    metadata: JsonMap = {}
+    instruction_args: JsonMap = {}
+    turn: Turn | None = None
+
+
+_typed = msgspec.json.Decoder(_Typed).decode
+
+
+def typed(text: str | None) -> Context | None:
+    """A document of today's version as typed values, without its map: a reader needs no more. None for all
+    else, which the slower way reads, or says why it cannot."""
+    try:
+        found = _typed(text or "null")
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    is_ours = found.v == VERSION and found.layout == DOCUMENT and _is_count(found.revision)
+    if not is_ours or found.messages is None:
+        return None
+    return Context(
+        revision=found.revision,
+        messages=found.messages,
+        metadata=found.metadata,
+        instruction_args=found.instruction_args,
+        turn=found.turn,
+    )
+
+
+def is_current(map_: JsonMap) -> bool:
+    """Was it stored by this format, so that it can be changed in place?"""
+    return map_.get("v") == VERSION
+
+
+def _cast_up(map_: JsonMap, where: str) -> JsonMap:
+    """An older map, one version after the other. Its own `v` stays, since the row is still as it was."""
+    version = map_.get("v", 0)
+    if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version <= VERSION:
+        found = f"the stored context has version {version!r}, this package reads versions up to {VERSION}"
+        raise unreadable(where, found, "install the version of agentsession that wrote it, or a newer one")
+    try:
+        for older in range(version, VERSION):
+            map_ = UPCASTERS[older](map_)
+    except Misfit as misfit:
+        raise unreadable(where, str(misfit)) from misfit
+    return map_
+
+
+def whole(map_: JsonMap, change: Change) -> JsonMap:
+    """A document after a change; other keys of the map are kept."""
+    messages = list(map_.get("messages", ()))
+    for id_, metadata in change.metadata.items():
+        place = position(map_, id_)
+        messages[place] = {**messages[place], "metadata": dict(metadata)}
+    if change.drop is not None:
+        del messages[position(map_, change.drop)]
+    messages += [msgspec.to_builtins(message) for message in change.append]
+    return _stored(map_, change, {"layout": DOCUMENT, "messages": messages})
+
+
+def head(map_: JsonMap, change: Change, said: Sequence[JsonMap], size: int) -> JsonMap:
+    """The same where each message has a row of its own: what is left in the context attribute. `said` are the
+    messages of the change as JSON, `size` their bytes."""
+    roles = [message["role"] for message in said]
+    first = map_.get("count", 0) - (change.drop is not None)
+    own: JsonMap = {
+        "layout": ROWS,
+        "count": first + len(roles),
+        "turns": map_.get("turns", 0) + roles.count("user"),
+        "size": map_.get("size", 0) + size,
+    }
+    if "system" in roles:
+        own["system"] = first + roles.index("system")
+    if change.turn.status == "completed" and "assistant" in roles:
+        own["reply"] = said[len(roles) - 1 - roles[::-1].index("assistant")]
+    stored = _stored(map_, change, own)
+    stored.pop("messages", None)
+    return stored
+
+
+def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
+    """The head of a document whose messages are going to be rows."""
+    messages = document["messages"]
+    roles = [message["role"] for message in messages]
+    return {
+        **{key: value for key, value in document.items() if key != "messages"},
+        "layout": ROWS,
+        "count": len(messages),
+        "turns": roles.count("user"),
+        "size": sum(len(msgspec.json.encode(message)) for message in messages),
+        **({"system": roles.index("system")} if "system" in roles else {}),
+        **({} if reply is None else {"reply": msgspec.to_builtins(reply)}),
+    }
+
+
+def without_head(map_: JsonMap) -> JsonMap:
+    """The keys that are no head's alone."""
+    return {key: value for key, value in map_.items() if key not in HEAD}
+
+
+def _stored(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
+    args = change.instruction_args
+    return {
+        **map_,
+        "v": VERSION,
+        "revision": map_.get("revision", 0) + 1,
+        **own,
+        "metadata": map_.get("metadata", {}),
+        "instruction_args": map_.get("instruction_args", {}) if args is None else args,
+        "turn": msgspec.to_builtins(change.turn),
+    }
+
+
+def position(map_: JsonMap, id_: str) -> int:
+    """Where the message with this id stands in a document."""
+    messages = map_["messages"]
+    for place in reversed(range(len(messages))):
+        if messages[place]["id"] == id_:
+            return place
+    raise LookupError(f"no message has the id {id_!r}")
+
+
+def holds(context: Context, change: Change) -> bool:
+    """Is this change stored? Compared by value: who stored the very same has stored it.
+
+    An ended turn may have been followed by others since; an open one must be the latest.
+    """
+    if change.turn.is_open and not _same_turn(context.turn, change.turn):
+        return False
+    messages = {message.id: message for message in context.messages}
+    return all(_equal(messages.get(message.id), message) for message in change.append) and all(
+        id_ in messages and _equal(messages[id_].metadata, metadata)
+        for id_, metadata in change.metadata.items()
+    )
+
+
+def _same_turn(stored: Turn | None, turn: Turn) -> bool:
+    """Somebody may have decided since about what was asked."""
+    if stored is None or (stored.id, stored.status, stored.claim) != (turn.id, turn.status, turn.claim):
+        return False
+    pairs = zip(stored.approvals, turn.approvals, strict=False)
+    is_known = all(theirs == mine or mine.status == "pending" for theirs, mine in pairs)
+    return is_known and len(stored.approvals) == len(turn.approvals)
+
+
+def _equal(one: object, other: object) -> bool:
+    """As JSON values, whatever the order of their keys and the form of their numbers."""
+    return bool(_as_json(one) == _as_json(other))
+
+
+def _as_json(value: object) -> Json:
+    return msgspec.json.decode(msgspec.json.encode(value))  # type: ignore[no-any-return]
+
+
+def _kind(value: Json) -> str:
+    return {list: "array", str: "string", bool: "boolean"}.get(type(value), "number")
+
+
+def unreadable(where: str, found: str, fix: str = "repair the row; nothing was changed") -> ContextUnreadable:
+    return ContextUnreadable(found, where=where, why="guessing could lose messages", fix=fix)

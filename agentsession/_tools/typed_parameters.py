@@ -1,0 +1,142 @@
+"""Parameters that have types: a model, dataclass or TypedDict, or the signature of a function.
+
+Imported when a tool is made: pydantic takes its time for what only these need.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from inspect import Parameter
+from types import GenericAlias
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import TypedDict
+
+from agentsession._json_schema import resolve
+from agentsession._json_values import JsonMap
+from agentsession._schema import Schema, SchemaMismatch
+from agentsession._tools.json_parameters import read_arguments
+from agentsession._tools.signature import UNTYPED, Argument, FromSignature, Signature
+from agentsession._validation import MAX_DESCRIPTION
+
+
+class TypedParameters:
+    """A model, dataclass or TypedDict whose fields are the parameters."""
+
+    def __init__(self, type_: Any, signature: Signature, *, is_whole: bool = False) -> None:
+        self.typed = _Fields(type_)
+        self.more = signature.more
+        self.hidden = signature.hidden
+        self.is_whole = is_whole
+
+    @cached_property
+    def schema(self) -> JsonMap:
+        whole = self.typed.adapter.json_schema(schema_generator=_Untitled)
+        shape = {**resolve(whole, whole)}
+        if shape.get("type") != "object":
+            raise TypeError(f"{self.typed.name} is no object with fields")
+        shape.pop("title", None)
+        shape = {"type": "object", "properties": {}, **shape, "additionalProperties": self._is_open}
+        return shape | ({"$defs": whole["$defs"]} if "$defs" in whole else {})
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset({"input"} if self.is_whole else self.typed.names)
+
+    def accept(self, text: str) -> JsonMap:
+        given, text = read_arguments(text)
+        surplus = {name: value for name, value in given.items() if name not in self._known}
+        refused = self.hidden & surplus.keys() if self._is_open else surplus.keys()
+        problems = [f"{name}: there is no such argument" for name in surplus if name in refused]
+        if problems:
+            text = json.dumps({name: value for name, value in given.items() if name not in refused})
+        loaded: Any = None
+        try:
+            loaded = self.typed.load_json(text)
+            surplus = self._more(surplus)
+        except SchemaMismatch as mismatch:
+            problems.append(str(mismatch))
+        if problems:
+            raise SchemaMismatch("; ".join(problems)[:MAX_DESCRIPTION])
+        return {"input": loaded} if self.is_whole else surplus | self._fields(loaded)
+
+    @cached_property
+    def _is_open(self) -> bool:
+        """May there be arguments that no field names? Then the function takes them, or the value itself."""
+        takes = self.typed.takes_more if self.is_whole else self.more is not None
+        return takes and not self.typed.forbids_more
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        """Every name under which a field may be given."""
+        return frozenset({*self.typed.given_names, *self.schema["properties"]})
+
+    def _fields(self, value: Any) -> JsonMap:
+        """The fields of a typed value, each as it is."""
+        if isinstance(value, dict):
+            return value
+        found = {name: getattr(value, name) for name in self.typed.names}
+        return found | (getattr(value, "model_extra", None) or {})
+
+    def _more(self, surplus: JsonMap) -> JsonMap:
+        """What `**kwargs` are given."""
+        if self.more is None or self.more.hint is UNTYPED:
+            return surplus
+        typed: JsonMap = Schema(GenericAlias(dict, (str, self.more.hint))).load(surplus)
+        return typed
+
+
+class _Fields(Schema):
+    """A type with fields."""
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._given.get("properties", ()))
+
+    @property
+    def forbids_more(self) -> bool:
+        return self._given.get("additionalProperties") is False
+
+    @cached_property
+    def _given(self) -> JsonMap:
+        schema = self.adapter.json_schema(by_alias=False, schema_generator=_Untitled)
+        return resolve(schema, schema)
+
+
+class _Untitled(GenerateJsonSchema):
+    """A JSON schema without what only costs tokens, and without warnings about defaults that are no JSON."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def type_of(signed: FromSignature) -> Any:
+    """The parameters of a function as a TypedDict, whose keys may have any name."""
+    fields = {each.name: _field(each, signed.described) for each in signed.signature.arguments}
+    make: Any = TypedDict
+    return make(signed.name, fields)
+
+
+def _field(argument: Argument, described: dict[str, str]) -> Any:
+    """The parameter as a field of a TypedDict."""
+    hint: Any = Any if argument.hint is UNTYPED else argument.hint
+    text = _words_of(hint) or described.get(argument.name)
+    if isinstance(argument.default, FieldInfo):
+        hint = Annotated[hint, argument.default]
+    elif argument.default is not Parameter.empty:
+        hint = Annotated[hint, Field(default=argument.default)]
+    known = FieldInfo.from_annotation(hint)
+    if known.description is None and text:
+        hint = Annotated[hint, Field(description=text)]
+    return hint if known.is_required() else NotRequired[hint]
+
+
+def _words_of(hint: Any) -> str | None:
+    """`Annotated[str, "The customer's number."]`."""
+    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, str)), None)

@@ -1,0 +1,52 @@
+"""A session whose turn is open: refused, or waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from agentsession._turn.effects import Effect, Load, Loaded, Wait
+from agentsession._turn_state import AWAITING, Turn
+from agentsession.errors import SessionBusy
+
+DECIDED = "the approvals of the latest turn are decided, and it waits to be run"
+
+
+class BusyWait:
+    """The seconds that one action may spend waiting for a busy session."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+        self.spent = 0.0
+
+    def wait(self, turn: Turn, now: float) -> Generator[Effect, Any, Loaded]:
+        """The session after a while; raises `SessionBusy` once there is no patience left."""
+        if self.left <= 0:
+            raise busy(turn, now, self.spent)
+        age = self.spent if turn.since is None else now - turn.since
+        waited: float = yield Wait(age, self.left)
+        self.left -= waited
+        self.spent += waited
+        loaded: Loaded = yield Load()
+        return loaded
+
+
+def busy(turn: Turn, now: float, waited: float) -> SessionBusy:
+    """The error that says who holds the session, since when and until when."""
+    if turn.status == "running":
+        since, left = now - (turn.since or now), (turn.until or now) - now
+        found = f"a turn has been running for {since:.1f} s, its lease ends in {left:.1f} s"
+        fix = "try again when it has ended, or once its lease has run out"
+    elif turn.status == AWAITING:
+        waits = [f"{asked.tool} ({asked.call})" for asked in turn.approvals if asked.status == "pending"]
+        found = f"the latest turn waits for the approval of {', '.join(waits)}" if waits else DECIDED
+        first = "approve or reject each of `session.approvals`, then " if waits else ""
+        fix = f"{first}call resume_session"
+    else:
+        found = f"the latest turn is {turn.status}: it is stored and waits to be run"
+        fix = "call resume_session to run it, then continue"
+    if waited:
+        found += f" (waited for {waited:.1f} s)"
+    error = SessionBusy(found, why="a session runs one turn at a time; nothing was stored", fix=fix)
+    error.status, error.since, error.until = turn.status, turn.since, turn.until
+    return error

@@ -1,0 +1,195 @@
+"""How a turn begins: accept what the caller gave, render the instruction, build the user's message."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from agentsession._json_values import JsonMap
+from agentsession._options import AgentOptions
+from agentsession._prompt import VariableMissing
+from agentsession._schema import SchemaMismatch
+from agentsession._turn.view import History
+from agentsession.context import Context, Message, with_schema
+from agentsession.errors import InputInvalid
+
+Content = str | JsonMap
+
+SWAPPED = "; an action of the class takes the session first, then the input"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fixed before a turn touches the store: the options, the accepted input, and its ids.
+
+    `keyed`: the turn's id is the caller's idempotency key. `patience` are the seconds to wait for a busy
+    session.
+    """
+
+    agent: AgentOptions
+    turn_id: str
+    claim_id: str
+    keyed: bool = False
+    lease: float = 0.0
+    patience: float = 0.0
+    max_bytes: float = math.inf
+    pin_instruction: bool = False
+    history: History = None
+    content: Content = ""
+    instruction_args: Any = None
+    client: str | None = None
+    run: bool = True
+
+
+def accept_input(agent: AgentOptions, given: Any) -> Content:
+    """The content to store; raises `InputInvalid`."""
+    try:
+        content = agent.input.accept(given)
+    except SchemaMismatch as error:
+        raise InputInvalid(
+            f"the input does not fit {agent.input.name}: {error}",
+            where=f"{agent.place} input",
+            why="nothing was stored and the model was not asked",
+            fix=_input_fix(agent) + (SWAPPED if _is_a_session(given) else ""),
+        ) from error
+    if not agent.input.show(content).strip():
+        raise InputInvalid(
+            "the input is empty",
+            where=f"{agent.place} input",
+            why="providers refuse a message without text",
+            fix="pass a message with at least one word",
+        )
+    return content
+
+
+def accept_args(agent: AgentOptions, given: Any) -> JsonMap:
+    """The instruction's arguments as they are stored; raises `InputInvalid`."""
+    schema = agent.instruction_schema
+    try:
+        args: Any = schema.dump(schema.load(dict(given) if isinstance(given, Mapping) else given))
+    except SchemaMismatch as error:
+        fields = dict.fromkeys(schema.given_names.values()) or {"name": None}
+        example = ", ".join(f'"{name}": …' for name in fields)
+        raise InputInvalid(
+            f"instruction_args do not fit {schema.name}: {error}",
+            where=f"{agent.place} instruction_args",
+            why="the instruction is rendered from them; new ones are validated together with the stored ones",
+            fix=f"pass instruction_args={{{example}}}",
+        ) from error
+    return dict(args)
+
+
+def render(agent: AgentOptions, args: JsonMap) -> str:
+    """The system message; raises `InputInvalid` that names a variable without a value."""
+    try:
+        return agent.template.render(args)
+    except VariableMissing as missing:
+        raise InputInvalid(
+            f"the instruction's variable {{{{ {missing.name} }}}} has no value",
+            where=f"{agent.place} instruction",
+            why="the model would be given an instruction with a hole in it",
+            fix=f'pass instruction_args={{"{missing.name}": …}}',
+        ) from None
+
+
+def settle_args(plan: Plan, context: Context) -> tuple[JsonMap, JsonMap | None]:
+    """The arguments of this turn, and those to store if they are new.
+
+    Without new ones the stored stay as they are. A mapping is laid over the stored ones, and they are
+    validated together; a value of the schema replaces them.
+    """
+    given, stored = plan.instruction_args, context.instruction_args
+    if given is None:
+        return _as_stored(plan.agent, stored), None
+    if isinstance(given, Mapping):
+        given = {**_untouched(plan.agent, stored, given), **given}
+    args = accept_args(plan.agent, given)
+    return args, args
+
+
+def _as_stored(agent: AgentOptions, stored: JsonMap) -> JsonMap:
+    """Stored arguments, with the defaults of fields that were added to the schema since."""
+    fields = agent.instruction_schema.fields
+    if fields is None or fields.keys() <= stored.keys() or not (stored or agent.template.has_variables):
+        return stored
+    return {**accept_args(agent, _untouched(agent, stored, {})), **stored}
+
+
+def _untouched(agent: AgentOptions, stored: JsonMap, given: Mapping[Any, Any]) -> JsonMap:
+    """Stored arguments that are still fields, or extra ones, and for which nothing new is given."""
+    schema = agent.instruction_schema
+    names = schema.given_names
+    inputs = set(names.values())
+    extra = set(stored) - set(schema.fields or ()) if schema.takes_more else set()
+    touched = {names.get(name, name) for name in given}
+    return {name: value for name, value in stored.items() if name in (inputs | extra) - touched}
+
+
+def pinned_instruction(plan: Plan, context: Context) -> str | None:
+    """The stored system message, if the instruction is pinned; it takes no new arguments."""
+    if not plan.pin_instruction:
+        return None
+    pinned = next((message.text for message in context.messages if message.role == "system"), None)
+    if pinned is not None and plan.instruction_args is not None:
+        raise InputInvalid(
+            "instruction_args were given for a pinned instruction",
+            where=f"{plan.agent.place} instruction_args",
+            why="pin_instruction=True keeps the text of the session's first turn",
+            fix="leave instruction_args out, or declare pin_instruction=False",
+        )
+    return pinned
+
+
+def opening_messages(plan: Plan, pinned: str | None, position: int = 0) -> tuple[Message, ...]:
+    """The messages that begin a turn: the pinned instruction, if it is new, and the user's."""
+    turn, metadata = plan.turn_id, {"input_hash": input_hash(plan.content)}
+    system = () if pinned is None else (Message(f"{turn}:{position}", turn, "system", pinned),)
+    user = Message(f"{turn}:{position + len(system)}", turn, "user", plan.content, metadata)
+    return with_schema((*system, user), plan.agent.input)
+
+
+def refuse_large_input(agent: AgentOptions, content: Content, limit: int) -> None:
+    """Raise `InputInvalid` if the input alone takes too much."""
+    size = len(msgspec.json.encode(content))
+    if size > limit:
+        raise InputInvalid(
+            f"the input takes {size:,} bytes, the limit is {limit:,}",
+            where=f"{agent.place} input",
+            why="nothing was stored and the model was not asked",
+            fix="send less, or declare a larger max_input_bytes",
+        )
+
+
+def grown(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | None) -> int:
+    """The bytes of the conversation with these messages; raises `InputInvalid` if they are past its limit."""
+    size += len(msgspec.json.encode(messages)) + len(msgspec.json.encode(args or {}))
+    if size > plan.max_bytes:
+        raise InputInvalid(
+            f"the conversation would take {size:,} bytes, the limit is {plan.max_bytes:,}",
+            where=f"{plan.agent.place} input",
+            why="each turn reads and writes the whole of it; nothing was stored and the model was not asked",
+            fix="begin a new session, or declare a larger max_context_bytes",
+        )
+    return size
+
+
+def input_hash(content: Content) -> str:
+    """Tells whether two inputs are the same, whatever the order of their keys."""
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def _is_a_session(given: Any) -> bool:
+    """Return whether the value could be a session: a record, or an id that is not a text."""
+    return isinstance(given, (int, UUID)) or hasattr(given, "__data__")
+
+
+def _input_fix(agent: AgentOptions) -> str:
+    if agent.input.text_field is not None:
+        return f'pass {{"{agent.input.text_field}": "…"}} or the bare text'
+    return f"pass a value of {agent.input.name}, or a dict with its fields"

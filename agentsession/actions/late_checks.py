@@ -1,0 +1,96 @@
+"""What only later imports can show: a backref on a generated name, a subclass that changed its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import peewee
+
+from agentsession import _registry, info
+from agentsession._names import SESSION_NAMES
+from agentsession._options import ROWS, SessionOptions
+from agentsession.errors import DslError, Problem
+
+GUARD = frozenset({"save"})
+
+_intact: WeakKeyDictionary[type, tuple[Any, ...]] = WeakKeyDictionary()
+"""How a model looked when nothing was wrong with it."""
+
+PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAccessor)
+
+
+def refuse_altered(model: type[Any]) -> None:
+    """Raise `DslError` where Peewee has put something over an action of this model: another model's
+    `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass; and where a
+    subclass has put something else in the place of a managed field, or there is no model for the messages."""
+    options = info.session_options(model)
+    looks = _looks(model, options)
+    if _intact.get(model) == looks:
+        return
+    names = SESSION_NAMES | GUARD if options.inject else GUARD
+    problems = (*_covered(model, names), *_changed(model, options), *_without_messages(model, options))
+    if problems:
+        raise DslError(problems)
+    _intact[model] = looks
+
+
+def _looks(model: Any, options: SessionOptions) -> tuple[Any, ...]:
+    """Changes with all that could be wrong, and holds no reference to the model."""
+    kept = (model.save, *map(model._meta.fields.get, options.attributes))
+    return (_registry.message_of(model) is None, *map(len, map(vars, model.__mro__)), *map(id, kept))
+
+
+def _covered(model: type[Any], names: frozenset[str]) -> Iterator[Problem]:
+    for base in model.__mro__:
+        for name in sorted(names & vars(base).keys()):
+            found = vars(base)[name]
+            if isinstance(found, PUT_BY_PEEWEE):
+                free = "" if name in GUARD else f", or declare {model.__name__} with inject=False"
+                yield Problem(
+                    where=f"[{info.place(model)}] {name}",
+                    found=_origin(base, name, found),
+                    why="Peewee put it over the generated action of that name",
+                    fix=f"give it another name{free}",
+                )
+
+
+def _origin(base: type[Any], name: str, found: Any) -> str:
+    if isinstance(found, peewee.BackrefAccessor):
+        return f"{found.field.model.__name__}.{found.field.name} has the backref {name!r}"
+    if isinstance(found, peewee.ManyToManyFieldAccessor):
+        return f"a ManyToManyField between it and {found.field.rel_model.__name__} is called {name!r}"
+    return f"{base.__name__} has a field {name!r}"
+
+
+def _changed(model: Any, options: SessionOptions) -> Iterator[Problem]:
+    """The verifiers saw the decorated class; a subclass may only specialise its managed fields."""
+    declared = next(base for base in reversed(model.__mro__) if _registry.session_of(base) is options)
+    for name in options.attributes:
+        field, original = model._meta.fields.get(name), declared._meta.fields[name]
+        if not isinstance(field, type(original)) or (original.unique and not field.unique):
+            was = f"{name!r} is a {_described(original)} of {declared.__name__}"
+            now = "no field" if field is None else f"a {_described(field)}"
+            yield Problem(
+                where=f"[{info.place(model)}] {name}",
+                found=f"{was}, and {now} of {model.__name__}",
+                why=f"{model.__name__} has the options of {declared.__name__}, which store the session in it",
+                fix=f"leave {name!r} as it is, or decorate {model.__name__} with options of its own",
+            )
+
+
+def _without_messages(model: Any, options: SessionOptions) -> Iterator[Problem]:
+    if options.messages == ROWS and _registry.message_of(model) is None:
+        yield Problem(
+            where=f"[{info.place(model)}] agent_session -> messages",
+            found='messages="rows", and no model with @agent_message refers to it',
+            why="there is no table for its messages",
+            fix=f"@agent_message above class {model.__name__}Message(MessageFields): "
+            f'session = peewee.ForeignKeyField({model.__name__}, backref="messages", …), '
+            "in a module that is imported before the first action",
+        )
+
+
+def _described(field: Any) -> str:
+    return ("unique " if field.unique else "") + type(field).__name__

@@ -1,0 +1,149 @@
+"""litellm: every hosted model through one library. The only file that imports it, and only when needed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Generator
+from contextlib import aclosing, closing
+from typing import Any
+
+from agentsession._options import Client
+from agentsession._turn.model_io import Delta, Reply
+from agentsession._workers import PREPARING
+from agentsession.provider import decompression
+from agentsession.provider.abort import Abortable, Aborting
+from agentsession.provider.deadline import within
+from agentsession.provider.failures import refuse_unusable
+from agentsession.provider.litellm import forks, wire
+from agentsession.provider.litellm.loops import close_with_the_loop
+from agentsession.provider.litellm.stream import StreamedReply
+from agentsession.provider.protocol import Request
+from agentsession.provider.retry import Attempts, too_late
+
+LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
+"""Set, they make litellm use the lists that it brings, where it would fetch them and wait."""
+
+GRACE = 0.5
+"""Seconds by which the HTTP client's own time-out, which says more, comes first."""
+
+
+class LiteLLM:
+    """Four ways to ask. A stream keeps no total time: who reads it does."""
+
+    def prepare(self) -> None:
+        """Import litellm, which takes seconds, before a lease runs."""
+        _litellm()
+
+    def check_client(self, client: Client) -> None:
+        """Refuse a client whose provider is unknown or whose key is missing, where that is certain."""
+        refuse_unusable(_litellm(), client)
+
+    def ask(self, request: Request) -> Reply:
+        try:
+            return within(request.timeout + GRACE, lambda: self._ask(request))
+        except TimeoutError as error:
+            raise too_late(request) from error
+
+    def _ask(self, request: Request) -> Reply:
+        litellm = _litellm()
+        decompression.limit_responses()
+        attempts = Attempts(litellm, request)
+        while True:
+            try:
+                response = litellm.completion(**wire.arguments(litellm, request, attempts.limit))
+                break
+            except Exception as error:
+                pause = attempts.pause(error)
+            time.sleep(pause)
+        return wire.reply(litellm, request, response)
+
+    async def aask(self, request: Request) -> Reply:
+        litellm = await _ready()
+        try:
+            async with asyncio.timeout(request.timeout + GRACE):
+                return await self._aask(litellm, request)
+        except TimeoutError as error:
+            raise too_late(request) from error
+
+    async def _aask(self, litellm: Any, request: Request) -> Reply:
+        decompression.limit_responses()
+        attempts = Attempts(litellm, request)
+        while True:
+            try:
+                response = await litellm.acompletion(**wire.arguments(litellm, request, attempts.limit))
+                break
+            except Exception as error:
+                pause = attempts.pause(error)
+            await asyncio.sleep(pause)
+        return wire.reply(litellm, request, response)
+
+    def stream(self, request: Request) -> Abortable:
+        return Abortable(lambda aborting: self._stream(request, aborting))
+
+    def _stream(self, request: Request, aborting: Aborting) -> Generator[Delta | Reply]:
+        litellm = _litellm()
+        decompression.limit_responses()
+        attempts = Attempts(litellm, request)
+        while True:
+            try:
+                stream = litellm.completion(**wire.streaming(litellm, request, attempts.limit))
+                streamed = StreamedReply(litellm, request, stream)
+                aborting.reads(streamed.source)
+                with closing(streamed.pieces()) as pieces:
+                    for piece in pieces:
+                        attempts.came = True
+                        yield piece
+                return
+            except Exception as error:
+                pause = attempts.pause(error)
+            aborting.pause(pause)
+
+    async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
+        litellm = await _ready()
+        decompression.limit_responses()
+        attempts = Attempts(litellm, request)
+        while True:
+            try:
+                stream = await litellm.acompletion(**_on_this_loop(litellm, request, attempts.limit))
+                async with aclosing(StreamedReply(litellm, request, stream).apieces()) as pieces:
+                    async for piece in pieces:
+                        attempts.came = True
+                        yield piece
+                return
+            except Exception as error:
+                pause = attempts.pause(error)
+            await asyncio.sleep(pause)
+
+
+def _litellm() -> Any:
+    """The module. Its price list comes from the package, not from the network, unless the user said so."""
+    with forks.importing:
+        for name in LOCAL_DATA:
+            os.environ.setdefault(name, "True")
+        import litellm
+
+        litellm.suppress_debug_info = True
+        decompression.install()
+        forks.renew_locks()
+    return litellm
+
+
+async def _ready() -> Any:
+    """The module, imported in a thread, with clients that end with the running loop."""
+    litellm = await PREPARING.run(_litellm)
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+    await close_with_the_loop(litellm.in_memory_llm_clients_cache, GLOBAL_LOGGING_WORKER)
+    return litellm
+
+
+def _on_this_loop(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
+    """litellm would stream these through one client, whose connections a second loop takes from the first."""
+    arguments = wire.streaming(litellm, request, limit)
+    if request.client.provider not in ("anthropic", "gemini"):
+        return arguments
+    from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
+
+    return {"client": get_async_httpx_client(llm_provider=request.client.provider), **arguments}

@@ -1,0 +1,149 @@
+"""A reply that comes in pieces through litellm."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
+from dataclasses import replace
+from inspect import isawaitable
+from typing import Any
+
+from agentsession._json_values import JsonMap
+from agentsession._turn.model_io import NOTHING, Delta, Reply
+from agentsession.provider.litellm import wire
+from agentsession.provider.litellm.tool_calls import Calls
+from agentsession.provider.protocol import Request
+
+
+class StreamedReply:
+    """One stream, read once."""
+
+    def __init__(self, litellm: Any, request: Request, stream: Any) -> None:
+        self.litellm = litellm
+        self.request = request
+        self.stream = stream
+        self.came: list[Delta] = []
+        self.finish_reason = ""
+        self.calls = Calls()
+        self.thoughts = Thoughts()
+        self.source = stream.completion_stream
+        if getattr(self.source, "json_mode", False):
+            self.source.json_mode = False  # would parse each piece of JSON by itself: ` true` becomes `true`
+
+    def pieces(self) -> Generator[Delta | Reply]:
+        failed = None
+        if isinstance(self.source, Iterator):
+            self.stream.completion_stream = map(_with_refusal, self.source)
+        try:
+            for chunk in self.stream:
+                if delta := self._delta(chunk):
+                    yield delta
+        except Exception as error:
+            failed = _origin(error)
+        finally:
+            for close in self._closings("close"):
+                close()
+        self._demand_the_end(failed)
+        yield self._reply()
+
+    async def apieces(self) -> AsyncGenerator[Delta | Reply]:
+        failed = None
+        if isinstance(self.source, AsyncIterable):
+            self.stream.completion_stream = (_with_refusal(chunk) async for chunk in self.source)
+        try:
+            async for chunk in self.stream:
+                if delta := self._delta(chunk):
+                    yield delta
+        except Exception as error:
+            failed = _origin(error)
+        finally:
+            await self.stream.aclose()
+            for close in self._closings("aclose", "close"):
+                closed = close()
+                if isawaitable(closed):
+                    await closed
+        self._demand_the_end(failed)
+        yield self._reply()
+
+    def _closings(self, *names: str) -> Iterator[Callable[[], Any]]:
+        """What lets go of the connection: the source of the chunks, or the lines that it reads. Each part is
+        closed by the first of these methods that it has; some have one for each kind of stream."""
+        for part in (self.source, getattr(self.source, "streaming_response", None)):
+            if closes := [getattr(part, name) for name in names if hasattr(part, name)]:
+                yield closes[0]
+
+    def _delta(self, chunk: Any) -> Delta:
+        if not chunk.choices:
+            return NOTHING
+        choice = chunk.choices[0]
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        self.thoughts.add(choice.delta)
+        words = wire.text(choice.delta) + self.calls.add(choice.delta)
+        delta = Delta(words, getattr(choice.delta, "reasoning_content", None) or "")
+        self.came.append(delta)
+        return delta
+
+    def _demand_the_end(self, failed: Exception | None) -> None:
+        """litellm makes up a finish reason for a stream that ends without one, and tells the true one here.
+        Once that has come the reply is whole, whatever happens to the connection. Of Gemini's streams it
+        tells only one that every piece has: the connection decides."""
+        is_told = self.stream.received_finish_reason is not None
+        if not is_told and (failed or not self.stream.intermittent_finish_reason):
+            raise failed or ConnectionError("the stream ended before the reply was whole")
+
+    def _reply(self) -> Reply:
+        """What the same reply is in one piece. Tokens that were not told are not estimated."""
+        chunks = self.stream.chunks
+        response = self.litellm.stream_chunk_builder(chunks, messages=[])
+        told = [chunk.usage for chunk in chunks if getattr(chunk, "usage", None)]
+        response.usage = told[-1] if told else None
+        if told:
+            priced = self.stream.logging_obj._response_cost_calculator(result=response)
+            response._hidden_params["response_cost"] = priced
+        if response.choices:
+            response.choices[0].message.thinking_blocks = self.thoughts.blocks or None
+        is_forced = self.calls.forced and not self.calls.own
+        finish_reason = "stop" if is_forced else self.finish_reason or self.stream.received_finish_reason
+        return replace(
+            wire.reply(self.litellm, self.request, response, self.calls),
+            text="".join(delta.text for delta in self.came),
+            thinking="".join(delta.thinking for delta in self.came),
+            finish_reason=finish_reason,
+        )
+
+
+def _with_refusal(chunk: Any) -> Any:
+    """A refusal as the text that it is: litellm leaves it out."""
+    for choice in getattr(chunk, "choices", None) or ():
+        if refusal := getattr(choice.delta, "refusal", None):
+            choice.delta.content = refusal
+    return chunk
+
+
+def _origin(error: Exception) -> Exception:
+    """What went wrong: litellm wraps it in an error that holds the text which had come."""
+    origin = getattr(error, "original_exception", None)
+    return origin if isinstance(origin, Exception) else error
+
+
+class Thoughts:
+    """litellm tells the whole text again with the signature of a block of Anthropic's, and its own builder
+    adds it to what had come: the signature would fit no more."""
+
+    def __init__(self) -> None:
+        self.blocks: list[JsonMap] = []
+        self._pieces: list[str] = []
+
+    def add(self, delta: Any) -> None:
+        """Take what a piece of a stream brings."""
+        for piece in getattr(delta, "thinking_blocks", None) or ():
+            if piece.get("type") == "redacted_thinking":
+                self.blocks.append({name: value for name, value in piece.items() if name != "index"})
+                continue
+            text = piece.get("thinking") or ""
+            signature = piece.get("signature")
+            self._pieces.append(text)
+            if signature:
+                before = "".join(self._pieces[:-1])
+                thinking = text if text.startswith(before) else before + text
+                self.blocks.append({"type": "thinking", "thinking": thinking, "signature": signature})
+                self._pieces = []

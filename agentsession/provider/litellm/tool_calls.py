@@ -1,0 +1,214 @@
+"""Calls of tools in litellm's words: those of a reply, and those that a later request shows again.
+
+What a provider wants back with its calls (signatures of its thinking, say) is kept as JSON text beside them:
+`message`, `calls` and `hosted` of `_Opaque`, as litellm takes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from agentsession._json_values import JsonMap, compact
+from agentsession._turn.model_io import PromptMessage, ToolCall
+
+FORCED_TOOL = "json_tool_call"
+"""litellm's tool for structured output where a model knows no schema."""
+
+HOSTED = "srvtoolu_"
+"""So begin the ids of calls that Anthropic itself has answered: a web search, say."""
+
+WANTED = frozenset({
+    "thought_signatures", "server_side_tool_invocations",  # Gemini
+    "compaction_blocks", "web_search_results", "tool_results",  # Anthropic
+})  # fmt: skip
+"""What litellm gives back of a message's `provider_specific_fields`."""
+
+THINKING_WANTED = ("deepseek", "moonshot")
+"""Providers that want the thinking itself to be shown with the calls that came of it."""
+
+
+class _Opaque(msgspec.Struct, frozen=True):
+    message: JsonMap = {}
+    calls: list[JsonMap] = []
+    hosted: list[JsonMap] = []
+
+
+@dataclass
+class _Call:
+    id: str = ""
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+    fields: JsonMap = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces) or "{}"
+
+    def add(self, part: Any) -> str:
+        """Take a part of the call, or all of it; gives the arguments in it."""
+        function = getattr(part, "function", part)
+        arguments = function.arguments or ""
+        piece = arguments if isinstance(arguments, str) else compact(arguments)
+        self.id = getattr(part, "id", None) or self.id
+        self.name = function.name or self.name
+        self.pieces.append(piece)
+        for name in ("provider_specific_fields", "extra_content"):
+            if more := getattr(part, name, None) or getattr(function, name, None):
+                self.fields[name] = {**self.fields.get(name, {}), **more}
+        return piece
+
+
+class Calls:
+    """The calls of one reply, from its message or from the pieces of a stream."""
+
+    def __init__(self) -> None:
+        self.all: list[_Call] = []
+        self._forced: list[str] = []
+        self._at: dict[Any, _Call] = {}
+
+    @classmethod
+    def of(cls, message: Any) -> Calls:
+        calls = cls()
+        for nth, part in enumerate(_parts(message)):
+            calls._take(calls._begun(nth), part)
+        return calls
+
+    def add(self, delta: Any) -> str:
+        """Take the next piece of a stream; gives what is text in it: arguments of the forced tool."""
+        return "".join([self._take(self._call(part), part) for part in _parts(delta)])
+
+    def _take(self, call: _Call, part: Any) -> str:
+        piece = call.add(part)
+        if call.name != FORCED_TOOL:
+            return ""
+        self._forced.append(piece)
+        return piece
+
+    def _call(self, part: Any) -> _Call:
+        """The call that a piece belongs to. litellm goes by the index alone, which some services leave out,
+        or give as 0 for each call: another id and a name begin another one."""
+        index, own = getattr(part, "index", None) or 0, getattr(part, "id", None)
+        known = self._at.get(own) if own else None
+        call = known or self._at.get(index)
+        if call is None or (own and not known and call.id and part.function.name):
+            call = self._begun(index)
+        self._at[index] = call
+        if own:
+            self._at[own] = call
+        return call
+
+    def _begun(self, index: int) -> _Call:
+        call = self._at[index] = _Call()
+        self.all.append(call)
+        return call
+
+    @property
+    def forced(self) -> str:
+        """The arguments of the forced tool: they are the reply's text."""
+        return "".join(self._forced)
+
+    @property
+    def own(self) -> list[_Call]:
+        """Those that wait for an answer."""
+        wanted = [call for call in self.all if call.name or any(call.pieces)]
+        return [call for call in wanted if call.name != FORCED_TOOL and not call.id.startswith(HOSTED)]
+
+    @property
+    def asked(self) -> tuple[ToolCall, ...]:
+        return tuple(ToolCall(call.name, call.arguments) for call in self.own)
+
+    def opaque(self, message: Any, provider: str) -> str:
+        """What the provider wants to see again with these calls, if anything."""
+        if not self.own:
+            return ""
+        fields = _fields(message, provider)
+        answers, own = _answered(fields), [call.fields for call in self.own]
+        kept = {
+            "message": fields,
+            "calls": own if any(own) else [],
+            "hosted": [*self._hosted(message, answers)],
+        }
+        given = {name: value for name, value in kept.items() if value}
+        return json.dumps(given, separators=(",", ":"), default=dict) if given else ""
+
+    def _hosted(self, message: Any, answers: set[str]) -> Iterator[JsonMap]:
+        """The calls that the provider has answered itself. Releases after 1.105 list them apart."""
+        for call in self.all:
+            if call.id in answers:
+                yield _shown(call.id, call)
+        more = getattr(message, "provider_specific_fields", None) or {}
+        for call in more.get("server_tool_calls") or ():
+            if call["id"] in answers:
+                yield {"id": call["id"], "type": "function", "function": call["function"]}
+
+
+def _parts(message: Any) -> Iterator[Any]:
+    """The function calls of a message or a delta, also in the form of before there were tools."""
+    calls = getattr(message, "tool_calls", None) or ()
+    yield from (call for call in calls if getattr(call, "function", None) is not None)
+    if not calls and (call := getattr(message, "function_call", None)) is not None:
+        yield call
+
+
+def _fields(message: Any, provider: str) -> JsonMap:
+    """What of a message goes back with its calls."""
+    found: JsonMap = {}
+    if blocks := getattr(message, "thinking_blocks", None):
+        found["thinking_blocks"] = blocks
+    if provider in THINKING_WANTED and (thinking := getattr(message, "reasoning_content", None)):
+        found["reasoning_content"] = thinking
+    more = getattr(message, "provider_specific_fields", None) or {}
+    if wanted := {name: value for name, value in more.items() if name in WANTED and value}:
+        found["provider_specific_fields"] = wanted
+    return found
+
+
+def _answered(fields: JsonMap) -> set[str]:
+    """The ids of the calls that the provider has answered itself."""
+    more = fields.get("provider_specific_fields", {})
+    results = [*more.get("web_search_results", ()), *more.get("tool_results", ())]
+    return {result["tool_use_id"] for result in results if "tool_use_id" in result}
+
+
+def _shown(id: str, call: Any) -> JsonMap:
+    return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def message(shown: PromptMessage) -> JsonMap:
+    """A message of the view in litellm's words."""
+    if not shown.calls and not shown.call:
+        return {"role": shown.role, "content": shown.content}
+    if shown.role == "tool":
+        return {"role": "tool", "tool_call_id": shown.call, "content": shown.content}
+    kept = _kept(shown.opaque)
+    fields: list[JsonMap] = kept.calls if len(kept.calls) == len(shown.calls) else [{} for _ in shown.calls]
+    calls = [{**more, **_shown(call.id, call)} for more, call in zip(fields, shown.calls, strict=True)]
+    content = shown.content if shown.content.strip() else None
+    return {**kept.message, "role": shown.role, "content": content, "tool_calls": [*kept.hosted, *calls]}
+
+
+_opaque = msgspec.json.Decoder(_Opaque).decode
+"""Made at import: msgspec 0.22 resolves a type at its first use, which two threads must not do at once."""
+
+
+def _kept(opaque: str) -> _Opaque:
+    try:
+        return _opaque(opaque)
+    except (msgspec.DecodeError, RecursionError):
+        return _Opaque()
+
+
+def names(view: tuple[PromptMessage, ...]) -> list[str]:
+    """The tools that were called in a conversation."""
+    return [*dict.fromkeys(call.name for shown in view for call in shown.calls)]
+
+
+def function(name: str, description: str, parameters: Mapping[str, Any]) -> JsonMap:
+    """A tool as the model is told of it."""
+    told = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": told}

@@ -1,0 +1,108 @@
+"""I3, I5: one turn at a time; the loser wrote nothing and knows it; who lost its lease cannot write."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from agentsession import LeaseLost, SessionBusy, SessionNotFound, testing
+from tests.support.blocked_turn import Waits, a_slow_turn
+from tests.support.models import chat_model, let_the_lease_run_out, stored, texts
+
+pytestmark = pytest.mark.matrix
+
+
+def test_while_a_turn_runs_another_is_refused_and_nothing_is_stored(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model) as slow:
+        before = stored(session)
+        for action in (lambda: session.continue_session("fast"), session.resume_session):
+            with pytest.raises(SessionBusy, match="a turn has been running for") as busy:
+                action()
+            assert busy.value.status == "running"
+            assert busy.value.until - busy.value.since == pytest.approx(30)
+        assert stored(session) == before
+        model.answer.set()
+        assert slow.result().last_result.text == "answer to slow"
+
+
+def test_a_holder_whose_lease_was_taken_over_cannot_write(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model) as slow:
+        let_the_lease_run_out(Chat, session.id)
+        Chat.continue_session(session.id, "fast")
+        before = stored(session)
+        model.answer.set()
+        with pytest.raises(LeaseLost) as lost:
+            slow.result()
+    assert lost.value.result.text == "answer to slow"
+    assert stored(session) == before
+    assert texts(Chat, session)[2:] == ["slow", "fast", "answer to fast"]
+
+
+def test_a_resumed_turn_is_taken_from_its_late_holder(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model) as slow:
+        let_the_lease_run_out(Chat, session.id)
+        with testing.script(Chat, ["by another"]):
+            Chat.resume_session(session.id)
+        model.answer.set()
+        with pytest.raises(LeaseLost):
+            slow.result()
+    assert texts(Chat, session)[2:] == ["slow", "by another"]
+
+
+def test_a_row_deleted_during_its_turn_is_not_found_and_the_reply_is_there(database: Any) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model) as slow:
+        with database.connection_context():
+            session.delete_instance()
+        model.answer.set()
+        with pytest.raises(SessionNotFound) as gone:
+            slow.result()
+    assert gone.value.result.text == "answer to slow"
+
+
+def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: Any) -> None:
+    session = Chat.start_session("Hello")
+    from agentsession._drive.stepper import after_effect
+    from agentsession._turn.effects import Claim, Load
+
+    seen: list[str] = []
+
+    def overtake(effect: Any) -> None:
+        seen.append(type(effect).__name__)
+        if isinstance(effect, Load) and seen.count("Load") == 1:
+            token = after_effect.set(None)
+            Chat.continue_session(session.id, "first")
+            after_effect.reset(token)
+
+    token = after_effect.set(overtake)
+    with testing.script(Chat, ["one", "two"]) as asked:
+        session.continue_session("second")
+    after_effect.reset(token)
+    assert seen[:5] == ["Load", "Prepare", "Claim", "Load", "Prepare"]
+    assert Claim.__name__ in seen
+    assert texts(Chat, session)[2:] == ["first", "one", "second", "two"]
+    assert asked[1][-2].content == "one"
+
+
+def test_a_lease_runs_out_by_the_clock_of_the_database(database: Any) -> None:
+    Chat = chat_model(database, session={"lease": 1.5})
+    session = Chat.start_session("Hello")
+    with testing.crash_after(2):
+        session.continue_session("left")
+    with pytest.raises(SessionBusy):
+        session.resume_session()
+    time.sleep(1.6)
+    assert session.resume_session().last_result.text.startswith("You said: left")

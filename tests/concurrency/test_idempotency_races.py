@@ -1,0 +1,111 @@
+"""I6: calls with one key that meet are one turn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from agentsession import IdempotencyMismatch, SessionBusy, testing
+from agentsession._drive.stepper import after_effect
+from agentsession._turn.effects import Effect, Wait
+from agentsession.provider import Reply
+from tests.support.idempotent_models import Speaker, Speaks
+
+pytestmark = pytest.mark.matrix
+
+
+class Waits:
+    """A model that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+
+    def ask(self, request: Any) -> Reply:
+        if request.view[-1].content == "Before":
+            return Reply("hi")
+        self.asked.set()
+        assert self.answer.wait(30)
+        return Reply("at last")
+
+
+@contextmanager
+def in_progress(say: Speaker, model: Waits) -> Iterator[Future[Any]]:
+    """The first call runs in another thread: its model was asked and has not answered yet."""
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(say)
+        assert model.asked.wait(30)
+        try:
+            yield first
+        finally:
+            model.answer.set()
+
+
+def test_a_repeat_while_the_first_call_runs_is_busy(speaker: Speaks) -> None:
+    model = Waits()
+    say = speaker(provider=model)
+    with in_progress(say, model) as first, testing.script(say.Chat, []):
+        before = say.rows()
+        with pytest.raises(SessionBusy, match="a turn has been running"):
+            say()
+        assert say(run=False).last_turn.status == "running"
+        assert say.rows() == before
+        model.answer.set()
+        assert first.result().last_result.text == "at last"
+        assert say().last_result.text == "at last"
+
+
+def test_a_repeat_that_waits_brings_the_result_of_the_first_call(speaker: Speaks) -> None:
+    model = Waits()
+    say = speaker(provider=model, session={"on_busy": "wait", "busy_timeout": 60})
+
+    def answer_once_it_waits(effect: Effect) -> None:
+        if isinstance(effect, Wait):
+            model.answer.set()
+
+    with in_progress(say, model) as first:
+        token = after_effect.set(answer_once_it_waits)
+        with testing.script(say.Chat, []):
+            second = say()
+        after_effect.reset(token)
+        assert model.answer.is_set()
+        assert second.last_result.text == first.result().last_result.text == "at last"
+    assert say.said() == ["user", "assistant"]
+
+
+def test_calls_with_one_key_that_start_at_once_are_one_turn(speaker: Speaks) -> None:
+    asked: list[str] = []
+
+    class Counts:
+        def ask(self, request: Any) -> Reply:
+            asked.append(request.view[-1].content)
+            return Reply("ok")
+
+    say = speaker(provider=Counts(), session={"on_busy": "wait", "busy_timeout": 60})
+    asked.clear()
+    together = threading.Barrier(6)
+
+    def call(number: int) -> Any:
+        ids = []
+        for key in range(4):
+            together.wait(30)
+            ids.append(say(f"words {key}", f"key {key}").id)
+        say.Chat._meta.database.close()
+        return ids
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(call, range(6)))
+    assert all(ids == found[0] for ids in found)
+    assert asked == [f"words {key}" for key in range(4)]
+
+
+def test_a_running_turn_refuses_other_words_under_its_key(speaker: Speaks) -> None:
+    model = Waits()
+    say = speaker(provider=model)
+    with in_progress(say, model), pytest.raises(IdempotencyMismatch):
+        say("Other words")

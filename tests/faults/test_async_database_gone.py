@@ -1,0 +1,180 @@
+"""Asynchronous databases that go away: a read is made again, a write says that it may have been done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import peewee as pw
+import pytest
+from playhouse.pwasyncio import await_
+
+from agentsession._store.connection import is_connected
+from agentsession._turn.effects import WriteUnconfirmed
+from tests.support import servers
+from tests.support.async_databases import change, opened, read_again, run, stored_session
+from tests.support.models import chat_model
+from tests.support.tcp_proxy import Server
+
+pytestmark = pytest.mark.matrix
+
+on_servers = pytest.mark.backends("postgres", "mariadb")
+
+
+async def until_it_waits(server: Server) -> None:
+    """A statement on the place waits for a lock."""
+    async with asyncio.timeout(20):
+        while not server.connections(waiting=True):
+            await asyncio.sleep(0.15)
+
+
+@on_servers
+@pytest.mark.parametrize("end", ["cancelled", "killed"])
+def test_a_write_that_is_stopped_while_it_waits_gives_the_connection_back(
+    database_url: str, end: str
+) -> None:
+    """Whether it is done is open: MariaDB goes on with the statement of a client that has gone."""
+
+    async def scenario(db: Any) -> None:
+        session, server = await stored_session(db), Server(database_url)
+        other = servers.open_async_database(database_url)
+        async with other, other.atomic():
+            await other.run(opened(chat_model(other, create=False), session.key).load, locking=True)
+            write = asyncio.create_task(db.run(session.claim, 1, change(2)))
+            await until_it_waits(server)
+            if end == "cancelled":
+                write.cancel()
+            else:
+                server.kill(waiting=True)
+            with pytest.raises((asyncio.CancelledError, WriteUnconfirmed)):
+                await write
+            assert not is_connected(session.model)
+        await other.close_pool()
+        assert (await db.run(opened(session.model, session.key).load)).seen in (1, 2)
+
+    run(database_url, scenario)
+
+
+async def kill(server: Server, heard: int) -> None:
+    """End the connections, and let the loop go round that often: it hears of it in several pieces."""
+    server.kill()
+    for _ in range(heard):
+        await asyncio.sleep(0)
+
+
+@on_servers
+@pytest.mark.parametrize("heard", [0, 1, 50])
+@pytest.mark.parametrize("effect", ["load", "write"])
+@pytest.mark.parametrize("holds", [False, True])
+def test_a_connection_that_the_server_has_ended_is_replaced(
+    database_url: str, holds: bool, effect: str, heard: int
+) -> None:
+    """A read is made again; a write that may have been done says so, and the next one works."""
+
+    async def scenario(db: Any) -> None:
+        session, server = await stored_session(db), Server(database_url)
+        if holds:
+            await db.run(db.connect)
+        session = await read_again(db, session)
+        await kill(server, heard)
+        if effect == "write":
+            try:
+                assert await db.run(session.claim, 1, change(2))
+            except WriteUnconfirmed:
+                assert not (await db.run(session.load, change(2))).stored
+                assert await db.run(session.claim, 1, change(2))
+        assert (await db.run(session.load)).seen == (2 if effect == "write" else 1)
+        assert is_connected(session.model) == holds
+
+    run(database_url, scenario)
+
+
+@on_servers
+@pytest.mark.parametrize("heard", [0, 1, 50])
+def test_a_transaction_whose_connection_is_gone_is_not_gone_on_with_on_another(
+    database_url: str, heard: int
+) -> None:
+    """Peewee would take a new connection in silence, on which the write would be committed alone."""
+
+    async def scenario(db: Any) -> None:
+        session, server = await stored_session(db), Server(database_url)
+        async with db:
+            with pytest.raises((pw.InterfaceError, pw.OperationalError)):
+                async with db.atomic():
+                    inside = await read_again(db, session)
+                    assert await db.run(inside.claim, 1, change(2))
+                    await kill(server, heard)
+                    for _ in range(2):
+                        with pytest.raises((pw.InterfaceError, pw.OperationalError)):
+                            await db.run(inside.save, change(3), "mine", 30)
+                    await db.run(inside.load)
+        assert (await db.run(session.load)).seen == 1
+
+    run(database_url, scenario)
+
+
+@on_servers
+@pytest.mark.layouts("rows")
+def test_a_write_whose_connection_ends_after_its_begin_is_not_stored_in_part(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(db: Any) -> None:
+        session, server = await stored_session(db), Server(database_url)
+        atomic = db.atomic
+
+        @contextmanager
+        def then_killed() -> Iterator[None]:
+            with atomic():
+                await_(kill(server, 50))
+                yield
+
+        monkeypatch.setattr(db, "atomic", then_killed)
+        with pytest.raises(WriteUnconfirmed):
+            await db.run(session.claim, 1, change(2))
+        monkeypatch.undo()
+        assert (await db.run(session.load, change(2))).seen == 1
+
+    run(database_url, scenario)
+
+
+@on_servers
+def test_a_server_that_does_not_answer_is_an_operational_error(database_url: str) -> None:
+    async def scenario(db: Any) -> None:
+        db.connect_params["port"] = 1
+        session = opened(chat_model(db, create=False), uuid4())
+        with pytest.raises(pw.OperationalError):
+            await db.run(session.load)
+        with pytest.raises(WriteUnconfirmed):
+            await db.run(session.finish, change(), "mine")
+        assert not is_connected(session.model)
+
+    run(database_url, scenario)
+
+
+@on_servers
+def test_a_server_that_lets_us_not_in_is_an_operational_error(database_url: str) -> None:
+    async def scenario(db: Any) -> None:
+        db.connect_params["user"] = "nobody_of_that_name"
+        with pytest.raises(pw.OperationalError, match="nobody_of_that_name"):
+            await db.run(opened(chat_model(db, create=False), uuid4()).load)
+
+    run(database_url, scenario)
+
+
+@pytest.mark.backends("sqlite")
+def test_a_locked_file_is_an_operational_error(database_url: str) -> None:
+    async def scenario(db: Any) -> None:
+        db.init(db.database, pragmas={"journal_mode": "wal", "busy_timeout": 1})
+        session = await stored_session(db)
+        other = servers.open_async_database(database_url)
+        async with other, other.atomic("IMMEDIATE"):
+            with pytest.raises(WriteUnconfirmed) as locked:
+                await db.run(session.claim, 1, change(2))
+        await other.close_pool()
+        assert "database is locked" in str(locked.value.__cause__)
+        assert await db.run(session.claim, 1, change(2))
+
+    run(database_url, scenario)

@@ -1,0 +1,336 @@
+"""cancel_session: the turn that is open is stored as interrupted at once, and its holder stores no more."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from agentsession import (
+    LeaseLost,
+    NoResult,
+    ProviderCallError,
+    ProviderFailed,
+    SessionNotFound,
+    TurnCancelled,
+    _clock,
+    testing,
+)
+from tests.support import servers
+from tests.support.async_databases import run
+from tests.support.blocked_turn import by_the_clock
+from tests.support.lease_watch import SHORT, eventually
+from tests.support.models import chat_model, stored, texts
+from tests.support.slow_replies import SAID, WHOLE, AsyncHalves, is_completed, is_interrupted, replies
+
+pytestmark = pytest.mark.matrix
+
+WORDS = "tell me all"
+CANCELLED = "TurnCancelled"
+
+
+def plainly(Chat: Any, key: Any) -> None:
+    Chat.continue_session(key, WORDS)
+
+
+def awaited(Chat: Any, key: Any) -> None:
+    asyncio.run(Chat.acontinue_session(key, WORDS))
+
+
+def streamed(Chat: Any, key: Any) -> None:
+    for _ in Chat.stream_continue_session(key, WORDS):
+        pass
+
+
+def streamed_on_a_loop(Chat: Any, key: Any) -> None:
+    async def follow() -> None:
+        async for _ in Chat.astream_continue_session(key, WORDS):
+            pass
+
+    asyncio.run(follow())
+
+
+WAYS = [plainly, awaited, streamed, streamed_on_a_loop]
+STREAMS = [streamed, streamed_on_a_loop]
+SOON = 20
+"""Seconds in which a stream has to learn that it was cancelled: before it counts as dead for its silence."""
+
+
+@contextmanager
+def running(Chat: Any, way: Callable[..., None], model: AsyncHalves, at: _clock.FakeClock) -> Iterator[Any]:
+    """A session, and the turn that another thread runs on it: half of the reply has come, and is stored if it
+    came in pieces."""
+    session = Chat.start_session("fast, before")
+    with ThreadPoolExecutor(1) as pool:
+        turn: Future[None] = pool.submit(by_the_clock, at, way, Chat, session.id)
+        try:
+            assert model.said.wait(60)
+            if way in STREAMS:
+                eventually(lambda: Chat.get_context(session.id).turn.partial == SAID)
+            yield session, turn
+        finally:
+            model.goes_on.set()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_turn_that_runs_is_stored_as_interrupted_at_once_and_its_holder_stores_no_more(
+    database: Any, at: _clock.FakeClock, way: Any
+) -> None:
+    model = AsyncHalves()
+    Chat = chat_model(database, provider=model, session=SHORT)
+    with running(Chat, way, model, at) as (session, turn):
+        record = Chat.cancel_session(session.id)
+        assert (record.last_turn.status, record.status) == ("interrupted", "interrupted")
+        assert is_interrupted(Chat.get_context(session), WORDS, SAID if way in STREAMS else "", CANCELLED)
+        before = stored(session)
+        if way not in STREAMS:
+            model.goes_on.set()
+        with pytest.raises(TurnCancelled, match="was cancelled while it ran") as told:
+            turn.result(SOON)
+        assert not model.goes_on.is_set() or way not in STREAMS, "a stream does not wait for its model"
+        assert (told.value.result and told.value.result.text) == (None if way in STREAMS else WHOLE)
+        assert told.value.session.id == session.id
+        assert told.value.session.last_turn.status != "completed"
+        assert stored(session) == before
+    eventually(lambda: model.closed == model.streams)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cancelled_turn_can_be_resumed_and_its_late_holder_writes_nothing(
+    database: Any, at: _clock.FakeClock, way: Any
+) -> None:
+    model = AsyncHalves()
+    Chat = chat_model(database, provider=model, session=SHORT)
+    with running(Chat, way, model, at) as (session, turn):
+        Chat.cancel_session(session.id)
+        with testing.script(Chat, ["another reply"]) as asked:
+            again = Chat.resume_session(session.id)
+        before = stored(session)
+        model.goes_on.set()
+        with pytest.raises((LeaseLost, TurnCancelled) if way in STREAMS else LeaseLost):
+            turn.result(SOON)
+    assert [message.content for message in asked[0]][1:] == ["fast, before", WHOLE, WORDS]
+    context = Chat.get_context(session)
+    assert replies(context, WORDS) == [("another reply", None)]
+    assert context.messages[2].metadata.get("partials") == ([SAID] if way in STREAMS else None)
+    assert again.last_result.text == "another reply"
+    assert stored(session) == before
+
+
+def test_what_had_come_of_a_cancelled_turn_is_shown_to_the_model(database: Any, at: _clock.FakeClock) -> None:
+    model = AsyncHalves()
+    Chat = chat_model(database, provider=model, session=SHORT)
+    with running(Chat, streamed, model, at) as (session, turn):
+        Chat.cancel_session(session.id)
+        with testing.script(Chat, ["and then?"]) as asked:
+            Chat.continue_session(session.id, "go on")
+        with pytest.raises(TurnCancelled):
+            turn.result(SOON)
+    assert [message.content for message in asked[0]][3:] == [WORDS, SAID, "go on"]
+    assert texts(Chat, session)[2:] == [WORDS, SAID, "go on", "and then?"]
+
+
+def test_a_stream_that_is_left_after_it_was_cancelled_stores_nothing_and_raises_nothing(
+    database: Any,
+) -> None:
+    Chat = chat_model(database, provider=AsyncHalves())
+    session = Chat.start_session("fast, before")
+    with Chat.stream_continue_session(session.id, WORDS) as stream:
+        next(stream)
+        Chat.cancel_session(session.id)
+        before = stored(session)
+    assert stored(session) == before
+    assert is_interrupted(Chat.get_context(session), WORDS, "", CANCELLED)
+
+
+HOLDS = """
+import sys
+from agentsession import AgentSessionError
+from tests.support.slow_replies import AsyncHalves
+from tests.support.models import chat_model, open_database
+
+url, key, way = sys.argv[1:]
+Chat = chat_model(open_database(url), provider=AsyncHalves(), session={"lease": 1.5}, create=False)
+try:
+    __import__("tests.faults.test_cancel_session").test_cancel_session.__dict__[way](Chat, key)
+except AgentSessionError as error:
+    print(type(error).__name__)
+"""
+
+
+@contextmanager
+def a_process(database: Any, Chat: Any, way: Any) -> Iterator[Any]:
+    """Another process that runs a turn, and the session: half of the reply is stored."""
+    session = Chat.start_session("fast, before")
+    command = [sys.executable, "-c", HOLDS, database.url, str(session.id), way.__name__]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            eventually(lambda: Chat.get_context(session.id).turn.partial == SAID)
+            yield session, process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("way", STREAMS)
+def test_a_turn_of_another_process_is_cancelled_and_the_process_is_told(database: Any, way: Any) -> None:
+    Chat = chat_model(database, provider=AsyncHalves())
+    with a_process(database, Chat, way) as (session, process):
+        assert Chat.cancel_session(session.id).last_turn.status == "interrupted"
+        assert is_interrupted(Chat.get_context(session), WORDS, SAID, CANCELLED)
+        before = stored(session)
+        assert process.communicate(timeout=SOON)[0].split() == [CANCELLED]
+    assert stored(session) == before
+
+
+def test_a_turn_of_a_process_that_died_is_cancelled_before_its_lease_has_run_out(database: Any) -> None:
+    Chat = chat_model(database, provider=AsyncHalves(goes_on=True))
+    with a_process(database, Chat, streamed) as (session, process):
+        process.kill()
+        process.wait()
+    asyncio.run(Chat.acancel_session(session.id))
+    assert is_interrupted(Chat.get_context(session), WORDS, SAID, CANCELLED)
+    assert Chat.resume_session(session.id).last_turn.status == "completed"
+    context = Chat.get_context(session)
+    assert is_completed(context, WORDS)
+    assert context.messages[2].metadata["partials"] == [SAID]
+
+
+def test_a_turn_that_waits_is_cancelled_and_can_be_run_all_the_same(database: Any) -> None:
+    Chat = chat_model(database, provider=AsyncHalves(goes_on=True))
+    for session in (Chat.start_session(WORDS, run=False), Chat.start_session("fast, before")):
+        if session.last_turn.status == "completed":
+            session.continue_session(WORDS, run=False)
+        assert session.cancel_session().last_turn.status == session.status == "interrupted"
+        assert is_interrupted(Chat.get_context(session), WORDS, "", CANCELLED)
+        with testing.script(Chat, ["hello"]) as asked:
+            session.continue_session("fast")
+        assert WORDS not in [message.content for message in asked[0]]
+        session.continue_session(f"{WORDS} again", run=False)
+        session.cancel_session()
+        session.resume_session()
+        assert is_completed(Chat.get_context(session), f"{WORDS} again")
+
+
+@pytest.mark.parametrize(
+    "ending", ["hi", ProviderCallError("down"), KeyboardInterrupt(), "cancelled"], ids=str
+)
+def test_a_turn_that_has_ended_stays_as_it_is(Chat: Any, ending: Any) -> None:
+    session = Chat.start_session("Hello", run=False)
+    if ending == "cancelled":
+        session.cancel_session()
+    else:
+        with testing.script(Chat, [ending]):
+            with suppress(ProviderFailed, KeyboardInterrupt):
+                session.resume_session()
+    before = Chat.select().dicts().get()
+    again = Chat.cancel_session(session.id)
+    assert Chat.select().dicts().get() == before
+    assert again.last_turn.status == before["status"] != "running"
+    asyncio.run(Chat.acancel_session(session.id))
+    assert Chat.select().dicts().get() == before
+
+
+def test_where_there_is_nothing_to_cancel_the_caller_is_told(Chat: Any) -> None:
+    with pytest.raises(SessionNotFound):
+        Chat.cancel_session(uuid4())
+    row = Chat.create()
+    with pytest.raises(NoResult, match="the session has no turn yet"):
+        Chat.cancel_session(row.id)
+    with pytest.raises(NoResult):
+        asyncio.run(Chat.acancel_session(row.id))
+    assert Chat.get_by_id(row.id).context is None
+
+
+def test_another_owners_turn_is_not_found(database: Any) -> None:
+    Chat = chat_model(database, session={"owner_attribute": "title"})
+    session = Chat.start_session("Hello", actor="me", run=False)
+    before = stored(session)
+    with pytest.raises(SessionNotFound):
+        Chat.cancel_session(session.id, actor="you")
+    with pytest.raises(SessionNotFound):
+        asyncio.run(Chat.acancel_session(session.id, actor="you"))
+    assert stored(session) == before
+    assert Chat.cancel_session(session.id, actor="me").last_turn.status == "interrupted"
+
+
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_inside_a_transaction_it_is_done_with_the_commit(database: Any, state: str) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("Hello", run=False)
+    if state == "running":
+        with testing.crash_after(2):
+            session.resume_session()
+    before = stored(session)
+    with database.connection_context():
+        with pytest.raises(ZeroDivisionError), database.atomic():
+            assert Chat.cancel_session(session.id).last_turn.status == "interrupted"
+            raise ZeroDivisionError
+        assert stored(session) == before
+        with database.atomic():
+            Chat.cancel_session(session.id)
+    assert is_interrupted(Chat.get_context(session), "Hello", "", CANCELLED)
+
+
+def test_on_an_asynchronous_database_a_stream_is_told(database_url: str) -> None:
+    async def scenario(db: Any) -> None:
+        model = AsyncHalves()
+        Chat = await db.run(lambda: chat_model(db, provider=model, session=SHORT))
+        session = await Chat.astart_session("fast, before")
+        with testing.clock(), pytest.raises(TurnCancelled):
+            async with Chat.astream_continue_session(session.id, WORDS) as stream:
+                async for _ in stream:
+                    if model.said.is_set() and stream.session.status == "running":
+                        cancelled = await asyncio.create_task(Chat.acancel_session(session.id))
+        assert cancelled.last_turn.status == "interrupted"
+        context = await Chat.aget_context(session.id)
+        text = "".join(text for text, _ in replies(context, WORDS))
+        assert SAID.startswith(text)
+        assert is_interrupted(context, WORDS, text, CANCELLED)
+        model.goes_on.set()
+        assert (await Chat.aresume_session(session.id)).last_result.text == WHOLE
+
+    run(database_url, scenario, pool_size=2)
+
+
+ROUNDS = 8
+
+
+def test_who_cancels_while_others_do_and_the_turn_ends_sees_how_it_ended(database_url: str) -> None:
+    """Of a turn that ends and is cancelled at once, one thing is stored, and all are told it."""
+    Chat = chat_model(servers.open_database(database_url), provider=AsyncHalves())
+    session = Chat.start_session("fast, before")
+    seen = set()
+    for number in range(ROUNDS):
+        start, words = threading.Barrier(4), f"fast {number}"
+        with ThreadPoolExecutor(4) as pool:
+            turn = pool.submit(raced, start, Chat.continue_session, session.id, words)
+            others = [pool.submit(raced, start, Chat.cancel_session, session.id) for _ in range(3)]
+            told = [other.result().last_turn for other in others]
+            error = turn.exception()
+        context = Chat.get_context(session)
+        status = context.turn.status
+        assert (
+            is_completed(context, words) if error is None else is_interrupted(context, words, "", CANCELLED)
+        )
+        assert isinstance(error, TurnCancelled | None)
+        assert {turn.status for turn in told if turn.id == context.turn.id} <= {status}
+        seen.add(status)
+        if status == "interrupted":
+            Chat.resume_session(session.id)
+            assert is_completed(Chat.get_context(session), words)
+    assert seen
+    said = [message.text for message in Chat.get_context(session).messages]
+    assert said[2:] == [text for number in range(ROUNDS) for text in (f"fast {number}", WHOLE)]
+
+
+def raced(start: threading.Barrier, act: Callable[..., Any], *arguments: Any) -> Any:
+    start.wait()
+    return act(*arguments)

@@ -1,0 +1,265 @@
+"""A task that is cancelled at any moment leaves its turn as it is to be: the session is free at once, what
+was said is kept, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import peewee as pw
+import pytest
+
+from tests.support import servers
+from tests.support.cancellation import (
+    AGAIN,
+    WORDS,
+    Cancels,
+    Turn,
+    again_and_again,
+    by_its_task,
+    cancelled_at_each_await,
+    tasks,
+    with_all_others,
+    with_its_group,
+)
+from tests.support.models import chat_model
+from tests.support.slow_replies import SAID, WHOLE, AsyncHalves, Halves, is_completed, is_interrupted, settled
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No task is destroyed, and no error of one goes unheard."""
+    yield
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+# Where it is stored.
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Any:
+    return servers.open_database(tmp_path / "chat.db")
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    opened = pw.SqliteDatabase(":memory:")
+    opened.connect()
+    yield opened
+    opened.close()
+
+
+def on_a_file(database: Any, model: Any, call: str, cancels: Cancels) -> set[tuple[bool, str]]:
+    Chat = chat_model(database, provider=model)
+    return asyncio.run(cancelled_at_each_await(Chat, model, call, cancels))
+
+
+CANCELS = [by_its_task, again_and_again, with_its_group, with_all_others]
+named = pytest.mark.parametrize("cancels", CANCELS, ids=lambda each: each.__name__)
+
+
+@named
+@pytest.mark.parametrize("call", ["start", "continue_", "resume", "stream", "stream_again"])
+def test_a_turn_that_is_cancelled_at_any_await_is_settled_and_the_next_call_works(
+    file: Any, call: str, cancels: Cancels
+) -> None:
+    model = AsyncHalves(goes_on=True)
+    ways = on_a_file(file, model, call, cancels)
+    assert model.closed == model.streams
+    assert (True, "completed") in ways, "while the reply was stored"
+    if cancels is by_its_task:
+        assert (True, "pending" if call in AGAIN else "nothing") in ways, "before it was stored"
+
+
+@named
+@pytest.mark.parametrize("call", ["continue_", "stream"])
+def test_so_is_one_whose_model_is_asked_in_a_thread(file: Any, call: str, cancels: Cancels) -> None:
+    model = Halves(goes_on=True)
+    on_a_file(file, model, call, cancels)
+    settled(lambda: model.closed == model.streams)
+
+
+@named
+@pytest.mark.parametrize("call", ["start", "continue_", "stream"])
+def test_so_is_one_in_memory(memory: Any, call: str, cancels: Cancels) -> None:
+    model = AsyncHalves(goes_on=True)
+    Chat = chat_model(memory, create=False, provider=model)
+    memory.create_tables([Chat])
+    asyncio.run(cancelled_at_each_await(Chat, model, call, cancels))
+
+
+def on_a_loop(url: str, scenario: Callable[[Any], Awaitable[Any]]) -> None:
+    """On a database of the event loop's own."""
+
+    async def whole() -> None:
+        db = servers.open_async_database(url)
+        try:
+            await asyncio.wait_for(scenario(db), 120)
+        finally:
+            await db.close_pool()
+
+    asyncio.run(whole())
+
+
+@named
+@pytest.mark.parametrize("call", ["start", "continue_", "stream"])
+def test_so_is_one_on_an_asynchronous_database(database_url: str, call: str, cancels: Cancels) -> None:
+    async def scenario(db: Any) -> None:
+        model = AsyncHalves(goes_on=True)
+        Chat = await db.run(lambda: chat_model(db, provider=model))
+        await cancelled_at_each_await(Chat, model, call, cancels)
+
+    on_a_loop(database_url, scenario)
+
+
+# What else cancels.
+
+
+async def timeout(work: Any, said: Any) -> None:
+    async def is_over() -> None:
+        await said
+        limit.reschedule(0)
+
+    async with asyncio.timeout(None) as limit:
+        over = asyncio.create_task(is_over())
+        await work
+    await over
+
+
+async def wait_for(work: Any, said: Any) -> None:
+    work = asyncio.create_task(work)
+    await said
+    await asyncio.wait_for(work, 0.01)
+
+
+async def move_on_after(work: Any, said: Any) -> None:
+    async def is_over() -> None:
+        await said
+        scope.deadline = -1
+
+    with anyio.move_on_after(1e6) as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(is_over)
+            await work
+    assert scope.cancelled_caught
+    raise TimeoutError
+
+
+async def another_fails(work: Any, said: Any) -> None:
+    async def fails() -> None:
+        await said
+        raise TimeoutError
+
+    with pytest.raises(ExceptionGroup) as group:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(work)
+            tasks.create_task(fails())
+    raise group.value.exceptions[0]
+
+
+@pytest.mark.parametrize("limited", [timeout, wait_for, move_on_after, another_fails])
+@pytest.mark.parametrize("call", ["continue_", "stream"])
+def test_a_turn_that_takes_too_long_is_interrupted_and_its_caller_learns_why(
+    file: Any, call: str, limited: Any
+) -> None:
+    model = AsyncHalves()
+    turn = Turn(chat_model(file, provider=model))
+
+    async def scenario() -> None:
+        await turn.before(call)
+        with pytest.raises(TimeoutError):
+            await limited(getattr(turn, call)(), turn.has_come_halfway(call, model))
+        await asyncio.sleep(0)
+        assert tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+    assert is_interrupted(turn.Chat.get_context(turn.key), WORDS, SAID if call == "stream" else "")
+    assert model.closed == model.streams
+
+
+@pytest.mark.parametrize("provider", [AsyncHalves, Halves])
+@pytest.mark.parametrize("call", ["start", "continue_", "stream"])
+def test_a_turn_in_the_background_is_interrupted_when_the_loop_ends(
+    file: Any, call: str, provider: Any
+) -> None:
+    model = provider()
+    turn = Turn(chat_model(file, provider=model))
+
+    async def scenario() -> None:
+        await turn.before(call)
+        task = asyncio.create_task(getattr(turn, call)())
+        await turn.has_come_halfway(call, model)
+        assert not task.done()
+
+    asyncio.run(scenario())
+    model.goes_on.set()
+    settled(lambda: model.closed == model.streams)
+    assert is_interrupted(turn.Chat.get_context(turn.key), WORDS, SAID if call == "stream" else "")
+    turn.Chat.continue_session(turn.key, "fast")
+
+
+def test_who_is_cancelled_while_waiting_for_a_busy_session_has_stored_nothing(file: Any) -> None:
+    model = AsyncHalves()
+    Chat = chat_model(file, provider=model, session={"on_busy": "wait"})
+    running, waiting = Turn(Chat), Turn(Chat)
+
+    async def scenario() -> None:
+        await running.before("continue_")
+        waiting.key = running.key
+        task = asyncio.create_task(running.continue_())
+        await running.has_come_halfway("continue_", model)
+        before = await running.context()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(Chat.acontinue_session(running.key, "waits"), 0.3)
+        assert await running.context() == before
+        model.goes_on.set()
+        await task
+
+    asyncio.run(scenario())
+    context = Chat.get_context(running.key)
+    assert is_completed(context, WORDS)
+    assert "waits" not in [message.text for message in context.messages]
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, pytest.fail.Exception]
+)
+@pytest.mark.parametrize("call", ["continue_", "stream"])
+def test_a_provider_whose_coroutine_ends_by_itself_in_the_middle_is_not_waited_for(
+    file: Any, call: str, error: type[BaseException]
+) -> None:
+    class Ends(AsyncHalves):
+        async def may_go_on(self) -> None:
+            raise error
+
+    turn = Turn(chat_model(file, provider=Ends()))
+
+    async def scenario() -> None:
+        await turn.before(call)
+        async with asyncio.timeout(20):
+            await getattr(turn, call)()
+
+    with pytest.raises(error):
+        asyncio.run(scenario())
+    received = SAID if call == "stream" else ""
+    assert is_interrupted(turn.Chat.get_context(turn.key), WORDS, received, error.__name__)
+
+
+@pytest.mark.parametrize("call", ["continue_", "stream"])
+def test_a_task_that_is_cancelled_before_it_runs_begins_no_turn(file: Any, call: str) -> None:
+    turn = Turn(chat_model(file, provider=AsyncHalves()))
+
+    async def scenario() -> None:
+        await turn.before(call)
+        task = asyncio.create_task(getattr(turn, call)())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+    assert [message.text for message in turn.Chat.get_context(turn.key).messages] == ["fast, before", WHOLE]

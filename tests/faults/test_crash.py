@@ -1,0 +1,190 @@
+"""I1, I4: the message is committed before the model is asked, a crash after any step loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentsession import InputInvalid, SessionBusy, TurnError, testing
+from agentsession._turn.effects import Ask, Claim, Finish, Insert, Load, Save
+from agentsession.provider import Reply
+from tests.support.models import Answer, chat_model, let_the_lease_run_out, open_database, stored, texts
+
+pytestmark = pytest.mark.matrix
+
+
+def test_the_message_is_committed_when_the_model_is_asked(database: Any) -> None:
+    seen: list[list[str]] = []
+
+    class Reads:
+        def ask(self, request: Any) -> Reply:
+            other = chat_model(open_database(database.url), create=False)
+            with other._meta.database.connection_context():
+                row = other.get()
+                seen.append([stored(row)["messages"][-1]["content"], row.status])
+            return Reply("ok")
+
+    Chat = chat_model(database, provider=Reads())
+    Chat.start_session("One").continue_session("Two")
+    assert seen == [["One", "running"], ["Two", "running"]]
+
+
+class WrongAtFirst:
+    """A model whose first reply of each turn does not fit the schema."""
+
+    def ask(self, request: Any) -> Reply:
+        corrected = "does not fit" in request.view[-1].content
+        return Reply('{"content":"ok"}' if corrected else "not JSON")
+
+
+def start(Chat: Any, session: Any) -> Any:
+    return Chat.start_session("New", attributes={"title": "new"})
+
+
+def continue_(Chat: Any, session: Any) -> Any:
+    return Chat.continue_session(session.id, "New")
+
+
+def resume(Chat: Any, session: Any) -> Any:
+    return Chat.resume_session(session.id)
+
+
+ACTIONS: dict[str, tuple[Callable[[Any, Any], Any], list[type]]] = {
+    "start": (start, [Insert, Ask, Save, Ask, Finish]),
+    "continue": (continue_, [Load, Claim, Ask, Save, Ask, Finish]),
+    "resume": (resume, [Load, Claim, Ask, Save, Ask, Finish]),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_turn_consists_of_these_effects(database: Any, action: str) -> None:
+    Chat, session = a_session_before(database, action)
+    with testing.crash_after(99) as performed:
+        ACTIONS[action][0](Chat, session)
+    assert [type(effect) for effect in performed] == ACTIONS[action][1]
+
+
+CASES = [(action, step) for action, (_, effects) in ACTIONS.items() for step in range(1, len(effects) + 1)]
+
+
+@pytest.mark.parametrize(("action", "step"), CASES)
+@pytest.mark.parametrize("then", ["continue", "resume"])
+def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
+    database: Any, action: str, step: int, then: str
+) -> None:
+    Chat, session = a_session_before(database, action)
+    act, effects = ACTIONS[action]
+    with testing.crash_after(step):
+        act(Chat, session)
+        pytest.fail("the crash did not happen")
+    with database.connection_context():
+        key = (session if action != "start" else Chat.get(Chat.title == "new")).id
+    before = Chat.get_context(key)
+    if effects[step - 1] in (Insert, Claim, Ask, Save):
+        with pytest.raises(SessionBusy, match="lease ends in"):
+            Chat.continue_session(key, "Too early")
+        assert Chat.get_context(key) == before
+        let_the_lease_run_out(Chat, key)
+
+    finished = effects[step - 1] is Finish
+    began = finished or effects[step - 1] is not Load
+    with testing.script(Chat, [Answer(content="after")]) as asked:
+        if then == "resume" and not finished and (began or action == "resume"):
+            after = Chat.resume_session(key)
+        else:
+            if action == "resume" and not began:
+                with pytest.raises(SessionBusy):
+                    Chat.continue_session(key, "After")
+                Chat.resume_session(key)
+            else:
+                Chat.continue_session(key, "After")
+            after = Chat.get_by_id(key)
+    assert after.last_result.output == Answer(content="after")
+    assert after.status == after.last_turn.status == "completed"
+    said = texts(Chat, key)
+    assert said[: len(before.messages)] == [message.text for message in before.messages]
+    if began:
+        assert "New" in said
+    assert valid(asked[0])
+
+
+def a_session_before(database: Any, action: str) -> tuple[Any, Any]:
+    """A model with a short lease, and a session on which the action can be called."""
+    Chat = chat_model(database, output_schema=Answer, provider=WrongAtFirst())
+    session = None
+    if action != "start":
+        session = Chat.start_session("First")
+    if action == "resume":
+        session.continue_session("New", run=False)
+    return Chat, session
+
+
+def valid(view: Any) -> bool:
+    shown = [message.role for message in view]
+    return (
+        shown == ["system", *(["user", "assistant"] * len(shown))[: len(shown) - 1]] and shown[-1] == "user"
+    )
+
+
+def test_an_abandoned_turn_is_closed_as_interrupted_and_hidden(database: Any) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("One")
+    with testing.crash_after(2):
+        session.continue_session("Lost?")
+    let_the_lease_run_out(Chat, session.id)
+    with testing.script(Chat, ["ok"]) as asked:
+        Chat.continue_session(session.id, "Two")
+    assert "Lost?" not in [shown.content for shown in asked[0]]
+    lost = Chat.get_context(session).messages[2]
+    assert (lost.text, lost.metadata["status"], lost.metadata["error"]["type"]) == (
+        "Lost?",
+        "interrupted",
+        "LeaseExpired",
+    )
+
+
+def test_input_that_does_not_fit_leaves_an_abandoned_turn_as_it_is(database: Any) -> None:
+    Chat = chat_model(database)
+    with testing.crash_after(1):
+        Chat.start_session("One")
+    (row,) = Chat.select()
+    let_the_lease_run_out(Chat, row.id)
+    before = stored(row)
+    with pytest.raises(InputInvalid):
+        Chat.continue_session(row.id, {"wrong": 1})
+    assert stored(row) == before
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_leaving_while_the_model_is_asked_interrupts_the_turn(database: Any, leave: type) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("One")
+    with testing.script(Chat, [leave()]), pytest.raises(leave):
+        session.continue_session("Two")
+    selected = Chat.get_by_id(session.id)
+    assert (selected.status, selected.last_turn.status) == ("interrupted", "interrupted")
+    assert selected.last_turn.claim is None
+    assert selected.last_turn.error == TurnError(leave.__name__, "the caller stopped the turn")
+    with testing.script(Chat, ["ok"]) as asked:
+        selected.resume_session()
+    assert asked[0][-1].content == "Two"
+
+
+def test_leaving_at_any_other_moment_is_like_a_crash_that_the_next_call_recovers_from(database: Any) -> None:
+    Chat = chat_model(database)
+    session = Chat.start_session("One")
+
+    class Leaves:
+        def prepare(self) -> None:
+            raise KeyboardInterrupt
+
+        def ask(self, request: Any) -> Reply:
+            return Reply("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        chat_model(database, provider=Leaves()).continue_session(session.id, "Two")
+    assert texts(Chat, session)[2:] == []
+    assert session.continue_session("Three").last_turn.status == "completed"

@@ -1,0 +1,76 @@
+"""A disk on which no more can be stored: the error says so, and the reply is in it. SQLite then rolls the
+transaction back by itself, so that a rollback fails."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import peewee as pw
+import pytest
+
+from agentsession import StorageFailed, testing
+from tests.support.models import chat_model, open_database, texts
+
+pytestmark = pytest.mark.backends("sqlite")
+
+LONG = "a long reply " * 10_000
+
+
+@contextmanager
+def small_table(database: Any) -> Iterator[None]:
+    """SQLite itself refuses a statement that needs more pages."""
+    pages = database.pragma("page_count")
+    database.pragma("max_page_count", pages + 8)
+    yield
+    database.pragma("max_page_count", 2**30)
+
+
+@contextmanager
+def small_files(database: Any) -> Iterator[None]:
+    """The operating system refuses what a commit writes. The log is that of the statements before."""
+    size = Path(f"{database.database}-wal").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 60_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+FULL = {
+    "at a statement": (small_table, "database or disk is full"),
+    "at the commit": (small_files, "disk I/O error"),
+}
+
+
+@pytest.mark.parametrize("when", FULL)
+def test_a_full_disk_is_told_and_the_reply_is_in_the_error(database_url: str, when: str) -> None:
+    database = open_database(database_url)
+    Chat = chat_model(database)
+    full, said = FULL[when]
+    with database.connection_context():
+        session = Chat.start_session("Hello")
+        with testing.script(Chat, [LONG]), full(database):
+            with pytest.raises(StorageFailed, match=said) as failed:
+                session.continue_session("More")
+        assert failed.value.result.text == LONG
+        assert said in str(failed.value.__cause__)
+        assert not database.in_transaction()
+        assert texts(Chat, session)[-1] == "More"
+
+
+@pytest.mark.parametrize("when", FULL)
+def test_a_session_for_which_there_is_no_place_is_not_begun(database_url: str, when: str) -> None:
+    database = open_database(database_url)
+    Chat = chat_model(database)
+    full, said = FULL[when]
+    with database.connection_context():
+        Chat.start_session("Hello")
+        with full(database), pytest.raises(pw.OperationalError, match=said):
+            Chat.start_session(LONG)
+        assert not database.in_transaction()
+        assert Chat.select().count() == 1

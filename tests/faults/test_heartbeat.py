@@ -1,0 +1,247 @@
+"""I5: a call that outlasts its lease keeps its claim; the heartbeat disturbs nothing and ends with it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+import threading
+from contextlib import nullcontext
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import peewee as pw
+import pytest
+
+from agentsession import LeaseLost, ProviderFailed, SessionBusy, _clock, testing
+from agentsession._drive import heartbeat
+from agentsession._drive.stepper import after_effect
+from agentsession.provider import ProviderCallError, Reply
+from tests.support import servers
+from tests.support.blocked_turn import Waits, a_slow_turn
+from tests.support.lease_watch import SHORT, eventually, extended, grown, until_of
+from tests.support.models import chat_model, kept, stored, texts
+
+pytestmark = pytest.mark.matrix
+
+
+def test_a_call_that_outlasts_its_lease_keeps_its_claim(database: Any, at: _clock.FakeClock) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model, session=SHORT)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model, at) as slow:
+        since = at.seconds
+        for _ in range(8):
+            at.advance(0.2)
+            until = extended(Chat, session.id, at)
+            with pytest.raises(SessionBusy, match="lease ends in") as busy:
+                session.continue_session("other")
+            assert busy.value.until == pytest.approx(until, abs=0.001)
+            assert busy.value.since == pytest.approx(since, abs=0.001)
+        model.answer.set()
+        assert slow.result().last_result.text == "answer to slow"
+    assert texts(Chat, session)[2:] == ["slow", "answer to slow"]
+    assert stored(session)["revision"] >= 2 + 2 + 8
+    assert kept(session) | {"revision": 0} == slow.result().context | {"revision": 0}
+    assert not heartbeat._heart.calls
+
+
+SLOW = """
+import sys
+from agentsession.provider import Reply
+from tests.support.blocked_turn import HOUR, Waits, a_slow_turn, by_the_clock, off_by
+from tests.support.lease_watch import SHORT, eventually, extended, grown, until_of
+from tests.support.models import chat_model, open_database
+
+class WaitsForALine:
+    def ask(self, request):
+        print("asked", flush=True)
+        sys.stdin.readline()
+        return Reply("at last")
+
+url, key = sys.argv[1:]
+Chat = chat_model(open_database(url), provider=WaitsForALine(), session={"lease": 1.0}, create=False)
+print(Chat.continue_session(key, "slow").last_turn.status)
+"""
+
+
+def test_a_process_whose_call_outlasts_its_lease_keeps_its_claim(database: Any) -> None:
+    Chat = chat_model(database, session={"lease": 1.0})
+    session = Chat.start_session("Hello")
+    command = [sys.executable, "-c", SLOW, database.url, str(session.id)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "asked\n"
+        first = last = until_of(Chat, session)
+        while last < first + 2.0:
+            last = eventually(partial(grown, Chat, session, last))
+            with pytest.raises(SessionBusy):
+                session.continue_session("other")
+        child.stdin.write("answer\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "completed\n"
+    assert texts(Chat, session)[2:] == ["slow", "at last"]
+
+
+def test_an_error_of_the_database_in_a_beat_is_survived_and_told_without_content(
+    database: Any, at: _clock.FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, other = Waits(), servers.open_database(database.url)
+    Chat = chat_model(database, provider=model, session=SHORT)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model, at) as slow, other.connection_context():
+        extended(Chat, session.id, at)
+        other.execute_sql("alter table chat rename to elsewhere")
+        records = eventually(lambda: [each for each in caplog.records if each.name == "agentsession"])
+        other.execute_sql("alter table elsewhere rename to chat")
+        at.advance(100)
+        extended(Chat, session.id, at)
+        model.answer.set()
+        assert slow.result().last_result.text == "answer to slow"
+    assert records[0].levelno == logging.WARNING
+    said = re.escape(f"{session.id} turn {slow.result().last_turn.id}")
+    assert re.fullmatch(
+        rf"\[\S+Chat {said}\] a lease could not be extended: \w+Error", records[0].getMessage()
+    )
+    assert not records[0].exc_info
+
+
+def test_the_beat_stops_once_the_claim_is_lost(database: Any, at: _clock.FakeClock) -> None:
+    model = Waits()
+    Chat = chat_model(database, provider=model, session=SHORT)
+    session = Chat.start_session("Hello")
+    with a_slow_turn(Chat, session.id, model, _clock.FakeClock(at.seconds)) as slow:
+        at.advance(3600)
+        session.continue_session("other")
+        before = stored(session)
+        eventually(lambda: not heartbeat._heart.calls)
+        model.answer.set()
+        with pytest.raises(LeaseLost):
+            slow.result()
+    assert stored(session) == before
+
+
+def test_who_saw_the_lease_run_out_before_a_beat_came_is_refused(database: Any, at: _clock.FakeClock) -> None:
+    model, effects = Waits(), list[str]()
+    Chat = chat_model(database, provider=model, session=SHORT)
+    session, holder = Chat.start_session("Hello"), _clock.FakeClock(at.seconds)
+
+    def a_beat_comes(effect: Any) -> None:
+        effects.append(type(effect).__name__)
+        if effects == ["Load"]:
+            holder.seconds = at.seconds
+            extended(Chat, session.id, at)
+
+    with a_slow_turn(Chat, session.id, model, holder) as slow:
+        at.advance(10)
+        token = after_effect.set(a_beat_comes)
+        with pytest.raises(SessionBusy):
+            session.continue_session("other")
+        after_effect.reset(token)
+        model.answer.set()
+        assert slow.result().last_result.text == "answer to slow"
+    assert effects == ["Load", "Prepare", "Claim", "Load"]
+
+
+class Counts:
+    """A model that ends as it is told, and counts the calls that are kept alive while it is asked."""
+
+    def __init__(self, ending: BaseException | None = None) -> None:
+        self.ending = ending
+        self.calls: list[int] = []
+
+    def ask(self, request: Any) -> Reply:
+        self.calls.append(len(heartbeat._heart.calls))
+        if self.ending is not None:
+            raise self.ending
+        return Reply("ok")
+
+
+@pytest.mark.parametrize("ending", [None, ProviderCallError("down"), KeyboardInterrupt()], ids=str)
+def test_the_beat_ends_with_the_call_however_that_ends(database: Any, ending: BaseException | None) -> None:
+    model = Counts(ending)
+    with pytest.raises((ProviderFailed, KeyboardInterrupt)) if ending else nullcontext():
+        chat_model(database, provider=model, session=SHORT).start_session("Hello")
+    assert model.calls == [1]
+    assert not heartbeat._heart.calls
+
+
+def test_where_no_other_connection_sees_the_row_there_is_no_beat(database: Any) -> None:
+    model, memory = Counts(), pw.SqliteDatabase(":memory:")
+    memory.connect()
+    InMemory = chat_model(memory, provider=model, create=False)
+    memory.create_tables([InMemory])
+    InMemory.start_session("Hello")
+    Chat = chat_model(database, provider=model)
+    with testing.inside_transaction(), database.atomic():
+        session = Chat.start_session("Hello")
+        session.continue_session("Again")
+    assert model.calls == [0, 0, 0]
+    session.continue_session("Outside")
+    assert model.calls == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("patience", [0, 20])
+def test_a_pool_that_the_caller_has_emptied_does_not_break_the_turn(
+    database_url: str, at: _clock.FakeClock, patience: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`patience`: how long the pool lets a beat wait for a connection."""
+    pool = servers.open_database(database_url, pool=1)
+    pool._wait_timeout = patience
+
+    class TakesLong:
+        def ask(self, request: Any) -> Reply:
+            if request.view[-1].content == "slow":
+                assert eventually(lambda: pool._pool_available._waiters if patience else caplog.records)
+            return Reply("ok")
+
+    Chat = chat_model(pool, provider=TakesLong(), session=SHORT)
+    session = Chat.start_session("Hello")
+    with pool.connection_context():
+        assert session.continue_session("slow").last_turn.status == "completed"
+        assert not pool.is_closed()
+    eventually(lambda: not pool._in_use)
+    assert session.continue_session("fast").last_turn.status == "completed"
+    assert texts(Chat, session)[2:] == ["slow", "ok", "fast", "ok"]
+    assert not heartbeat._heart.calls
+
+
+class OfTheContext(pw._ConnectionState):
+    """Connections that belong to a context and not to a thread, as async frameworks want them."""
+
+    held: ContextVar[dict[str, Any] | None] = ContextVar("held", default=None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.held.set((self.held.get() or {}) | {name: value})
+
+    def __getattr__(self, name: str) -> Any:
+        return (self.held.get() or vars(pw._ConnectionState()))[name]
+
+
+@pytest.mark.parametrize("state", [OfTheContext, pw._ConnectionState])
+def test_a_beat_never_uses_the_connection_of_its_caller(database: Any, state: type) -> None:
+    """Where the threads have one connection together there is no beat, or it has another."""
+    database._state, database.thread_safe = state(), state is OfTheContext
+    caller, beats = threading.current_thread(), list[Any]()
+
+    class WaitsForABeat:
+        def ask(self, request: Any) -> Reply:
+            if request.view[-1].content == "slow" and heartbeat._heart.calls:
+                eventually(lambda: beats)
+            return Reply("ok")
+
+    Chat = chat_model(database, provider=WaitsForABeat(), session=SHORT)
+    session = Chat.start_session("Hello")
+
+    def look(_: Any) -> None:
+        if threading.current_thread() is not caller:
+            beats.append(database.connection())
+
+    with database.connection_context():
+        mine = database.connection()
+        database.query_hooks.append(look)
+        assert session.continue_session("slow").last_turn.status == "completed"
+    assert mine not in beats

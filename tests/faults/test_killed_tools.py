@@ -1,0 +1,295 @@
+"""I4: a process killed inside a tool, or at any moment of a turn with tools: no result is lost, and no call
+runs twice but one that may."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentsession import NothingToResume, ToolContext, info, tool
+from agentsession._turn.tool_messages import is_step, results_of
+from agentsession._turn.view import UNKNOWN
+from agentsession.provider import Reply
+from agentsession.testing import tool_call
+from tests.faults.test_killed import Child, a_process, said, tell
+from tests.support import servers
+from tests.support.models import chat_model
+from tests.support.valid_prompts import assert_can_be_asked
+from tests.support.worker_processes import until
+
+pytestmark = [
+    pytest.mark.matrix,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
+]
+
+KILLS = 10
+WAITING = {"lease": 0.2, "on_busy": "wait", "busy_timeout": 120}
+WAYS = ("sync", "async")
+STEPS = {
+    "a plain one after a finished one": (["quick"], ["write"]),
+    "one that may run again": (["find"],),
+    "one that was approved": (["pay"],),
+    "one beside a finished one": (["quick", "write"],),
+    "two at once": (["find", "write"],),
+    "many": (["brief", "hint"], ["hint"], ["brief", "brief"]),
+}
+"""What the model asks for, in one step after the other."""
+
+KILLED_IN = {
+    "a plain one after a finished one": ["write"],
+    "one that may run again": ["find"],
+    "one that was approved": ["pay"],
+    "one beside a finished one": ["write"],
+    "two at once": ["find", "write"],
+}
+
+
+class Model:
+    """Asks for the calls of the words, and at last repeats what it was told."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def ask(self, request: Any) -> Reply:
+        self.shown.append(request.view)
+        words = max(place for place, shown in enumerate(request.view) if shown.role == "user")
+        what, _, way = request.view[words].content.partition(": ")
+        answers = request.view[words + 1 :]
+        step = sum(bool(shown.calls) for shown in answers)
+        if step < len(STEPS[what]):
+            prefix = "a" if way.startswith("async") else ""
+            calls = tuple(tool_call(prefix + name) for name in STEPS[what][step])
+            return Reply("Let me see.", calls=calls)
+        return Reply(" | ".join(shown.content for shown in answers if shown.role == "tool"))
+
+
+def tools_of(log: str, hangs: bool) -> list[Any]:
+    """Each in two ways. All tell in the log when they begin and when they end; with `hangs` some never do."""
+
+    def note(what: str, name: str, context: ToolContext) -> None:
+        file = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+        os.write(file, f"{what} {name} {context.call}\n".encode())
+        os.close(file)
+
+    def made(name: str, seconds: float, **options: Any) -> list[Any]:
+        def run(context: ToolContext) -> str:
+            note("begins", name, context)
+            time.sleep(seconds)
+            note("ends", name, context)
+            return f"{name} is done"
+
+        async def arun(context: ToolContext) -> str:
+            note("begins", name, context)
+            await asyncio.sleep(seconds)
+            note("ends", name, context)
+            return f"{name} is done"
+
+        described = {"description": "Does something.", "repeat_limit": None, **options}
+        return [tool(run, name=name, **described), tool(arun, name=f"a{name}", **described)]
+
+    long = 60.0 if hangs else 0.0
+    return [
+        *made("quick", 0.0),
+        *made("write", long),
+        *made("find", long, idempotent=True),
+        *made("pay", long, needs_approval=True),
+        *made("brief", 0.004),
+        *made("hint", 0.002, idempotent=True),
+    ]
+
+
+def model_of(url: str, log: str, *, hangs: bool = False, pool: int = 4) -> Any:
+    """The model in a process of its own."""
+    database = servers.open_database(url, pool=pool)
+    tools = tools_of(log, hangs)
+    return chat_model(database, provider=Model(), session=WAITING, create=False, tools=tools)
+
+
+def nursery(url: str, log: str) -> None:
+    """Has imported everything; a child is forked for each line that it reads, and makes that call."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    tell("ready")
+    for line in sys.stdin:
+        way, key, words = line.strip().split(" ", 2)
+        if os.fork() == 0:
+            tell(f"born {os.getpid()} {key}")
+            talk(model_of(url, log, hangs=words != "many"), way, key, words)
+            os._exit(0)
+
+
+def talk(Chat: Any, way: str, key: str, words: str) -> None:
+    parent = os.getppid()
+    random.seed(os.getpid())
+    while os.getppid() == parent:
+        try:
+            if words == "resume":
+                act(Chat, way, "resume_session", key)
+            else:
+                act(Chat, way, "continue_session", key, f"{words}: {way} {os.getpid()} {random.random()}")
+        except Exception as error:
+            tell(f"broken {key} {type(error).__name__} {' '.join(str(error).split())}")
+        tell(f"answered {key}")
+
+
+def act(Chat: Any, way: str, name: str, *arguments: Any) -> Any:
+    if way == "sync":
+        return getattr(Chat, name)(*arguments)
+    return asyncio.run(getattr(Chat, f"a{name}")(*arguments))
+
+
+class Family:
+    """The children of a nursery, and what their tools have told."""
+
+    def __init__(self, nursery: Child, log: Path) -> None:
+        self.nursery, self.log = nursery, log
+        self.alive: dict[str, int] = {}
+
+    def bear(self, way: str, key: Any, words: str) -> None:
+        self.nursery.write(f"{way} {key} {words}")
+        pid = self.nursery.until("born", "").split()[0]
+        self.nursery.told["born"][-1] = pid
+        self.alive[str(key)] = int(pid)
+
+    def kill(self, key: Any) -> None:
+        pid = self.alive.pop(str(key))
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: is_gone(pid))
+        self.nursery.told.setdefault("ended", []).append(str(pid))
+
+    def lines(self) -> Counter[tuple[str, str]]:
+        """How often each call has begun, and ended."""
+        told = self.log.read_text().splitlines() if self.log.exists() else []
+        return Counter((line.split()[0], line.split()[2]) for line in told)
+
+    def turn_has_begun(self, turn: str, calls: int) -> bool:
+        return sum(what == "begins" and key.startswith(turn) for what, key in self.lines()) >= calls
+
+
+def is_gone(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return False
+    return True
+
+
+def results(Chat: Any, key: Any) -> dict[str, tuple[str, str]]:
+    """The stored results: the tool's name, and the text."""
+    found = results_of(Chat.get_context(key).messages)
+    return {call: (each.parts("tool_result")[0]["tool"], each.text) for call, each in found.items()}
+
+
+def test_a_call_in_whose_middle_a_process_was_killed_runs_again_only_if_it_may(
+    database_url: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    chat_model(servers.open_database(database_url))
+    Chat = model_of(database_url, str(log))
+    cases = {
+        (way, what): Chat.start_session(f"{what}: {way}", run=False).id for way in WAYS for what in KILLED_IN
+    }
+    with a_process(nursery, database_url, log) as process:
+        process.until("ready")
+        family = Family(process, log)
+        for (way, what), key in cases.items():
+            if what == "one that was approved":
+                (asked,) = Chat.resume_session(key).approvals
+                asked.approve(by="ann")
+            family.bear(way, key, "resume")
+        before = {}
+        for (_, what), key in cases.items():
+            turn = Chat.get_by_id(key).last_turn.id
+            until(lambda turn=turn, what=what: family.turn_has_begun(turn, sum(map(len, STEPS[what]))))
+            until(lambda key=key, what=what: len(results(Chat, key)) == others(what))
+            family.kill(key)
+            before[key] = said(Chat, key)
+    for (way, what), key in cases.items():
+        resumed = act(Chat, way, "resume_session", key)
+        assert said(Chat, key)[: len(before[key])] == before[key]
+        assert it_went_on(Chat, resumed, what, family)
+    assert "broken" not in process.told
+
+
+def others(what: str) -> int:
+    return sum(map(len, STEPS[what])) - len(KILLED_IN[what])
+
+
+def it_went_on(Chat: Any, session: Any, what: str, family: Family) -> bool:
+    """With the same keys; the model was told of each call what is known of it."""
+    told = []
+    lines = family.lines()
+    step = next(message for message in reversed(session.get_context().messages) if is_step(message))
+    keys = {each["call"]: each["tool"].removeprefix("a") for each in step.parts("tool_call")}
+    for key, (called, text) in results(Chat, session.id).items():
+        name = called.removeprefix("a")
+        is_killed = name in KILLED_IN[what] and key in keys
+        runs = {"begins": 1 + (is_killed and name == "find"), "ends": int(not is_killed or name == "find")}
+        assert runs == {kind: lines[kind, key] for kind in runs}, (what, name)
+        is_known = not is_killed or name == "find"
+        assert text == (f"{name} is done" if is_known else UNKNOWN)
+        told.append(text)
+    assert sorted(session.last_result.text.split(" | ")) == sorted(told)
+    assert len(told) == sum(map(len, STEPS[what]))
+    return True
+
+
+def test_processes_killed_at_any_moment_of_turns_with_tools_lose_no_result(
+    database_url: str, tmp_path: Path
+) -> None:
+    log, chance = tmp_path / "log", random.Random(1)
+    chat_model(servers.open_database(database_url))
+    Chat = model_of(database_url, str(log))
+    sessions = {way: Chat.start_session(f"many: {way}").id for way in WAYS}
+    with a_process(nursery, database_url, log) as process:
+        process.until("ready")
+        family = Family(process, log)
+        for number in range(KILLS):
+            for way, key in sessions.items():
+                family.bear(way, key, "many")
+            before = {}
+            for key in sessions.values():
+                time.sleep(chance.uniform(0.01, 0.09))
+                family.kill(key)
+                before[key] = family.lines(), results(Chat, key), said(Chat, key)
+            for way, key in sessions.items():
+                go_on(Chat, way, key, number)
+                assert nothing_was_lost(Chat, key, family, before[key])
+    assert "broken" not in process.told
+
+
+def go_on(Chat: Any, way: str, key: Any, number: int) -> None:
+    """The turn is run again, or closed by the next."""
+    if number % 2:
+        with suppress(NothingToResume):
+            act(Chat, way, "resume_session", key)
+    else:
+        act(Chat, way, "continue_session", key, f"many: {way} after kill {number}")
+    assert Chat.get_by_id(key).last_turn.status == "completed"
+
+
+def nothing_was_lost(Chat: Any, key: Any, family: Family, before: Any) -> bool:
+    """Since a kill: what was said and the results are there still, and none of those calls has begun again.
+    No call has begun twice but those that may."""
+    ran, known, words = before
+    lines, now = family.lines(), results(Chat, key)
+    assert said(Chat, key)[: len(words)] == words
+    assert known.items() <= now.items()
+    assert all(lines["begins", call] == ran["begins", call] for call in known)
+    for call, (name, text) in now.items():
+        assert lines["begins", call] <= (2 if name.endswith("hint") else 1)
+        assert text in (UNKNOWN, f"{name.removeprefix('a')} is done")
+        assert text == UNKNOWN or lines["ends", call]
+    model: Any = info.agent_options(Chat).provider
+    for view in model.shown:
+        assert_can_be_asked(view)
+    model.shown.clear()
+    return True

@@ -1,0 +1,141 @@
+"""I4, I6, I12: wherever a turn was stopped, and whatever is called next, the session is whole, in each way to
+call.
+
+Each case runs one call, stops it after its first, its second, … effect, and from each of these moments makes
+every call that fits. What must then be stored and shown is told by the specification in `spoken.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import combinations, product
+from typing import Any
+
+import pytest
+
+from tests.support.session_harness import OVER, World, a_world
+from tests.support.turn_spec import MODELS, WAYS, Call, Case, Turns, after_effects
+
+pytestmark = pytest.mark.matrix
+
+ASKED = [name for name in MODELS if name != "is_not_asked"]
+ENDED = ["completed", "failed", "interrupted", "abandoned"]
+TO_RESUME = ["pending", "failed", "interrupted", "abandoned"]
+SHAPES = [
+    *product(["start"], [True], ["nothing"], ASKED),
+    *product(["start"], [False], ["nothing"], ["is_not_asked"]),
+    *product(["continue"], [True], ENDED, ASKED),
+    *product(["continue"], [False], ENDED, ["is_not_asked"]),
+    *product(["resume"], [True], TO_RESUME, ASKED),
+]
+OPTIONS = [*product([True, False], repeat=2)]
+
+
+def ways_of(number: int) -> tuple[str, ...]:
+    """All in which to start, and of the others in turns two that have nothing in common."""
+    if SHAPES[number][0] == "start":
+        return WAYS
+    return WAYS[1:3] if (number + number // len(ASKED)) % 2 else WAYS[::3]
+
+
+CASES = [
+    Case(*shape, *OPTIONS[(number + place) % 4], way)
+    for number, shape in enumerate(SHAPES)
+    for place, way in enumerate(ways_of(number))
+]
+"""Each shape, and each pair of an action, what stands before it, a model, an option and a way."""
+
+
+def test_the_cases_hold_each_pair_that_there_is() -> None:
+    def pairs(cases: Iterable[Case]) -> set[Any]:
+        return {pair for case in cases for pair in combinations(vars(case).items(), 2)}
+
+    assert pairs(CASES) == pairs(
+        Case(*shape, *rest, way) for shape, rest, way in product(SHAPES, OPTIONS, WAYS)
+    )
+
+
+SELECTED = [
+    Case("start", True, "nothing", "answers_at_last", keyed=True, status=True),
+    Case("start", False, "nothing", "is_not_asked", keyed=True, status=True),
+    Case("continue", True, "abandoned", "never_fits", keyed=True, status=True, way="stream"),
+    Case("continue", True, "failed", "answers", keyed=False, status=False, way="stream"),
+    Case("continue", True, "interrupted", "is_left", keyed=False, status=True, way="stream"),
+    Case("continue", False, "abandoned", "is_not_asked", keyed=True, status=True),
+    Case("resume", True, "pending", "is_left", keyed=True, status=True),
+    Case("resume", True, "abandoned", "is_down", keyed=True, status=True),
+    Case("resume", True, "interrupted", "is_down", keyed=True, status=True, way="stream"),
+]
+
+
+@pytest.mark.backends("sqlite")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_session_whose_turn_stopped_after_any_effect_is_whole_for_every_call(
+    database: Any, case: Case
+) -> None:
+    stop_after_each_effect(database, case)
+
+
+@pytest.mark.backends("postgres", "mariadb")
+@pytest.mark.parametrize("case", SELECTED, ids=str)
+def test_a_session_on_a_server_is_whole_as_well(database: Any, case: Case) -> None:
+    stop_after_each_effect(database, case)
+
+
+def stop_after_each_effect(database: Any, case: Case) -> None:
+    with a_world(database, case) as world:
+        turns = world.begin()
+        moment = world.moment()
+        effects = world.stop(99)
+        assert {"Insert", "Claim"} & {*effects}
+        assert ("Finish" in effects) == case.run
+        for step in range(1, len(effects) + 1):
+            with noted(f"stopped after {', '.join(effects[:step])}"):
+                world.go_back(moment)
+                assert world.stop(step) == effects[:step]
+                stopped = world.what_came(after_effects(case, turns, effects[:step]))
+                world.check(stopped)
+                if effects[step - 1] != "Ask" or stopped[-1].partial:
+                    make_every_call(world, stopped)
+
+
+def make_every_call(world: World, stopped: Turns) -> None:
+    """Each from the same moment, with the lease alive and run out, and after it what always has to work, once
+    if nothing was changed."""
+    moment = world.moment()
+    unchanged: list[Turns] = []
+    waits = [0.0, OVER] if stopped and stopped[-1].alive else [0.0]
+    for call, seconds in product(fitting_calls(world.case, stopped), waits):
+        with noted(f"then {call} after {seconds} s"):
+            world.go_back(moment)
+            turns = world.make(call, world.wait(stopped, seconds))
+            turns = world.wait(turns, OVER)
+            if world.row == moment[0]:
+                if turns in unchanged:
+                    continue
+                unchanged.append(turns)
+            if turns[-1].status == "pending":
+                turns = world.make(Call("resume"), turns)
+            turns = world.make(Call("continue", "Last"), turns)
+            if any(turn.key for turn in turns):
+                world.make(world.case.again, turns)
+
+
+def fitting_calls(case: Case, turns: Turns) -> list[Call]:
+    calls = [Call("continue", "Next"), Call("continue", "Next", run=False), Call("resume")]
+    if case.keyed:
+        calls += [case.again, replace(case.again, run=True)]
+    if any(turn.key for turn in turns):
+        calls += [replace(case.again, words="Other")]
+    return list(dict.fromkeys(calls))
+
+
+@contextmanager
+def noted(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(what)
+        raise
