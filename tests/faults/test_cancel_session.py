@@ -160,7 +160,7 @@ from tests.support.models import chat_model, open_database
 url, key, way = sys.argv[1:]
 Chat = chat_model(open_database(url), provider=AsyncHalves(), session={"lease": 1.5}, create=False)
 try:
-    __import__("tests.faults.test_cancel_session").test_cancel_session.__dict__[way](Chat, key)
+    __import__("tests.faults.test_cancel_session", fromlist=[way]).__dict__[way](Chat, key)
 except AgentSessionError as error:
     print(type(error).__name__)
 """

@@ -174,7 +174,7 @@ def test_a_hook_that_fails_fails_the_turn_and_nothing_is_lost(name: str, databas
         ("before_call", "text", "before_call gave str, not dict"),
         ("after_render", 3, "after_render gave int, not str"),
         ("prepare_messages", "text", "prepare_messages gave str, not a list"),
-        ("prepare_messages", ["text"], "prepare_messages gave str, not Shown"),
+        ("prepare_messages", ["text"], "prepare_messages gave str, not PromptMessage"),
         ("after_call", "text", "after_call gave str, not Reply"),
         ("prepare_tool_results", [], "prepare_tool_results gave other results than it was given"),
         ("prepare_tool_results", ["x"], "prepare_tool_results gave str, not ToolResult"),
