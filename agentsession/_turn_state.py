@@ -88,7 +88,7 @@ class ApprovalState(msgspec.Struct, frozen=True, omit_defaults=True):
         """The arguments."""
         return _object(self.arguments)
 
-    def merged(self, edited: JsonMap) -> JsonMap:
+    def merge_edited(self, edited: JsonMap) -> JsonMap:
         """Edited arguments, in which what was left as it was shown is as the model gave it, or left out."""
         shown, own = self.given, _object(self.own or self.arguments)
         if not own.keys() <= shown.keys():

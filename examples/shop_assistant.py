@@ -86,7 +86,7 @@ class Rehearsed:
     """Plays the model: what it asks for next follows from what the customer said and the tools gave."""
 
     def ask(self, request: Request) -> Reply:
-        words, known = latest_turn(request.view)
+        words, known = latest_turn(request.prompt)
         if "in stock" in words:
             if "check_stock" not in known:
                 return wish("check_stock", item="green kettle")
@@ -98,12 +98,12 @@ class Rehearsed:
         return Reply(f"Your parcel is lost. {known['refund']}")
 
 
-def latest_turn(view: Sequence[PromptMessage]) -> tuple[str, dict[str, str]]:
+def latest_turn(prompt: Sequence[PromptMessage]) -> tuple[str, dict[str, str]]:
     """What the customer said last, and what each tool has given since then."""
     words = ""
     known: dict[str, str] = {}
-    names = {call.id: call.name for message in view for call in message.calls}
-    for message in view:
+    names = {call.id: call.name for message in prompt for call in message.calls}
+    for message in prompt:
         if message.role == "user":
             words, known = message.content, {}
         elif message.role == "tool":

@@ -49,7 +49,7 @@ class NeverAnswers:
     """A model that is asked and thinks for ever: the moment in which the process is killed."""
 
     def ask(self, request: Request) -> Reply:
-        say(asked=request.view[-1].content)
+        say(asked=request.prompt[-1].content)
         time.sleep(60)
         return Reply("too late")
 

@@ -19,7 +19,7 @@ from agentsession._drive.reading import Limits, Piece, Reader, Silence, checked_
 from agentsession._drive.stepper import MachineStepper
 from agentsession._drive.tool_tasks import AsyncBatch
 from agentsession._turn.effects import (
-    Ask,
+    CallModel,
     ClaimLost,
     Effect,
     Emit,
@@ -50,7 +50,7 @@ async def adrive(machine: Machine, perform: AsyncPerformer) -> AsyncGenerator[Ev
                 match effect:
                     case Emit(event):
                         yield event
-                    case Ask():
+                    case CallModel():
                         async with perform.asked(effect) as answer:
                             while answer.reply is None:
                                 for event in perform.pulse.events(await answer.more()):
@@ -112,7 +112,7 @@ class AsyncPerformer(Performer):
             self.batch = self.waiting_for(AsyncBatch(self, effect))
         return self.batch
 
-    def asked(self, effect: Ask) -> AsyncReplyReader:
+    def asked(self, effect: CallModel) -> AsyncReplyReader:
         return self.waiting_for(AsyncReplyReader(self, self.question(effect)))
 
 

@@ -14,7 +14,7 @@ from agentsession._drive.interruption import is_raised_by_a_signal_handler
 from agentsession._json_values import Json, storable_text
 from agentsession._options import AgentOptions, Client
 from agentsession._schema import OutputSchema
-from agentsession._turn.effects import Ask, ClaimLost, Interrupted, ProviderCallFailed
+from agentsession._turn.effects import CallModel, ClaimLost, Interrupted, ProviderCallFailed
 from agentsession._turn.model_io import Delta, Prompt, Reply
 from agentsession.errors import ProviderCallError, words
 from agentsession.events import Event, PartialOutput, TextDelta, ThinkingDelta
@@ -31,12 +31,17 @@ class ModelCall:
     """Is what has come of the answer stored as it comes? In a large document only the heartbeat does so."""
 
     def __init__(
-        self, agent: AgentOptions, client_options: Mapping[str, Any] | None, effect: Ask, *, streams: bool
+        self,
+        agent: AgentOptions,
+        client_options: Mapping[str, Any] | None,
+        effect: CallModel,
+        *,
+        streams: bool,
     ) -> None:
         self.client = agent.client_for(effect.client, client_options)
         self.provider: Provider = provider_for(agent, self.client)
         self.request = Request(
-            effect.view,
+            effect.prompt,
             self.client,
             agent.output,
             agent.output_mode,
@@ -65,22 +70,24 @@ class ModelCall:
             return
         if not isinstance(error, Exception) or is_raised_by_a_signal_handler(error):
             raise Interrupted.by(error, self.received.delta) from error
-        raise ProviderCallFailed(self.received.delta) from without_keys(error, self.client, self.request.view)
+        raise ProviderCallFailed(self.received.delta) from without_keys(
+            error, self.client, self.request.prompt
+        )
 
 
-def without_keys(error: Exception, client: Client, view: Prompt = ()) -> ProviderCallError:
+def without_keys(error: Exception, client: Client, prompt: Prompt = ()) -> ProviderCallError:
     """What a provider raised, without keys and without what it repeats of the messages.
 
     Its cause is the error that it comes from.
     """
     cause = error.__cause__ if isinstance(error, ProviderCallError) else error
-    said = redacted(words(error), client.options, view)
+    said = redacted(words(error), client.options, prompt)
     if isinstance(error, ProviderCallError):
-        fix = redacted(error.fix, client.options, view)
+        fix = redacted(error.fix, client.options, prompt)
         clean = ProviderCallError(said, status=error.status, kind=error.kind, fix=fix)
     else:
         clean = ProviderCallError(f"{type(error).__name__}: {said}")
-    clean.__cause__ = scrub(cause, client.options, view) if cause else None
+    clean.__cause__ = scrub(cause, client.options, prompt) if cause else None
     return clean
 
 

@@ -25,7 +25,7 @@ from agentsession._store.new_session import NewSession
 from agentsession._store.session_store import StoredSession
 from agentsession._store.user_code import leaving_none_open
 from agentsession._turn.effects import (
-    Ask,
+    CallModel,
     Claim,
     ClaimLost,
     Effect,
@@ -107,7 +107,7 @@ class Performer:
             context = msgspec.structs.replace(hook.context, session_id=self.session_id, actor=self.actor)
             return hook.function(context, hook.value)
 
-    def question(self, effect: Ask) -> ModelCall:
+    def question(self, effect: CallModel) -> ModelCall:
         question = ModelCall(self.agent, self.client_options, effect, streams=self.streams)
         question.is_kept = self.streams and self.session is not None and self.session.is_small
         return question
@@ -171,7 +171,7 @@ class Performer:
 def pause(wait: Wait) -> float:
     """Seconds to wait: a random part of a twentieth of the open turn's age."""
     usual = min(max(wait.age * 0.05, 0.01), 0.5)
-    return min(random.uniform(0.5, 1.5) * usual, wait.left)
+    return min(random.uniform(0.5, 1.5) * usual, wait.remaining)
 
 
 def at_once(value: Any) -> Any:

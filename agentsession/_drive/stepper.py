@@ -8,19 +8,7 @@ from types import TracebackType
 
 from agentsession._drive.interruption import is_interruption
 from agentsession._drive.turn_log import TurnLog
-from agentsession._turn.effects import (
-    Ask,
-    Effect,
-    Emit,
-    Hook,
-    Interrupted,
-    Machine,
-    Outcome,
-    Prepare,
-    RunTools,
-    ToolResult,
-    Wait,
-)
+from agentsession._turn.effects import Effect, Emit, Interrupted, Machine, Outcome, RunTools, ToolResult
 
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
 """For crash tests: called after each performed effect; what it raises drops the machine."""
@@ -54,7 +42,7 @@ class MachineStepper:
         if crash is not None and self.effect is not None:
             crash(self.effect)
         while (effect := self._advance()) is not None:
-            if self.leaving is None or not isinstance(effect, (Ask, Emit, Hook, Prepare, RunTools, Wait)):
+            if self.leaving is None or effect.uses_store:
                 return effect
             if not isinstance(effect, Emit):
                 is_waiting = isinstance(effect, RunTools) and not effect.calls
@@ -97,10 +85,13 @@ class MachineStepper:
         elif error is not None and isinstance(self.effect, Emit):
             self.leave(error)
             return True
-        elif error is not None and isinstance(self.effect, (Ask, Hook, RunTools)) and is_interruption(error):
+        elif error is not None and self._is_interrupted(error):
             self.leave(error)
             error = Interrupted.by(error)
         elif error is None or is_interruption(error):
             return False
         self.error = error
         return True
+
+    def _is_interrupted(self, error: BaseException) -> bool:
+        return self.effect is not None and self.effect.is_interruptible and is_interruption(error)

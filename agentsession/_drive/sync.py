@@ -15,7 +15,7 @@ from agentsession._drive.reading import Limits, Piece, Reader, Silence, checked_
 from agentsession._drive.stepper import MachineStepper
 from agentsession._drive.tool_threads import SyncBatch
 from agentsession._turn.effects import (
-    Ask,
+    CallModel,
     ClaimLost,
     Effect,
     Emit,
@@ -38,7 +38,7 @@ def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcom
             match effect:
                 case Emit(event):
                     yield event
-                case Ask():
+                case CallModel():
                     with perform.asked(effect) as answer:
                         while answer.reply is None:
                             yield from perform.pulse.events(answer.more())
@@ -77,7 +77,7 @@ class SyncPerforming(Performer):
             self.batch = self.waiting_for(SyncBatch(self, effect))
         return self.batch
 
-    def asked(self, effect: Ask) -> ReplyReader:
+    def asked(self, effect: CallModel) -> ReplyReader:
         question = self.question(effect)
         return self.waiting_for(StreamReader(self, question) if self.streams else ReplyReader(self, question))
 

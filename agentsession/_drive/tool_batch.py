@@ -23,7 +23,7 @@ from agentsession._tools.definition import Tool
 from agentsession._tools.result import MOST_BYTES, GivenUp, ResultEnded, rendered, without_iterators
 from agentsession._tools.tool_context import Halt, ToolContext
 from agentsession._turn.effects import ClaimLost, Interrupted, Run, RunTools, ToolResult
-from agentsession._turn.model_texts import too_late
+from agentsession._turn.model_texts import timeout_text
 from agentsession.errors import words
 from agentsession.events import Event, ToolProgress, ToolStarted
 
@@ -113,7 +113,7 @@ class Batch:
                 self.ended.append(self.late(run))
 
     def started(self, run: Run) -> ToolStarted:
-        return ToolStarted(run.call, run.tool.name, run.given)
+        return ToolStarted(run.call, run.tool.name, run.plain_arguments)
 
     def context(self, run: Run, tell: Callable[[Event], object]) -> ToolContext:
         perform, session = self.perform, self.perform.session
@@ -146,7 +146,7 @@ class Batch:
 
     def late(self, run: Run) -> ToolResult:
         took = self.seconds(run)
-        return ToolResult(run.call, run.tool.name, "timed_out", too_late(took), None, took)
+        return ToolResult(run.call, run.tool.name, "timed_out", timeout_text(took), None, took)
 
     def broke(self, run: Run, error: BaseException, began: float) -> ToolResult:
         return raised(run, error, _took(began))
@@ -166,7 +166,7 @@ def _took(began: float) -> float:
     return round(time.perf_counter() - began, 6)
 
 
-MAX_ERROR = 1_000
+MAX_TOOL_ERROR = 1_000
 """Characters of a tool's error that the model is told."""
 
 _log = logging.getLogger("agentsession")
@@ -199,7 +199,7 @@ def returned(
 
 def raised(run: Run, error: BaseException, took: float) -> ToolResult:
     _note(run, _last_place(error), error)
-    found = storable_text(f"{type(error).__name__}: {words(error)}"[:MAX_ERROR])
+    found = storable_text(f"{type(error).__name__}: {words(error)}"[:MAX_TOOL_ERROR])
     return ToolResult(run.call, run.tool.name, "failed", found, None, took, None, error)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from agentsession import info
 from agentsession._store.session_store import StoredSession
-from agentsession._turn.effects import Ask, Effect, Emit, Interrupted
+from agentsession._turn.effects import CallModel, Effect, Emit, Interrupted
 from agentsession._turn_state import Turn
 from agentsession.errors import LeaseLost, SessionNotFound, StorageFailed, TurnCancelled
 from agentsession.events import TurnStarted
@@ -44,7 +44,7 @@ class TurnLog:
     def saw(self, effect: Effect) -> None:
         if isinstance(effect, Emit) and isinstance(effect.event, TurnStarted):
             self.turn, self.began = effect.event.turn, time.perf_counter()
-        elif isinstance(effect, Ask):
+        elif isinstance(effect, CallModel):
             self.model_calls += 1
 
     def ended(self, turn: Turn) -> None:

@@ -14,7 +14,7 @@ from agentsession._dsl.verifiers.session import SESSION_VERIFIERS
 from agentsession._options import DOCUMENT, Layout, OnBusy, SessionOptions
 from agentsession._store.forks import renew_in_children
 from agentsession._store.in_place import watch
-from agentsession._turn.view import History
+from agentsession._turn.prompt_messages import History
 from agentsession.actions.mixins import GuardedSave, SessionActions
 
 C = TypeVar("C", bound=type)

@@ -17,9 +17,9 @@ from agentsession._store.message_table import MessageTable, as_document, columns
 from agentsession._store.rows import Rows
 from agentsession._store.session_store import StoredSession
 from agentsession._store.transaction import Together
-from agentsession._turn.effects import Change, Seen, changed
-from agentsession._turn.finish import ABANDONED, closed
-from agentsession._turn.view import latest_reply
+from agentsession._turn.effects import Change, Seen, apply_change
+from agentsession._turn.finish import ABANDONED, closing_change
+from agentsession._turn.prompt_messages import latest_reply
 from agentsession.context import VERSION, Context
 from agentsession.errors import LayoutMismatch
 
@@ -71,7 +71,7 @@ class SessionToMove(StoredSession):
             if turn is not None and turn.is_held(loaded.now):
                 return "busy"
             left = turn if turn is not None and turn.status == "running" else None
-            ending = None if left is None else closed(loaded.context, left, ABANDONED)
+            ending = None if left is None else closing_change(loaded.context, left, ABANDONED)
             if dry_run or self._moved(to, loaded.seen, loaded.context, ending):
                 return "moved"
         return "busy"
@@ -79,7 +79,7 @@ class SessionToMove(StoredSession):
     def _moved(self, to: Layout, seen: Seen, context: Context, ending: Change | None) -> bool:
         document = self._document()
         if ending is not None:
-            document, context = format.whole(document, ending), changed(context, ending)
+            document, context = format.whole(document, ending), apply_change(context, ending)
         whole = format.head_of(document, latest_reply(context)) if to == ROWS else document
         messages = document["messages"]
         with connected(self.model):

@@ -19,7 +19,7 @@ from agentsession._store.layout import NOTHING, Prepared, Read, Wanted
 from agentsession._store.message_table import MessageTable, Row, columns_of, messages_of, rewritten
 from agentsession._store.statement import given
 from agentsession._turn.effects import Change
-from agentsession._turn.view import hidden_before
+from agentsession._turn.prompt_messages import count_hidden_turns
 from agentsession.context import Context, Message
 
 
@@ -92,7 +92,7 @@ class Rows:
             return []
         if wanted.is_page:
             return self.rows.page(key, wanted.last, wanted.before)
-        hidden = 0 if wanted.history is None else hidden_before(map_.get("turns", 0), wanted.history)
+        hidden = 0 if wanted.history is None else count_hidden_turns(map_.get("turns", 0), wanted.history)
         if hidden == 0 or self.rows.locked:
             return self.rows.all(key)
         system = map_.get("system") if wanted.system else None

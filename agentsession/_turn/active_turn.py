@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agentsession._json_values import JsonMap
-from agentsession._turn.effects import Change, changed
-from agentsession._turn.model_io import NOTHING, Delta, Reply
+from agentsession._turn.effects import Change, apply_change
+from agentsession._turn.model_io import NO_DELTA, Delta, Reply
 from agentsession._turn.plan import Plan
 from agentsession._turn.tool_messages import is_step
 from agentsession._turn_state import UNUSED, Turn, Usage
@@ -36,7 +36,7 @@ class ActiveTurn:
     size: int = 0
     not_yet_run: frozenset[str] = frozenset()
     reply: Reply | None = None
-    received: Delta = NOTHING
+    received: Delta = NO_DELTA
     iteration: int = 0
     attempts: Attempts = field(init=False)
     lost: Usage = field(init=False)
@@ -82,7 +82,7 @@ class ActiveTurn:
 
     def has_changed(self, change: Change) -> None:
         """A write is stored."""
-        self.context, self.turn = changed(self.context, change), change.turn
+        self.context, self.turn = apply_change(self.context, change), change.turn
         self.size += len(msgspec.json.encode(change.append))
 
     def metadata(self) -> dict[str, JsonMap]:

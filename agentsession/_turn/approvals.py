@@ -12,10 +12,10 @@ from agentsession._turn.guarded_write import update_if_unchanged
 from agentsession._turn_state import AWAITING, ApprovalState, Turn
 from agentsession.errors import NothingToApprove
 
-Decision: TypeAlias = "Callable[[ApprovalState], ApprovalState]"
+DecideCall: TypeAlias = "Callable[[ApprovalState], ApprovalState]"
 
 
-def decide(call: str, decision: Decision) -> Machine:
+def decide_call(call: str, decision: DecideCall) -> Machine:
     """Note what somebody has decided about a call. The same decision may be made twice."""
 
     def decided(loaded: Loaded) -> Change | None:

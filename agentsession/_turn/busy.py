@@ -16,16 +16,16 @@ class BusyWait:
     """The seconds that one action may spend waiting for a busy session."""
 
     def __init__(self, seconds: float) -> None:
-        self.left = seconds
+        self.remaining = seconds
         self.spent = 0.0
 
     def wait(self, turn: Turn, now: float) -> Generator[Effect, Any, Loaded]:
         """The session after a while; raises `SessionBusy` once there is no patience left."""
-        if self.left <= 0:
+        if self.remaining <= 0:
             raise busy(turn, now, self.spent)
         age = self.spent if turn.since is None else now - turn.since
-        waited: float = yield Wait(age, self.left)
-        self.left -= waited
+        waited: float = yield Wait(age, self.remaining)
+        self.remaining -= waited
         self.spent += waited
         loaded: Loaded = yield Load()
         return loaded

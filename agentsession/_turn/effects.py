@@ -1,29 +1,32 @@
-"""What a turn asks the outside to do, as values. A driver performs them and sends the results back."""
+"""The effects that a turn yields, the values that it works with, and the errors that are thrown into it.
+
+An effect describes one operation. A driver performs it and sends the result back into the machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
 from agentsession._json_values import JsonMap
 from agentsession._tools.definition import Tool
 from agentsession._tools.tool_context import Halt
-from agentsession._turn.model_io import NOTHING, Delta, Prompt
+from agentsession._turn.model_io import NO_DELTA, Delta, Prompt
 from agentsession._turn_state import CallOutcome, Turn
 from agentsession.context import Context, Message, Result
 from agentsession.events import Event
 
 Seen: TypeAlias = int | str | None
+"""The guard of a claim: the revision that was read, or the text of a map without one."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A session as one read found it, its size in bytes, and the database's clock in seconds since 1970.
+    """A session as read: its context, its size in bytes, and the database's clock in seconds since 1970.
 
-    `seen` is what a claim is guarded by: the revision, or the text of a map that has none. `stored` answers
-    whether a change that was asked about is in it. `turns` are all that were ever begun, those before the
-    messages that were read included.
+    `seen` is the guard of a claim. `stored` tells whether the change that `Load` named is stored. `turns`
+    counts every turn of the session, including those before the messages that were read.
     """
 
     context: Context
@@ -35,16 +38,17 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The provider is ready: the host's clock then, in seconds since 1970, and the seconds that it took."""
+    """The provider is ready: the host's clock in seconds since 1970, and the seconds that it took."""
 
     now: float
     took: float
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One guarded write: the turn from now on, messages to append, metadata of stored messages by their ids.
+    """The content of one guarded write: the new turn, messages to append, metadata of messages by their ids.
 
-    `drop` is the id of the message that goes: the partial reply of a turn that is run again, the last one.
+    `drop` is the id of the message to remove. It is always the last one: the partial reply of a turn that
+    runs again.
     """
 
     turn: Turn
@@ -54,42 +58,12 @@ class Change(msgspec.Struct, frozen=True):
     drop: str | None = None
 
 
-class Prepare(msgspec.Struct, frozen=True):
-    """Make the provider of this client ready (None: the declared one) → `Ready`."""
-
-    client: str | None
-
-
-class Load(msgspec.Struct, frozen=True):
-    """Read the session → `Loaded`. `change`: also find out whether that write, whose answer was lost, is
-    stored."""
-
-    change: Change | None = None
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """Wait for a turn that has been open for `age` seconds, at most `left` seconds → seconds waited."""
-
-    age: float
-    left: float
-
-
-class Insert(msgspec.Struct, frozen=True):
-    """Store a new session → is it new? (False: a row of the same idempotency key is there.)"""
-
-    change: Change
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """Write as an outsider, if what is stored is still what was seen (None: nothing) → won?"""
-
-    seen: Seen
-    change: Change
-
-
 class HookContext(msgspec.Struct, frozen=True):
-    """What each hook is told beside its value: the turn's id, the client that is asked, how many times this
-    run of the turn has asked it, and whose session it is (None for a call, which has none)."""
+    """What a hook receives beside its value.
+
+    It holds the turn's id, the id of the client, the number of model calls in this run of the turn, and the
+    session's id and actor (both None for a `call`, which has no session).
+    """
 
     turn: str
     client: str
@@ -98,43 +72,22 @@ class HookContext(msgspec.Struct, frozen=True):
     actor: Any = None
 
 
-class Hook(msgspec.Struct, frozen=True):
-    """Call a function of the user's with a value → what it gives, awaited where it has to be. With a
-    `context`, that comes first, once the driver has said in it which session it is."""
-
-    function: Callable[..., Any]
-    value: Any
-    context: HookContext | None = None
-
-
-class Emit(msgspec.Struct, frozen=True):
-    """Tell whoever follows the turn what has happened → None."""
-
-    event: Event
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """Ask the model → `Reply`. What comes before it is the driver's: it tells of it, and keeps it."""
-
-    view: Prompt
-    client: str | None
-
-
 class Run(msgspec.Struct, frozen=True):
-    """A call that is to be run: its key, its tool, its arguments as the JSON object that was given, and as
-    the tool takes them."""
+    """A tool call to run: its key, its tool, and its arguments as JSON values and as the tool takes them."""
 
     call: str
     tool: Tool
-    given: JsonMap
+    plain_arguments: JsonMap
     arguments: dict[str, Any]
 
 
 class ToolResult(msgspec.Struct, frozen=True):
-    """What became of a call: `text` is its whole result, or says why there is none, `shown` what the model is
-    shown of it, where that is less. `duration` is in seconds, `error` what the tool has raised, and `halt` is
-    there where it ends the turn. `has_run`: the tool has run, although the outcome is `failed`: only its
-    result could not be used.
+    """The result of a tool call.
+
+    `text` is the full result, or the reason why there is none. `shown` is the text for the model where it
+    differs. `duration` is in seconds. `error` is the exception that the tool raised. `halt` is set where the
+    result ends the turn. `has_run` is set where the outcome is `failed` although the tool has run, because
+    its result could not be used.
     """
 
     call: str
@@ -148,37 +101,8 @@ class ToolResult(msgspec.Struct, frozen=True):
     has_run: bool = False
 
     def showing(self, text: str) -> ToolResult:
-        """The same, of which the model is shown this."""
+        """Return a copy whose text for the model is `text`."""
         return msgspec.structs.replace(self, shown=text)
-
-
-class RunTools(msgspec.Struct, frozen=True):
-    """Begin these calls of a turn → those that have ended, one at least, as `ToolResult`. The others run on:
-    without calls it waits for them."""
-
-    turn: str
-    calls: tuple[Run, ...] = ()
-
-
-class Save(msgspec.Struct, frozen=True):
-    """Write as the holder of the claim and extend its lease → is the claim still held?"""
-
-    change: Change
-    claim: str
-    lease: float
-
-
-class Finish(msgspec.Struct, frozen=True):
-    """Write as the holder for the last time: the claim ends → was it still held? `wait`: in how many seconds
-    the time for an approval is over."""
-
-    change: Change
-    claim: str
-    wait: float | None = None
-
-
-Write: TypeAlias = Insert | Claim | Save | Finish
-Effect: TypeAlias = Prepare | Load | Wait | Hook | Emit | Ask | RunTools | Write
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -188,11 +112,186 @@ class Outcome(msgspec.Struct, frozen=True):
     result: Result[Any] | None = None
 
 
+class BaseEffect(msgspec.Struct, frozen=True):
+    """The properties of an effect's class."""
+
+    uses_store: ClassVar[bool] = False
+    """The store performs it. It is performed even after the caller has left, to store the end of the turn."""
+
+    is_interruptible: ClassVar[bool] = False
+    """An interruption while it is performed (Ctrl-C, a cancelled task) becomes `Interrupted` in the machine,
+    which then stores the end of the turn."""
+
+    is_crash_point: ClassVar[bool] = False
+    """`testing.every_crash` stops the process after it. The others store nothing and ask nobody."""
+
+
+class StoreEffect(BaseEffect, frozen=True):
+    """An effect that the store performs."""
+
+    uses_store = True
+    is_crash_point = True
+
+
+class Prepare(BaseEffect, frozen=True):
+    """Make the provider of this client ready (None: the declared client). The result is `Ready`.
+
+    It is an effect of its own because the client of a resumed turn is known only after `Load`. The time that
+    it takes is added to the lease.
+    """
+
+    client: str | None
+
+
+class Load(StoreEffect, frozen=True):
+    """Read the session. The result is `Loaded`.
+
+    With a `change`, it also finds out whether that unconfirmed write is stored.
+    """
+
+    change: Change | None = None
+
+
+class Wait(BaseEffect, frozen=True):
+    """Wait for a turn that began `age` seconds ago, for at most `remaining` seconds.
+
+    The result is the number of seconds waited.
+    """
+
+    age: float
+    remaining: float
+
+
+class Insert(StoreEffect, frozen=True):
+    """Store a new session. The result is False if a row with the same idempotency key exists."""
+
+    change: Change
+
+
+class Claim(StoreEffect, frozen=True):
+    """Write as a non-holder, if the stored session is still the one that was read (`seen`).
+
+    The result tells whether the write was done.
+    """
+
+    seen: Seen
+    change: Change
+
+
+class Hook(BaseEffect, frozen=True):
+    """Call a user function with a value. The result is what it returns, awaited if necessary.
+
+    A `context` is passed as the first argument, after the driver has set its session.
+    """
+
+    is_interruptible = True
+
+    function: Callable[..., Any]
+    value: Any
+    context: HookContext | None = None
+
+
+class Emit(BaseEffect, frozen=True):
+    """Pass an event to the reader of the turn's stream. The result is None."""
+
+    event: Event
+
+
+class CallModel(BaseEffect, frozen=True):
+    """Call the model with a prompt. The result is its `Reply`.
+
+    Deltas are not effects: the driver passes them on, and keeps the partial reply.
+    """
+
+    is_interruptible = True
+    is_crash_point = True
+
+    prompt: Prompt
+    client: str | None
+
+
+class RunTools(BaseEffect, frozen=True):
+    """Start these calls. The result is the `ToolResult` of each call that has ended, at least one.
+
+    The other calls go on. `RunTools` without calls waits for them.
+    """
+
+    is_interruptible = True
+    is_crash_point = True
+
+    turn: str
+    calls: tuple[Run, ...] = ()
+
+
+class Save(StoreEffect, frozen=True):
+    """Write as the holder of the claim and extend the lease. The result is False if the claim is lost."""
+
+    change: Change
+    claim: str
+    lease: float
+
+
+class Finish(StoreEffect, frozen=True):
+    """Write as the holder and end the claim. The result is False if the claim is lost.
+
+    `wait` is the number of seconds in which the turn's calls can be approved.
+    """
+
+    change: Change
+    claim: str
+    wait: float | None = None
+
+
+Write: TypeAlias = Insert | Claim | Save | Finish
+Effect: TypeAlias = Prepare | Load | Wait | Hook | Emit | CallModel | RunTools | Write
 Machine: TypeAlias = Generator[Effect, Any, Outcome]
 
 
-def changed(context: Context, change: Change) -> Context:
-    """The context as it is stored after a write."""
+class Interrupted(BaseException):
+    """Thrown into the machine in place of a result: the caller has left.
+
+    `why` names the cause (a closed stream, Ctrl-C, a cancelled task). `received` is the partial reply, and
+    `ran` are the results of the calls that have ended.
+    """
+
+    def __init__(self, why: str, received: Delta = NO_DELTA, ran: tuple[ToolResult, ...] = ()) -> None:
+        super().__init__(why)
+        self.why = why
+        self.received = received
+        self.ran = ran
+
+    @classmethod
+    def by(
+        cls, error: BaseException, received: Delta = NO_DELTA, ran: tuple[ToolResult, ...] = ()
+    ) -> Interrupted:
+        is_closed = isinstance(error, GeneratorExit)
+        return cls("StreamClosed" if is_closed else type(error).__name__, received, ran)
+
+
+class ProviderCallFailed(Exception):
+    """Thrown into the machine at `CallModel`: the provider failed after the partial reply `received`.
+
+    Its `__cause__` is the provider's error.
+    """
+
+    def __init__(self, received: Delta = NO_DELTA) -> None:
+        super().__init__()
+        self.received = received
+
+
+class ClaimLost(Exception):
+    """Thrown into the machine at `CallModel` or `RunTools`: another process has ended the claim."""
+
+
+class WriteUnconfirmed(Exception):
+    """Thrown into the machine at a write: the database did not confirm it, so it may be stored.
+
+    Its `__cause__` is the database's error.
+    """
+
+
+def apply_change(context: Context, change: Change) -> Context:
+    """Return the context as it is stored after the write."""
     messages = list(context.messages)
     if change.drop is not None:
         messages.pop()
@@ -201,40 +300,3 @@ def changed(context: Context, change: Change) -> Context:
         messages[position] = msgspec.structs.replace(messages[position], metadata=values)
     count = context.count - (change.drop is not None) + len(change.append)
     return msgspec.structs.replace(context, messages=(*messages, *change.append), count=count)
-
-
-class Interrupted(BaseException):
-    """Thrown into the machine where it would ask, act or wait: the caller has left (Ctrl-C, a cancelled task,
-    a closed stream), for which it is named. `received` is what had come of the reply, `ran` are the calls
-    that had ended."""
-
-    def __init__(self, why: str, received: Delta = NOTHING, ran: tuple[ToolResult, ...] = ()) -> None:
-        super().__init__(why)
-        self.why = why
-        self.received = received
-        self.ran = ran
-
-    @classmethod
-    def by(
-        cls, error: BaseException, received: Delta = NOTHING, ran: tuple[ToolResult, ...] = ()
-    ) -> Interrupted:
-        is_closed = isinstance(error, GeneratorExit)
-        return cls("StreamClosed" if is_closed else type(error).__name__, received, ran)
-
-
-class ProviderCallFailed(Exception):
-    """Thrown into the machine while it asks: the provider failed, with the error that is the cause, after
-    `received` had come."""
-
-    def __init__(self, received: Delta = NOTHING) -> None:
-        super().__init__()
-        self.received = received
-
-
-class ClaimLost(Exception):
-    """Thrown into the machine while it asks: another has ended the claim."""
-
-
-class WriteUnconfirmed(Exception):
-    """Thrown into the machine at a write: the database did not say whether it was done. Its error is the
-    cause."""

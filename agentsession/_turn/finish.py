@@ -19,7 +19,7 @@ from agentsession._turn.effects import (
     Machine,
     Outcome,
     ToolResult,
-    changed,
+    apply_change,
 )
 from agentsession._turn.guarded_write import write_as_holder
 from agentsession._turn.model_io import Delta, Reply
@@ -38,56 +38,56 @@ from agentsession.errors import (
 )
 from agentsession.events import ApprovalNeeded
 
-MAX_ERROR = 2_000
+MAX_TURN_ERROR = 2_000
 """Characters of an error's message that are stored."""
 
 
-def completed(held: ActiveTurn, reply: Reply, results: Sequence[ToolResult] = ()) -> Machine:
+def completed(active: ActiveTurn, reply: Reply, results: Sequence[ToolResult] = ()) -> Machine:
     """Store the reply, with what the whole turn has cost, and results that came with it."""
-    facts = held.facts(reply)
-    turn = held.turn.ended("completed", usage=facts.usage, approvals=())
-    ran = result_messages(held.context, held.turn, results) if results else ()
-    context = changed(held.context, Change(turn, ran)) if ran else held.context
+    facts = active.facts(reply)
+    turn = active.turn.ended("completed", usage=facts.usage, approvals=())
+    ran = result_messages(active.context, active.turn, results) if results else ()
+    context = apply_change(active.context, Change(turn, ran)) if ran else active.context
     said = reply_message(context, turn, reply.text, reply.thinking, msgspec.to_builtins(facts))
-    result = result_of(said, held.plan.agent.output, reply.raw)
-    metadata = held.metadata() if held.attempts else {}
+    result = result_of(said, active.plan.agent.output, reply.raw)
+    metadata = active.metadata() if active.attempts else {}
     change = Change(turn, (*ran, said), metadata)
     try:
-        yield from write_as_holder(Finish(change, held.claim))
+        yield from write_as_holder(Finish(change, active.claim))
     except (LeaseLost, SessionNotFound, StorageFailed, TurnCancelled) as gone:
         gone.result = result
         raise
-    if not held.is_stored:
-        held.has_changed(change)
+    if not active.is_stored:
+        active.has_changed(change)
     return Outcome(turn, result)
 
 
-def halted(held: ActiveTurn, results: Sequence[ToolResult]) -> Machine:
+def halted(active: ActiveTurn, results: Sequence[ToolResult]) -> Machine:
     """Store what a tool has ended the turn with as its reply, in the same write as the result of the call."""
     text = next(each.text for each in results if each.halt is not None)
-    return (yield from completed(held, Reply(text, finish_reason="halt", cost=0.0), results))
+    return (yield from completed(active, Reply(text, finish_reason="halt", cost=0.0), results))
 
 
-def failed(held: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, None]:
+def failed(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, None]:
     """Store that the turn has failed, with what had come of the reply."""
-    error = TurnError(type(failure).__name__, storable_text(str(failure.found)[:MAX_ERROR]))
-    yield from write_as_holder(_ended(held, "failed", error, held.came))
+    error = TurnError(type(failure).__name__, storable_text(str(failure.found)[:MAX_TURN_ERROR]))
+    yield from write_as_holder(_ended(active, "failed", error, active.came))
 
 
-def left(held: ActiveTurn, stop: Interrupted) -> Generator[Effect, Any, None]:
+def left(active: ActiveTurn, stop: Interrupted) -> Generator[Effect, Any, None]:
     """Store that the caller has left, with what had come."""
     error = TurnError(stop.why, "the caller stopped the turn")
-    came = stop.received or held.came
+    came = stop.received or active.came
     ran = stop.ran
-    if hasattr(held.plan.agent.hooks, "prepare_tool_results"):  # what nobody has prepared is not shown
+    if hasattr(active.plan.agent.hooks, "prepare_tool_results"):  # what nobody has prepared is not shown
         ran = tuple(each.showing(NOT_PREPARED) for each in ran)
-    yield from write_as_holder(_ended(held, "interrupted", error, came, ran))
+    yield from write_as_holder(_ended(active, "interrupted", error, came, ran))
 
 
-def awaiting(held: ActiveTurn) -> Machine:
+def awaiting(active: ActiveTurn) -> Machine:
     """Store that the turn waits for its approvals, and end the claim."""
-    turn = held.turn.ended(AWAITING, usage=held.facts().usage)
-    yield from write_as_holder(Finish(Change(turn), held.claim, held.plan.agent.approval_timeout))
+    turn = active.turn.ended(AWAITING, usage=active.facts().usage)
+    yield from write_as_holder(Finish(Change(turn), active.claim, active.plan.agent.approval_timeout))
     yield from still_needed(turn)
     return Outcome(turn)
 
@@ -99,14 +99,14 @@ def still_needed(turn: Turn) -> Generator[Effect, Any, None]:
 
 
 def _ended(
-    held: ActiveTurn, status: str, error: TurnError, received: Delta, results: tuple[ToolResult, ...] = ()
+    active: ActiveTurn, status: str, error: TurnError, received: Delta, results: tuple[ToolResult, ...] = ()
 ) -> Finish:
     """The write that ends a turn without a whole reply; the user's message tells why."""
-    ran = result_messages(held.context, held.turn, results)
-    context = changed(held.context, Change(held.turn, ran, held.metadata()))
-    partial = left_behind(context, held.turn, status, received)
-    turn = held.turn.ended(status, error=error, usage=held.facts().usage)
-    return Finish(Change(turn, (*ran, *partial), told(context, turn, status, error)), held.claim)
+    ran = result_messages(active.context, active.turn, results)
+    context = apply_change(active.context, Change(active.turn, ran, active.metadata()))
+    partial = left_behind(context, active.turn, status, received)
+    turn = active.turn.ended(status, error=error, usage=active.facts().usage)
+    return Finish(Change(turn, (*ran, *partial), told(context, turn, status, error)), active.claim)
 
 
 ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
@@ -152,7 +152,7 @@ def left_behind(context: Context, turn: Turn, status: str, received: Delta) -> t
     return (reply_message(context, turn, text, thinking, {"status": status}),)
 
 
-def closed(context: Context, turn: Turn, error: TurnError) -> Change:
+def closing_change(context: Context, turn: Turn, error: TurnError) -> Change:
     """The write, as an outsider, that ends an open turn as interrupted."""
     return Change(
         turn.ended("interrupted", error=error, partial=""),

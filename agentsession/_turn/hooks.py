@@ -21,12 +21,12 @@ class Unfit(Exception):
     """What a function gave cannot be used; the message says what it is."""
 
 
-def hooked(held: ActiveTurn, name: str, value: T, check: Callable[[Any], T]) -> Generator[Effect, Any, T]:
+def hooked(active: ActiveTurn, name: str, value: T, check: Callable[[Any], T]) -> Generator[Effect, Any, T]:
     """The value, or what the agent's hook of this name gives for it, checked; raises `HookFailed`."""
-    hook = getattr(held.plan.agent.hooks, name, None)
+    hook = getattr(active.plan.agent.hooks, name, None)
     if hook is None:
         return value
-    context = HookContext(held.turn.id, held.client, held.iteration)
+    context = HookContext(active.turn.id, active.client, active.iteration)
 
     def used(given: Any) -> T:
         return value if given is None else check(given)

@@ -17,7 +17,7 @@ from agentsession._schema import SchemaMismatch
 from agentsession._turn import finish, hooks
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import (
-    Ask,
+    CallModel,
     Change,
     ClaimLost,
     Effect,
@@ -32,9 +32,15 @@ from agentsession._turn.effects import (
 from agentsession._turn.guarded_write import found_gone, write_as_holder
 from agentsession._turn.model_io import Prompt, PromptMessage, Reply
 from agentsession._turn.model_texts import SILENT
+from agentsession._turn.prompt_messages import (
+    build_prompt,
+    check_chosen,
+    select_visible,
+    select_window,
+    to_prompt_messages,
+)
 from agentsession._turn.tool_messages import results_of
 from agentsession._turn.tool_step import StepEnd, end_turn, keeping_results, run_step, store_step
-from agentsession._turn.view import as_shown, chosen_messages, in_window, view, visible
 from agentsession.context import Attempt, output_invalid
 from agentsession.errors import (
     AgentSessionError,
@@ -49,13 +55,13 @@ from agentsession.errors import (
 from agentsession.events import OutputRetry, TurnStarted
 
 
-def answer(held: ActiveTurn) -> Machine:
+def answer(active: ActiveTurn) -> Machine:
     """Bring the turn to its end, and store it however that is."""
-    yield Emit(TurnStarted(held.turn.id))
+    yield Emit(TurnStarted(active.turn.id))
     try:
-        return (yield from _answered(held))
+        return (yield from _answered(active))
     except Interrupted as stop:
-        yield from finish.left(held, stop)
+        yield from finish.left(active, stop)
         raise
     except AgentSessionError as error:
         if not isinstance(error, TurnFailed):
@@ -65,106 +71,106 @@ def answer(held: ActiveTurn) -> Machine:
         failure = TurnFailed(storable_text(f"{type(error).__name__}: {words(error)}"))
         failure.__cause__ = error
     try:
-        told = yield from _seen_by_its_hook(held, failure)
+        told = yield from _seen_by_its_hook(active, failure)
     except Interrupted:
-        yield from finish.failed(held, failure)
+        yield from finish.failed(active, failure)
         raise
-    yield from finish.failed(held, told)
+    yield from finish.failed(active, told)
     raise told from told.__cause__ or failure.__cause__
 
 
-def _answered(held: ActiveTurn) -> Machine:
-    if held.said:
-        end = yield from run_step(held, is_new=False)
+def _answered(active: ActiveTurn) -> Machine:
+    if active.said:
+        end = yield from run_step(active, is_new=False)
         if end is not None:
-            return (yield from end_turn(held, end))
-    yield from _rendered(held)
-    past = yield from _past(held)
+            return (yield from end_turn(active, end))
+    yield from _rendered(active)
+    past = yield from _past(active)
     tried: Prompt = ()
-    left = held.plan.agent.output_retries
+    left = active.plan.agent.output_retries
     while True:
-        reply = yield from _asked(held, (*past, *_steps(held), *tried))
-        end = yield from _carried_out(held, reply)
+        reply = yield from _asked(active, (*past, *_steps(active), *tried))
+        end = yield from _carried_out(active, reply)
         if end is not None:
-            return (yield from end_turn(held, end))
+            return (yield from end_turn(active, end))
         if reply.calls:
             tried = ()
             continue
-        told = yield from hooks.hooked(held, "after_call", reply, hooks.a_reply)
+        told = yield from hooks.hooked(active, "after_call", reply, hooks.a_reply)
         reply = reply if told is reply else told.storable()
-        mismatch = yield from mismatch_of(held, reply, left)
+        mismatch = yield from mismatch_of(active, reply, left)
         if mismatch is None:
-            return (yield from finish.completed(held, reply))
+            return (yield from finish.completed(active, reply))
         tried = (*tried, *repair(reply, mismatch))
         left -= 1
 
 
-def _rendered(held: ActiveTurn) -> Generator[Effect, Any, None]:
+def _rendered(active: ActiveTurn) -> Generator[Effect, Any, None]:
     """The system message, once the hooks have had their say."""
-    if held.plan.agent.hooks is None:
+    if active.plan.agent.hooks is None:
         return
-    args = yield from hooks.hooked(held, "before_call", deepcopy(held.args or {}), hooks.a_map)
-    if held.args is not None and args != held.args:
+    args = yield from hooks.hooked(active, "before_call", deepcopy(active.args or {}), hooks.a_map)
+    if active.args is not None and args != active.args:
         try:
-            held.system = held.plan.agent.template.render(args)
+            active.system = active.plan.agent.template.render(args)
         except VariableMissing as missing:
             raise HookFailed(f"before_call left {{{{ {missing.name} }}}} without a value") from None
-    held.system = yield from hooks.hooked(held, "after_render", held.system, hooks.a_text)
+    active.system = yield from hooks.hooked(active, "after_render", active.system, hooks.a_text)
 
 
-def _past(held: ActiveTurn) -> Generator[Effect, Any, Prompt]:
+def _past(active: ActiveTurn) -> Generator[Effect, Any, Prompt]:
     """The model's view of the history up to the words of this turn, or of what `history` leaves of it."""
-    now = held.context.position(held.opening.id)
-    messages = held.context.messages[: now + 1]
-    chosen, history, results = visible(messages), held.plan.history, None
+    now = active.context.position(active.opening.id)
+    messages = active.context.messages[: now + 1]
+    chosen, history, results = select_visible(messages), active.plan.history, None
     if isinstance(history, int):
-        chosen = visible(in_window(messages, held.turns, history))
+        chosen = select_visible(select_window(messages, active.turns, history))
     elif history is not None:
         known = tuple(message for message in chosen if message.role != "system")
-        check = partial(chosen_messages, opening=held.opening)
+        check = partial(check_chosen, opening=active.opening)
         chosen = yield from hooks.called("history", Hook(history, known), check)
         results = results_of(messages)
-    return view(chosen, held.system, held.plan.agent.input, held.client, results)
+    return build_prompt(chosen, active.system, active.plan.agent.input, active.client, results)
 
 
-def _steps(held: ActiveTurn) -> Prompt:
+def _steps(active: ActiveTurn) -> Prompt:
     """What the model asked for in this turn, and what came of it."""
-    said = held.said
-    return tuple(as_shown(said, held.plan.agent.input, held.client)) if said else ()
+    said = active.said
+    return tuple(to_prompt_messages(said, active.plan.agent.input, active.client)) if said else ()
 
 
-def _asked(held: ActiveTurn, shown: Prompt) -> Generator[Effect, Any, Reply]:
+def _asked(active: ActiveTurn, shown: Prompt) -> Generator[Effect, Any, Reply]:
     """The model's reply, in a form that can be stored."""
-    held.iteration += 1
-    yield from hooks.hooked(held, "on_iteration_start", held.iteration, hooks.anything)
-    shown = yield from hooks.hooked(held, "prepare_messages", shown, hooks.messages)
+    active.iteration += 1
+    yield from hooks.hooked(active, "on_iteration_start", active.iteration, hooks.anything)
+    shown = yield from hooks.hooked(active, "prepare_messages", shown, hooks.messages)
     answered: Reply | ProviderCallFailed
     try:
-        answered = yield Ask(shown, held.plan.client)
+        answered = yield CallModel(shown, active.plan.client)
     except ClaimLost:
-        raise (yield from found_gone(held.turn.id)) from None
+        raise (yield from found_gone(active.turn.id)) from None
     except ProviderCallFailed as broken:
         answered = broken.with_traceback(None)  # its frames are those that run here
     if isinstance(answered, ProviderCallFailed):  # raised above, it would have the raw error as `__context__`
         cause = answered.__cause__ or answered
-        held.received = answered.received
+        active.received = answered.received
         raise _failed(cause) from cause.__cause__ or cause
-    held.reply = reply = answered.storable()
+    active.reply = reply = answered.storable()
     return reply
 
 
-def _carried_out(held: ActiveTurn, reply: Reply) -> Generator[Effect, Any, StepEnd | None]:
+def _carried_out(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, StepEnd | None]:
     """Run the calls of a reply, unless it exceeds a limit of the turn. Returns how they end the turn.
 
     However that goes, `on_iteration_complete` is called once, before the end of the turn is stored.
     """
-    hook = hooks.hooked(held, "on_iteration_complete", reply, hooks.anything)
+    hook = hooks.hooked(active, "on_iteration_complete", reply, hooks.anything)
     end: StepEnd | None = None
     try:
-        yield from _refuse_beyond_limits(held, reply)
+        yield from _refuse_beyond_limits(active, reply)
         if reply.calls:
-            yield from store_step(held, reply)
-            end = yield from run_step(held, is_new=True)
+            yield from store_step(active, reply)
+            end = yield from run_step(active, is_new=True)
     except Exception as error:
         if isinstance(error, AgentSessionError) and not isinstance(error, TurnFailed):
             raise
@@ -173,17 +179,17 @@ def _carried_out(held: ActiveTurn, reply: Reply) -> Generator[Effect, Any, StepE
         except HookFailed as another:
             raise _both(another, error) from error
         raise
-    yield from keeping_results(held, () if end is None else end.halting, hook)
+    yield from keeping_results(active, () if end is None else end.halting, hook)
     return end
 
 
-def _refuse_beyond_limits(held: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
+def _refuse_beyond_limits(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
     """Raise `BudgetExceeded` or `MaxIterations` for a reply that exceeds a limit of the turn."""
-    yield from count_tokens(held, reply)
-    if reply.calls and held.iteration >= held.plan.agent.max_iterations:
+    yield from count_tokens(active, reply)
+    if reply.calls and active.iteration >= active.plan.agent.max_iterations:
         raise MaxIterations(
             f"the model still asked for tools ({', '.join(call.name for call in reply.calls)}) in its "
-            f"reply number {held.iteration}, the last that max_iterations allows"
+            f"reply number {active.iteration}, the last that max_iterations allows"
         )
 
 
@@ -194,10 +200,10 @@ def _failed(cause: BaseException) -> ProviderFailed:
     return failed
 
 
-def _seen_by_its_hook(held: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, TurnFailed]:
+def _seen_by_its_hook(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, TurnFailed]:
     """The failure, or what `on_error` makes of it."""
     try:
-        return (yield from hooks.hooked(held, "on_error", failure, hooks.a_failure))
+        return (yield from hooks.hooked(active, "on_error", failure, hooks.a_failure))
     except HookFailed as another:
         both = _both(another, failure)
         both.__cause__ = failure
@@ -216,12 +222,12 @@ WARNED = 0.8
 _log = logging.getLogger("agentsession")
 
 
-def count_tokens(held: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
+def count_tokens(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
     """Count what the turn has taken with this reply; raises `BudgetExceeded`, or lets it be logged once."""
-    agent = held.plan.agent
+    agent = active.plan.agent
     if agent.token_budget is None:
         return
-    usage = held.facts().usage
+    usage = active.facts().usage
     taken = usage.input_tokens + usage.output_tokens
     before = taken - reply.usage.input_tokens - reply.usage.output_tokens
     found = f"the turn has taken {taken:,} tokens, its budget is {agent.token_budget:,}"
@@ -229,7 +235,7 @@ def count_tokens(held: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]
         raise BudgetExceeded(found)
     limit = WARNED * agent.token_budget
     if agent.on_budget == "warn" and before < limit <= taken:
-        yield Hook(_warn, (agent.place, found), HookContext(held.turn.id, held.client, held.iteration))
+        yield Hook(_warn, (agent.place, found), HookContext(active.turn.id, active.client, active.iteration))
 
 
 def _warn(context: HookContext, value: tuple[str, str]) -> None:
@@ -239,20 +245,20 @@ def _warn(context: HookContext, value: tuple[str, str]) -> None:
     _log.warning("[%s %s turn %s] %s", place, context.session_id, context.turn, found, extra=extra)
 
 
-def mismatch_of(held: ActiveTurn, reply: Reply, left: int) -> Generator[Effect, Any, SchemaMismatch | None]:
+def mismatch_of(active: ActiveTurn, reply: Reply, left: int) -> Generator[Effect, Any, SchemaMismatch | None]:
     """Why the reply does not fit, noted for the next question; None if it fits. Raises `OutputInvalid` where
     no further question is `left`."""
-    output = held.plan.agent.output
+    output = active.plan.agent.output
     try:
         output.parse(reply.text)
     except SchemaMismatch as error:
         mismatch = _with_reason(error, reply)
-        held.attempts, held.reply = (*held.attempts, _attempt(reply, mismatch)), None
+        active.attempts, active.reply = (*active.attempts, _attempt(reply, mismatch)), None
         if left == 0:
             raise output_invalid(reply.text, output.type, mismatch) from error
-        held.turn = msgspec.structs.replace(held.turn, usage=held.facts().usage)
-        change = Change(held.turn, metadata=held.metadata())
-        yield from write_as_holder(Save(change, held.claim, held.plan.lease))
+        active.turn = msgspec.structs.replace(active.turn, usage=active.facts().usage)
+        change = Change(active.turn, metadata=active.metadata())
+        yield from write_as_holder(Save(change, active.claim, active.plan.lease))
         yield Emit(OutputRetry(str(mismatch)))
         return mismatch
     return None

@@ -25,14 +25,14 @@ from agentsession._turn.effects import (
     Outcome,
     Prepare,
     Ready,
-    changed,
+    apply_change,
 )
 from agentsession._turn.finish import (
     ABANDONED,
     CANCELLED,
     OVERDUE,
     begun,
-    closed,
+    closing_change,
     decided,
     reopened,
     still_needed,
@@ -62,7 +62,7 @@ def start(plan: Plan) -> Machine:
     size = grown(plan, 0, messages, args)
     ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
     turn = _begun(plan, ready.now if ready else 0.0)
-    held = ActiveTurn(
+    active = ActiveTurn(
         plan, Context(messages=messages, count=len(messages)), turn, messages[-1], system, shown, size=size
     )
     found = yield from write_if_unchanged(Insert(Change(turn, messages, instruction_args=args)))
@@ -70,7 +70,7 @@ def start(plan: Plan) -> Machine:
         return _overtaken(plan, turn, found)
     if found is not None:
         return (yield from _repeated(plan, found))
-    return (yield from answer(held)) if plan.run else Outcome(turn)
+    return (yield from answer(active)) if plan.run else Outcome(turn)
 
 
 def continue_(plan: Plan) -> Machine:
@@ -93,11 +93,13 @@ def continue_(plan: Plan) -> Machine:
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0))
         change = Change(turn, (*ending.append, *messages), ending.metadata, new_args)
-        held = ActiveTurn(plan, changed(context, change), turn, messages[-1], system, args, loaded.turns + 1)
-        held.size = size
+        active = ActiveTurn(
+            plan, apply_change(context, change), turn, messages[-1], system, args, loaded.turns + 1
+        )
+        active.size = size
         found = yield from write_if_unchanged(Claim(loaded.seen, change))
         if found is None:
-            return (yield from answer(held)) if plan.run else Outcome(turn)
+            return (yield from answer(active)) if plan.run else Outcome(turn)
         if not plan.keyed and found.context.opening(plan.turn_id) is not None:
             return _overtaken(plan, turn, found)
         loaded = changed_since(context, found)
@@ -118,20 +120,20 @@ def single(plan: Plan, context: Context, system: str, args: JsonMap | None) -> M
     """A call without a session: the same questions and answers, whose writes nobody performs."""
     yield Prepare(plan.client)
     opening = context.messages[-1]
-    held = ActiveTurn(plan, context, Turn(opening.turn, "running"), opening, system, args, is_stored=False)
-    outcome = yield from answer(held)
+    active = ActiveTurn(plan, context, Turn(opening.turn, "running"), opening, system, args, is_stored=False)
+    outcome = yield from answer(active)
     if outcome.result is None:
         return outcome
-    result = replace(outcome.result, context=_conversation(held, system))
+    result = replace(outcome.result, context=_conversation(active, system))
     return msgspec.structs.replace(outcome, result=result)
 
 
-def _conversation(held: ActiveTurn, system: str) -> Context:
+def _conversation(active: ActiveTurn, system: str) -> Context:
     """What was said, with the instruction at the beginning where it was rendered for this call."""
-    messages = with_schema(held.context.messages, held.plan.agent.input)
+    messages = with_schema(active.context.messages, active.plan.agent.input)
     if not any(message.role == "system" for message in messages):
         messages = (Message("0:0", "0", "system", system), *messages)
-    return msgspec.structs.replace(held.context, messages=messages, count=len(messages))
+    return msgspec.structs.replace(active.context, messages=messages, count=len(messages))
 
 
 def _cancelled(loaded: Loaded) -> Change | None:
@@ -140,7 +142,7 @@ def _cancelled(loaded: Loaded) -> Change | None:
         raise NoResult(
             "the session has no turn yet", why="there is nothing to cancel", fix="say something first"
         )
-    return closed(loaded.context, turn, CANCELLED) if turn.is_open else None
+    return closing_change(loaded.context, turn, CANCELLED) if turn.is_open else None
 
 
 def _repeated(plan: Plan, loaded: Loaded, patience: BusyWait | None = None) -> Machine:
@@ -173,13 +175,15 @@ def _again(plan: Plan, loaded: Loaded, choose: Choice, patience: BusyWait | None
         turn = _begun(plan, loaded.now + (ready.took if ready else 0.0), approvals, chosen.usage)
         metadata, partial = reopened(context, opening, chosen)
         change = Change(turn, (), metadata, new_args, partial)
-        after = changed(context, change)
-        held = ActiveTurn(plan, after, turn, after.opening(chosen.id) or opening, system, args, loaded.turns)
-        held.not_yet_run = frozenset(asked.call for asked in approvals if asked.is_to_run)
-        held.size = loaded.size
+        after = apply_change(context, change)
+        active = ActiveTurn(
+            plan, after, turn, after.opening(chosen.id) or opening, system, args, loaded.turns
+        )
+        active.not_yet_run = frozenset(asked.call for asked in approvals if asked.is_to_run)
+        active.size = loaded.size
         found = yield from write_if_unchanged(Claim(loaded.seen, change))
         if found is None:
-            return (yield from answer(held)) if plan.run else Outcome(turn)
+            return (yield from answer(active)) if plan.run else Outcome(turn)
         loaded = changed_since(context, found)
 
 
@@ -264,5 +268,5 @@ def _abandoned(context: Context, now: float) -> Change:
         return Change(turn or Turn("", "completed"))
     if turn.is_overdue(now):
         turn = msgspec.structs.replace(turn, approvals=decided(turn, now))
-        return closed(context, turn, OVERDUE)
-    return closed(context, turn, ABANDONED)
+        return closing_change(context, turn, OVERDUE)
+    return closing_change(context, turn, ABANDONED)

@@ -53,7 +53,7 @@ class Delta:
         return bool(self.text or self.thinking)
 
 
-NOTHING = Delta()
+NO_DELTA = Delta()
 
 
 @dataclass(frozen=True, slots=True)

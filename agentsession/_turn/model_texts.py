@@ -40,5 +40,5 @@ def too_large(size: int) -> str:
     return f"It has run, but its result of {size:,} bytes does not fit into the session (max_context_bytes)."
 
 
-def too_late(seconds: float) -> str:
+def timeout_text(seconds: float) -> str:
     return f"It did not end within {seconds:g} s, and may still be running."

@@ -15,11 +15,11 @@ from agentsession._json_values import JsonMap
 from agentsession._options import AgentOptions
 from agentsession._prompt import VariableMissing
 from agentsession._schema import SchemaMismatch
-from agentsession._turn.view import History
+from agentsession._turn.prompt_messages import History
 from agentsession.context import Context, Message, with_schema
 from agentsession.errors import InputInvalid
 
-Content = str | JsonMap
+InputContent = str | JsonMap
 
 SWAPPED = "; an action of the class takes the session first, then the input"
 
@@ -41,13 +41,13 @@ class Plan:
     max_bytes: float = math.inf
     pin_instruction: bool = False
     history: History = None
-    content: Content = ""
+    content: InputContent = ""
     instruction_args: Any = None
     client: str | None = None
     run: bool = True
 
 
-def accept_input(agent: AgentOptions, given: Any) -> Content:
+def accept_input(agent: AgentOptions, given: Any) -> InputContent:
     """The content to store; raises `InputInvalid`."""
     try:
         content = agent.input.accept(given)
@@ -154,7 +154,7 @@ def opening_messages(plan: Plan, pinned: str | None, position: int = 0) -> tuple
     return with_schema((*system, user), plan.agent.input)
 
 
-def refuse_large_input(agent: AgentOptions, content: Content, limit: int) -> None:
+def refuse_large_input(agent: AgentOptions, content: InputContent, limit: int) -> None:
     """Raise `InputInvalid` if the input alone takes too much."""
     size = len(msgspec.json.encode(content))
     if size > limit:
@@ -179,7 +179,7 @@ def grown(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | 
     return size
 
 
-def input_hash(content: Content) -> str:
+def input_hash(content: InputContent) -> str:
     """Tells whether two inputs are the same, whatever the order of their keys."""
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 

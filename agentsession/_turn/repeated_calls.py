@@ -17,7 +17,7 @@ from agentsession._options import AgentOptions
 from agentsession._schema import SchemaMismatch
 from agentsession._tools.definition import Tool
 from agentsession._tools.json_parameters import read_arguments
-from agentsession._turn.tool_messages import REPEATED, Call, calls_of, is_step, results_of
+from agentsession._turn.tool_messages import REPEATED_KEY, StoredCall, calls_of, is_step, results_of
 from agentsession.context import Message
 
 Forms: TypeAlias = tuple[str, str]
@@ -34,7 +34,7 @@ def with_repeats_marked(step: Message, said: Sequence[Message], agent: AgentOpti
     repeated = _repeated(step, said, agent)
     if not repeated or not isinstance(step.content, list):
         return step
-    parts = [{**part, REPEATED: True} if part.get("call") in repeated else part for part in step.content]
+    parts = [{**part, REPEATED_KEY: True} if part.get("call") in repeated else part for part in step.content]
     return msgspec.structs.replace(step, content=parts)
 
 
@@ -93,7 +93,7 @@ def _may_have_had_an_effect(result: Message | None) -> bool:
     return result.metadata.get("outcome") not in ("failed", "rejected", "repeated")
 
 
-def _arguments(call: Call, result: Message | None) -> str:
+def _arguments(call: StoredCall, result: Message | None) -> str:
     """The arguments with which the call ran: the edited ones, where a person has changed them."""
     approval = {} if result is None else result.metadata.get("approval")
     edited = approval.get("edited") if isinstance(approval, dict) else None

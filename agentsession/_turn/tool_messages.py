@@ -18,13 +18,13 @@ from agentsession._turn_state import Turn
 from agentsession.context import Context, Message, ReplyFacts
 
 CALL, RESULT, OPAQUE = "tool_call", "tool_result", "opaque"
-REPEATED = "repeated"
+REPEATED_KEY = "repeated"
 """The key in the part of a call that repeats an earlier one."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class Call(msgspec.Struct, frozen=True):
+class StoredCall(msgspec.Struct, frozen=True):
     """A stored call: its key, the tool's name, and the arguments as the JSON text that came. `repeated`: it
     does not run, since equal calls of its turn have used up the `repeat_limit` of the tool."""
 
@@ -38,13 +38,13 @@ def is_step(message: Message) -> bool:
     return message.role == "assistant" and bool(message.parts(CALL))
 
 
-def calls_of(message: Message) -> tuple[Call, ...]:
+def calls_of(message: Message) -> tuple[StoredCall, ...]:
     return tuple(
-        Call(
+        StoredCall(
             str(part.get("call", "")),
             str(part.get("tool", "")),
             str(part.get("arguments", "")),
-            part.get(REPEATED) is True,
+            part.get(REPEATED_KEY) is True,
         )
         for part in message.parts(CALL)
     )
@@ -60,7 +60,7 @@ def results_of(messages: Iterable[Message]) -> dict[str, Message]:
     }
 
 
-def open_calls(messages: Sequence[Message]) -> tuple[Call, ...]:
+def open_calls(messages: Sequence[Message]) -> tuple[StoredCall, ...]:
     """The calls of the latest step among these messages that have no result yet."""
     steps = [message for message in messages if is_step(message)]
     if not steps:
@@ -117,7 +117,7 @@ def shown_id(key: str) -> str:
     return "".join(digits)
 
 
-def shown_call(call: Call) -> ToolCall:
+def shown_call(call: StoredCall) -> ToolCall:
     """A call as every provider takes it back: its name of their letters, its arguments an object."""
     name = "".join(letter if _is_plain(letter) else "_" for letter in call.tool)[:64] or "unknown"
     arguments = call.arguments if _is_object(call.arguments) else compact(as_object(call.arguments))

@@ -18,7 +18,7 @@ from agentsession._store.layout import NOTHING
 from agentsession._store.open import open_session
 from agentsession._store.record import primary_key_of
 from agentsession._store.session_store import StoredSession
-from agentsession._turn.approvals import Decision, decide
+from agentsession._turn.approvals import DecideCall, decide_call
 from agentsession._turn_state import ApprovalState, Turn
 from agentsession.actions.action import Action
 from agentsession.actions.late_checks import refuse_altered
@@ -80,21 +80,21 @@ class Approval:
         """`edit`, on an event loop."""
         await self._decided(self._edited(arguments, by)).arun()
 
-    def _decided(self, decision: Decision) -> Action[Any]:
+    def _decided(self, decision: DecideCall) -> Action[Any]:
         opened = _opened(self._model, self._session, self._actor)
         limit = info.session_options(self._model).max_input_bytes
         size = len(msgspec.json.encode(decision(ApprovalState(self.call, self.tool, "{}"))))
         if size > limit:
             raise self._unfit(f"the decision takes {size:,} bytes, the limit is {limit:,}", "say less")
         agent = info.agent_options(self._model)
-        return Action(agent, decide(self.call, decision), None, opened)
+        return Action(agent, decide_call(self.call, decision), None, opened)
 
-    def _rejected(self, reason: str | None, by: Any) -> Decision:
+    def _rejected(self, reason: str | None, by: Any) -> DecideCall:
         if reason is not None and not isinstance(reason, str):
             raise self._unfit(f"the reason is of the type {type(reason).__name__}, not a text", "say why")
         return _changed(status="rejected", by=_name_of(by), reason=storable_text(reason or ""))
 
-    def _edited(self, arguments: JsonMap, by: Any) -> Decision:
+    def _edited(self, arguments: JsonMap, by: Any) -> DecideCall:
         tool = info.agent_options(self._model).tool_named(self.tool)
         if tool is None:
             raise self._unfit(f"the agent has no tool {self.tool!r} any more", "reject the call")
@@ -102,7 +102,7 @@ class Approval:
             unfit = next(unstorable(arguments), None)
             if unfit is not None or not isinstance(arguments, dict):
                 raise ValueError(unfit or "they are no dict")
-            text = compact(self._asked.merged(arguments))
+            text = compact(self._asked.merge_edited(arguments))
             tool.accept(text)
         except (SchemaMismatch, TypeError, ValueError) as error:
             names = ", ".join(f'"{name}": …' for name in tool.schema.get("properties", {}))
@@ -166,7 +166,7 @@ def _waiting(model: Any, session: Any, actor: Any, turn: Turn | None, now: float
     return [approval_of(model, session, asked, actor) for asked in waiting]
 
 
-def _approved(by: Any) -> Decision:
+def _approved(by: Any) -> DecideCall:
     return _changed(status="approved", by=_name_of(by))
 
 

@@ -17,7 +17,7 @@ from agentsession._store.message_table import TURN_LENGTH as MAX_KEY
 from agentsession._store.open import new_session, open_session, wanted_for_a_turn
 from agentsession._store.session_store import StoredSession
 from agentsession._turn import machine
-from agentsession._turn.plan import Content, Plan, accept_input, refuse_large_input
+from agentsession._turn.plan import InputContent, Plan, accept_input, refuse_large_input
 from agentsession.actions.action import Action
 from agentsession.actions.late_checks import refuse_altered
 from agentsession.errors import InputInvalid
@@ -186,7 +186,7 @@ Options: TypeAlias = "Mapping[str, Any] | None"
 
 def plan_turn(
     model: type[Any],
-    content: Content,
+    content: InputContent,
     instruction_args: Any,
     client: ClientChoice,
     client_options: Options,
@@ -213,7 +213,7 @@ def plan_turn(
     return plan, {**(chosen.options if chosen else {}), **(client_options or {})}
 
 
-def _of_session(agent: AgentOptions, model: type[Any], content: Content) -> dict[str, Any]:
+def _of_session(agent: AgentOptions, model: type[Any], content: InputContent) -> dict[str, Any]:
     """What the session's options say of a turn."""
     options = info.session_options(model)
     refuse_large_input(agent, content, options.max_input_bytes)

@@ -3,7 +3,7 @@
 >>> from agentsession.provider import Reply, Request
 >>> class Parrot:
 ...     def ask(self, request: Request) -> Reply:
-...         return Reply(text=request.view[-1].content, model=request.client.model)
+...         return Reply(text=request.prompt[-1].content, model=request.client.model)
 
 `@agent(provider=Parrot(), …)` then uses it for every turn. An exception that `ask` raises fails the turn; a
 `ProviderCallError` says with which words, of which kind and with which fix. An optional `prepare()` and

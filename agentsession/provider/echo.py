@@ -31,10 +31,10 @@ class Echo:
     """Answers with what it was told and how often it was spoken to, so that memory can be seen."""
 
     def ask(self, request: Request) -> Reply:
-        said = [message.content for message in request.view if message.role == "user"]
+        said = [message.content for message in request.prompt if message.role == "user"]
         words = f"You said: {said[-1]} (message {len(said)} of this conversation)"
         text = words if request.output.is_text else compact(shaped(request.output.json_schema, words))
-        asked = sum(len(message.content.split()) for message in request.view)
+        asked = sum(len(message.content.split()) for message in request.prompt)
         told = len(text.split())
         usage = Usage(input_tokens=asked, output_tokens=told, total_tokens=asked + told)
         return Reply(text, usage=usage, cost=0.0, model=request.client.id, finish_reason="stop")

@@ -45,7 +45,7 @@ class _Text:
     hidden: bytearray
 
 
-def without_echoes(texts: Collection[str], view: Iterable[PromptMessage]) -> dict[str, str]:
+def without_echoes(texts: Collection[str], prompt: Iterable[PromptMessage]) -> dict[str, str]:
     """Return each text without what it repeats of the messages.
 
     It takes time in proportion to the texts and the messages: a message is read once for all texts.
@@ -54,7 +54,7 @@ def without_echoes(texts: Collection[str], view: Iterable[PromptMessage]) -> dic
     blocks = _blocks_of(known)
     tried: dict[str, int] = defaultdict(int)
     short: set[str] = set()
-    for sent in map(_letters_of, _sent(view)):
+    for sent in map(_letters_of, _sent(prompt)):
         if len(sent) < RUN:
             short.add(sent)
         else:
@@ -65,9 +65,9 @@ def without_echoes(texts: Collection[str], view: Iterable[PromptMessage]) -> dic
     return {each.text: _shown(each) for each in known}
 
 
-def _sent(view: Iterable[PromptMessage]) -> Iterator[str]:
+def _sent(prompt: Iterable[PromptMessage]) -> Iterator[str]:
     """Each text of the messages, and the texts in those that are JSON."""
-    for message in view:
+    for message in prompt:
         for text in (message.content, *(call.arguments for call in message.calls)):
             yield text
             if text[:1] in ("{", "["):

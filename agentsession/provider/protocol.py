@@ -18,17 +18,17 @@ from agentsession.errors import ProviderCallError
 class Request:
     """One question to a model.
 
-    `view` is the conversation as the model is shown it: the system message first if there is one, then
+    `prompt` is the conversation as the model receives it: the system message first if there is one, then
     user and assistant in turns, the user last; within a turn, each assistant message with calls and the
     results of its calls. `timeout` is in seconds, for the call with its retries. `output` says what the reply
     has to look like, and `output_mode` how the model is asked for it.
 
     `tools` are those that the model may call: each has a `name`, a `description` and the JSON `schema` of its
-    arguments. What a reply has in `calls` is shown in the next request, with the results. Calls in the view
+    arguments. What a reply has in `calls` is shown in the next request, with the results. Calls in the prompt
     may name tools that are not there any more.
     """
 
-    view: Prompt
+    prompt: Prompt
     client: Client
     output: OutputSchema
     output_mode: OutputMode = "auto"

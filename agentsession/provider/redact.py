@@ -27,15 +27,15 @@ _LOOKS_SECRET = re.compile(
 _DIGIT = re.compile(r"[0-9*]")
 
 
-def redacted(text: str, options: Mapping[str, Any], view: Prompt = ()) -> str:
+def redacted(text: str, options: Mapping[str, Any], prompt: Prompt = ()) -> str:
     """The text without the secrets of the client's options and environment, or what looks like one.
 
-    It has at most `MAX_LENGTH` characters, and repeats no message of the view.
+    It has at most `MAX_LENGTH` characters, and repeats no message of the prompt.
     """
-    return _cleaned({text}, options, view)[text]
+    return _cleaned({text}, options, prompt)[text]
 
 
-def _cleaned(texts: Collection[str], options: Mapping[str, Any], view: Prompt) -> dict[str, str]:
+def _cleaned(texts: Collection[str], options: Mapping[str, Any], prompt: Prompt) -> dict[str, str]:
     """Each text and what may be shown of it."""
     found = {*_secrets(options), *_secrets(os.environ)}
     forms = {form for secret in found for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""))}
@@ -46,7 +46,7 @@ def _cleaned(texts: Collection[str], options: Mapping[str, Any], view: Prompt) -
             keyless[text] = keyless[text].replace(form, HIDDEN)
         keyless[text] = _LOOKS_SECRET.sub(_hidden, keyless[text])
     cut = {text: shown[:MAX_LENGTH] for text, shown in keyless.items()}
-    shown = without_echoes(cut.values(), view)
+    shown = without_echoes(cut.values(), prompt)
     return {
         text: shown[cut[text]] if cut[text] == keyless[text] else f"{shown[cut[text]][:-RUN]}… (cut)"
         for text in texts
@@ -63,20 +63,20 @@ def _hidden(found: re.Match[str]) -> str:
     return word if word is not None and not _DIGIT.search(word) else HIDDEN
 
 
-def scrub(error: BaseException, options: Mapping[str, Any], view: Prompt = ()) -> BaseException | None:
+def scrub(error: BaseException, options: Mapping[str, Any], prompt: Prompt = ()) -> BaseException | None:
     """The error itself, redacted in place with all that led to it; what stays unclean is left out.
 
     Its tracebacks keep their files and lines and lose their variables, among which is the key.
     """
     without_locals(error)
     links = [*chain(error)]
-    cleaned = _cleaned({text for link in links for text in _texts([link.args, vars(link)])}, options, view)
+    cleaned = _cleaned({text for link in links for text in _texts([link.args, vars(link)])}, options, prompt)
     for link in links:
         link.args = tuple(_replaced(value, cleaned) for value in link.args)
         for name, value in list(vars(link).items()):
             vars(link)[name] = _replaced(value, cleaned)
     said = {id(link): "".join(traceback.format_exception_only(link)) for link in links}
-    shown = _cleaned({*said.values()}, options, view)
+    shown = _cleaned({*said.values()}, options, prompt)
     unclean = {key for key, text in said.items() if shown[text] != text}
     for link in links:
         for name in ("__cause__", "__context__"):

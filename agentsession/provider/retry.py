@@ -39,7 +39,7 @@ class Attempts:
         left = self._deadline - time.monotonic() - pause
         if self.came or self._count == self._request.retries or left <= 0 or not _is_passing(error):
             failed = _provider_error(error, self._request, self._litellm)
-            raise failed from scrub(error, self._request.client.options, self._request.view)
+            raise failed from scrub(error, self._request.client.options, self._request.prompt)
         self._count += 1
         self.limit = _in_steps(left)
         return pause
@@ -95,7 +95,7 @@ def _until(date: str) -> float:
 
 def _provider_error(error: Exception, request: Request, litellm: Any) -> ProviderCallError:
     client, kind = request.client, kind_of(error)
-    text = redacted(_found(error), client.options, request.view)
+    text = redacted(_found(error), client.options, request.prompt)
     return ProviderCallError(
         f"{client.id}: {type(error).__name__}: {text}",
         status=getattr(error, "status_code", None),

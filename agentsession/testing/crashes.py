@@ -7,13 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 
 from agentsession._drive.stepper import after_effect
-from agentsession._turn.effects import Effect, Emit, Hook, Prepare, Wait
+from agentsession._turn.effects import Effect
 from agentsession.testing.local import changed
 
 MOST = 1_000
 """Steps after which `every_crash` takes it that there is no end."""
-
-NO_STEPS = (Emit, Hook, Prepare, Wait)
 
 
 class Crash(BaseException):
@@ -58,7 +56,7 @@ class CrashPoint:
 
     def _count(self, effect: Effect) -> None:
         """Once dead, the block gets no further, even if a `finally:` of it should try."""
-        if not self.happened and not isinstance(effect, NO_STEPS):
+        if not self.happened and effect.is_crash_point:
             self.performed.append(effect)
         if self.happened:
             raise Crash

@@ -46,7 +46,7 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[Prompt]]:
             session.continue_session("Are you there?")
     assert asked[0][-1].content == "Hello!"
 
-    with testing.script(ChatAgent, lambda view: Answer(content=view[-1].content.upper())):
+    with testing.script(ChatAgent, lambda prompt: Answer(content=prompt[-1].content.upper())):
         assert session.continue_session("Hello!").last_result.output.content == "HELLO!"
     ```
     """
@@ -111,7 +111,7 @@ class _Script:
             yield piece
 
     def answer(self, request: Request) -> _Scripted:
-        self.asked.append(request.view)
+        self.asked.append(request.prompt)
         if not self.left:
             self.missing = True
             raise self.complaint()
@@ -133,8 +133,8 @@ class _Function(_Script):
         self.reply_to = reply_to
 
     def answer(self, request: Request) -> _Scripted:
-        self.asked.append(request.view)
-        return _scripted(self.output, self.reply_to(request.view))
+        self.asked.append(request.prompt)
+        return _scripted(self.output, self.reply_to(request.prompt))
 
 
 def _scripted(output: OutputSchema, reply: Any) -> _Scripted:

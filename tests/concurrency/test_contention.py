@@ -33,7 +33,7 @@ class EchoOnceSomeoneIsRefused(Echo):
     refused = threading.Event()
 
     def ask(self, request: Any) -> Reply:
-        if request.view[-1].content != "Hello":
+        if request.prompt[-1].content != "Hello":
             assert self.refused.wait(60)
         return super().ask(request)
 
@@ -202,7 +202,7 @@ def test_turns_whose_models_are_slow_share_one_connection(database_url: str) -> 
 
     class Slow(Echo):
         def ask(self, request: Any) -> Reply:
-            if request.view[-1].content == "slow":
+            if request.prompt[-1].content == "slow":
                 together.wait(60)
             return super().ask(request)
 

@@ -27,7 +27,7 @@ class Waits:
         self.answer = threading.Event()
 
     def ask(self, request: Any) -> Reply:
-        if request.view[-1].content == "Before":
+        if request.prompt[-1].content == "Before":
             return Reply("hi")
         self.asked.set()
         assert self.answer.wait(30)
@@ -83,7 +83,7 @@ def test_calls_with_one_key_that_start_at_once_are_one_turn(speaker: Speaks) -> 
 
     class Counts:
         def ask(self, request: Any) -> Reply:
-            asked.append(request.view[-1].content)
+            asked.append(request.prompt[-1].content)
             return Reply("ok")
 
     say = speaker(provider=Counts(), session={"on_busy": "wait", "busy_timeout": 60})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentsession import InputInvalid, SessionBusy, TurnError, testing
-from agentsession._turn.effects import Ask, Claim, Finish, Insert, Load, Save
+from agentsession._turn.effects import CallModel, Claim, Finish, Insert, Load, Save
 from agentsession.provider import Reply
 from tests.support.models import Answer, chat_model, let_the_lease_run_out, open_database, stored, texts
 
@@ -36,7 +36,7 @@ class WrongAtFirst:
     """A model whose first reply of each turn does not fit the schema."""
 
     def ask(self, request: Any) -> Reply:
-        corrected = "does not fit" in request.view[-1].content
+        corrected = "does not fit" in request.prompt[-1].content
         return Reply('{"content":"ok"}' if corrected else "not JSON")
 
 
@@ -53,9 +53,9 @@ def resume(Chat: Any, session: Any) -> Any:
 
 
 ACTIONS: dict[str, tuple[Callable[[Any, Any], Any], list[type]]] = {
-    "start": (start, [Insert, Ask, Save, Ask, Finish]),
-    "continue": (continue_, [Load, Claim, Ask, Save, Ask, Finish]),
-    "resume": (resume, [Load, Claim, Ask, Save, Ask, Finish]),
+    "start": (start, [Insert, CallModel, Save, CallModel, Finish]),
+    "continue": (continue_, [Load, Claim, CallModel, Save, CallModel, Finish]),
+    "resume": (resume, [Load, Claim, CallModel, Save, CallModel, Finish]),
 }
 
 
@@ -83,7 +83,7 @@ def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
     with database.connection_context():
         key = (session if action != "start" else Chat.get(Chat.title == "new")).id
     before = Chat.get_context(key)
-    if effects[step - 1] in (Insert, Claim, Ask, Save):
+    if effects[step - 1] in (Insert, Claim, CallModel, Save):
         with pytest.raises(SessionBusy, match="lease ends in"):
             Chat.continue_session(key, "Too early")
         assert Chat.get_context(key) == before
@@ -122,8 +122,8 @@ def a_session_before(database: Any, action: str) -> tuple[Any, Any]:
     return Chat, session
 
 
-def valid(view: Any) -> bool:
-    shown = [message.role for message in view]
+def valid(prompt: Any) -> bool:
+    shown = [message.role for message in prompt]
     return (
         shown == ["system", *(["user", "assistant"] * len(shown))[: len(shown) - 1]] and shown[-1] == "user"
     )

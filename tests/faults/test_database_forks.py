@@ -21,7 +21,7 @@ url, children = sys.argv[1], 4
 
 class Answering:
     def ask(self, request):
-        return Reply("answer to " + request.view[-1].content)
+        return Reply("answer to " + request.prompt[-1].content)
 
 def in_children(count, work):
     readings = []

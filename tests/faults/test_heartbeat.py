@@ -194,7 +194,7 @@ def test_a_pool_that_the_caller_has_emptied_does_not_break_the_turn(
 
     class TakesLong:
         def ask(self, request: Any) -> Reply:
-            if request.view[-1].content == "slow":
+            if request.prompt[-1].content == "slow":
                 assert eventually(lambda: pool._pool_available._waiters if patience else caplog.records)
             return Reply("ok")
 
@@ -229,7 +229,7 @@ def test_a_beat_never_uses_the_connection_of_its_caller(database: Any, state: ty
 
     class WaitsForABeat:
         def ask(self, request: Any) -> Reply:
-            if request.view[-1].content == "slow" and heartbeat._heart.calls:
+            if request.prompt[-1].content == "slow" and heartbeat._heart.calls:
                 eventually(lambda: beats)
             return Reply("ok")
 

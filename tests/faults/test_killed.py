@@ -49,7 +49,7 @@ class Tells(Echo):
     """Says what it is asked, and takes a moment in which it can be killed; some outlast a beat."""
 
     def ask(self, request: Any) -> Reply:
-        tell(f"asked {request.view[-1].content}")
+        tell(f"asked {request.prompt[-1].content}")
         time.sleep(random.choice([0.001, 0.003, 0.05]))
         return super().ask(request)
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from agentsession import NothingToResume, ToolContext, info, tool
+from agentsession._turn.prompt_messages import UNKNOWN
 from agentsession._turn.tool_messages import is_step, results_of
-from agentsession._turn.view import UNKNOWN
 from agentsession.provider import Reply
 from agentsession.testing import tool_call
 from tests.faults.test_killed import Child, a_process, said, tell
@@ -61,10 +61,10 @@ class Model:
         self.shown: list[Any] = []
 
     def ask(self, request: Any) -> Reply:
-        self.shown.append(request.view)
-        words = max(place for place, shown in enumerate(request.view) if shown.role == "user")
-        what, _, way = request.view[words].content.partition(": ")
-        answers = request.view[words + 1 :]
+        self.shown.append(request.prompt)
+        words = max(place for place, shown in enumerate(request.prompt) if shown.role == "user")
+        what, _, way = request.prompt[words].content.partition(": ")
+        answers = request.prompt[words + 1 :]
         step = sum(bool(shown.calls) for shown in answers)
         if step < len(STEPS[what]):
             prefix = "a" if way.startswith("async") else ""
@@ -289,7 +289,7 @@ def nothing_was_lost(Chat: Any, key: Any, family: Family, before: Any) -> bool:
         assert text in (UNKNOWN, f"{name.removeprefix('a')} is done")
         assert text == UNKNOWN or lines["ends", call]
     model: Any = info.agent_options(Chat).provider
-    for view in model.shown:
-        assert_can_be_asked(view)
+    for prompt in model.shown:
+        assert_can_be_asked(prompt)
     model.shown.clear()
     return True

@@ -105,7 +105,7 @@ url, *keys = sys.argv[1:]
 
 class Forks:
     def ask(self, request):
-        name = request.view[-1].content
+        name = request.prompt[-1].content
         Chat, key = model_of(self), keys[name == "child"]
         first = until_of(Chat, key)
         eventually(lambda: until_of(Chat, key) > first)

@@ -75,7 +75,7 @@ def answer_all(worker: Any) -> int:
     return taken
 
 
-def down(view: Any) -> str:
+def down(prompt: Any) -> str:
     raise ProviderCallError("down")
 
 

@@ -91,7 +91,7 @@ class EchoOnceTwoAsk(Echo):
         self.number = count()
 
     def ask(self, request: Any) -> Reply:
-        if request.view[-1].content != "Hello" and next(self.number) < 2:
+        if request.prompt[-1].content != "Hello" and next(self.number) < 2:
             self.two.wait(60)
         return super().ask(request)
 

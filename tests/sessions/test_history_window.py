@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentsession import HookFailed, ProviderCallError, TurnFailed, info, testing
-from agentsession._turn.view import hidden_before, in_window
+from agentsession._turn.prompt_messages import count_hidden_turns, select_window
 from agentsession.context import Message
 from agentsession.provider import Reply
 from tests.support.models import chat_model
@@ -20,10 +20,10 @@ class Recorder:
     """Says "ok", and keeps what it was shown."""
 
     def __init__(self) -> None:
-        self.views: list[list[str]] = []
+        self.prompts: list[list[str]] = []
 
     def ask(self, request: Any) -> Reply:
-        self.views.append([shown.content for shown in request.view])
+        self.prompts.append([shown.content for shown in request.prompt])
         return Reply("ok")
 
 
@@ -36,18 +36,18 @@ def talk(database: Any, turns: int, **session: Any) -> tuple[Any, Any, Recorder]
     return Chat, record, model
 
 
-def asked(view: list[str]) -> list[str]:
-    return [text for text in view[1:] if text != "ok"]
+def asked(prompt: list[str]) -> list[str]:
+    return [text for text in prompt[1:] if text != "ok"]
 
 
 @given(st.integers(1, 400), st.integers(1, 60))
 def test_a_window_holds_so_many_turns_and_moves_in_steps_of_a_quarter(turns: int, history: int) -> None:
     step = max(1, history // 4)
-    hidden = hidden_before(turns, history)
+    hidden = count_hidden_turns(turns, history)
     assert hidden % step == 0
     assert (hidden == 0) == (turns <= history)
     assert turns <= history or history - step < turns - hidden <= history
-    assert hidden_before(turns + 1, history) - hidden in (0, step)
+    assert count_hidden_turns(turns + 1, history) - hidden in (0, step)
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 29))
@@ -57,17 +57,17 @@ def test_a_window_of_a_part_is_that_of_the_whole(turns: int, history: int, missi
         for turn in range(turns)
         for n, role in enumerate(("user", "assistant"))
     ]
-    shown = in_window(whole, turns, history)
-    assert len(shown) == 2 * (turns - hidden_before(turns, history))
-    part = whole[2 * min(missing, hidden_before(turns, history)) :]
-    assert in_window(part, turns, history) == shown
+    shown = select_window(whole, turns, history)
+    assert len(shown) == 2 * (turns - count_hidden_turns(turns, history))
+    part = whole[2 * min(missing, count_hidden_turns(turns, history)) :]
+    assert select_window(part, turns, history) == shown
 
 
 def test_the_model_is_shown_the_last_turns_and_all_are_kept(database: Any) -> None:
     Chat, record, model = talk(database, 12, history=4)
-    for turn, view in enumerate(model.views):
-        first = hidden_before(turn + 1, 4)
-        assert asked(view) == [str(number) for number in range(first, turn + 1)]
+    for turn, prompt in enumerate(model.prompts):
+        first = count_hidden_turns(turn + 1, 4)
+        assert asked(prompt) == [str(number) for number in range(first, turn + 1)]
     assert Chat.get_context(record.id).count == 24
     assert len(Chat.get_context(record.id).messages) == 24
 
@@ -75,7 +75,7 @@ def test_the_model_is_shown_the_last_turns_and_all_are_kept(database: Any) -> No
 def test_between_two_steps_the_view_is_a_prefix_of_the_next(database: Any) -> None:
     _, _, model = talk(database, 20, history=8)
     moves = 0
-    for before, after in zip(model.views, model.views[1:], strict=False):
+    for before, after in zip(model.prompts, model.prompts[1:], strict=False):
         if before[1] == after[1]:
             assert after[: len(before)] == before
         else:
@@ -101,13 +101,13 @@ def test_a_load_with_a_key_is_two_statements_and_finds_a_turn_before_the_window(
     first = record.last_result.text
     for number in range(8):
         record.continue_session(f"later {number}")
-    asked_before = len(model.views)
+    asked_before = len(model.prompts)
     database.statements.clear()
     again = Chat.continue_session(record.id, "keyed", idempotency_key="Key")
-    assert (again.last_result.text, len(model.views)) == (first, asked_before)
+    assert (again.last_result.text, len(model.prompts)) == (first, asked_before)
     assert [sql.lstrip("(").split()[0] for sql in database.statements] == ["SELECT", "SELECT"]
     other = Chat.continue_session(record.id, "keyed", idempotency_key="key")
-    assert (other.last_turn.id, len(model.views)) == ("key", asked_before + 1)
+    assert (other.last_turn.id, len(model.prompts)) == ("key", asked_before + 1)
 
 
 def test_a_pinned_instruction_is_shown_however_far_back_it_is(database: Any) -> None:
@@ -118,8 +118,8 @@ def test_a_pinned_instruction_is_shown_however_far_back_it_is(database: Any) -> 
         session={"history": 2, "pin_instruction": True},
     )  # fmt: skip
     Later.continue_session(record.id, "last")
-    assert changed.views[-1][0] == "You help."
-    assert asked(changed.views[-1])[-1] == "last"
+    assert changed.prompts[-1][0] == "You help."
+    assert asked(changed.prompts[-1])[-1] == "last"
 
 
 def test_failed_turns_in_the_window_are_hidden(database: Any) -> None:
@@ -127,7 +127,7 @@ def test_failed_turns_in_the_window_are_hidden(database: Any) -> None:
     with testing.script(Chat, [ProviderCallError("down")]), pytest.raises(TurnFailed):
         record.continue_session("fails")
     record.continue_session("next")
-    assert asked(model.views[-1]) == ["1", "2", "next"]
+    assert asked(model.prompts[-1]) == ["1", "2", "next"]
 
 
 def test_a_resumed_turn_is_shown_what_it_was(database: Any) -> None:
@@ -136,7 +136,7 @@ def test_a_resumed_turn_is_shown_what_it_was(database: Any) -> None:
         record.continue_session("fails")
     seen = [shown.content for shown in requests[-1]]
     record.resume_session()
-    assert model.views[-1] == seen
+    assert model.prompts[-1] == seen
 
 
 def test_a_function_chooses(database: Any) -> None:
@@ -147,19 +147,19 @@ def test_a_function_chooses(database: Any) -> None:
         return [*messages[:2], *messages[-1:]]
 
     Chat, record, model = talk(database, 5, history=first_and_last)
-    assert model.views[-1][1:] == ["0", "ok", "4"]
+    assert model.prompts[-1][1:] == ["0", "ok", "4"]
     assert [len(messages) for messages in given_to] == [1, 3, 5, 7, 9]
     assert Chat.get_context(record.id).count == 10
 
 
 def test_the_words_of_the_turn_are_shown_whatever_is_chosen(database: Any) -> None:
     _, _, model = talk(database, 3, history=lambda messages: [])
-    assert [view[1:] for view in model.views] == [["0"], ["1"], ["2"]]
+    assert [prompt[1:] for prompt in model.prompts] == [["0"], ["1"], ["2"]]
 
 
 def test_the_words_to_be_answered_come_last_in_whatever_order(database: Any) -> None:
     _, _, model = talk(database, 3, history=lambda messages: messages[::-1])
-    assert model.views[-1][-1].endswith("2")
+    assert model.prompts[-1][-1].endswith("2")
 
 
 def test_an_asynchronous_function_is_awaited(database: Any) -> None:
@@ -171,12 +171,12 @@ def test_an_asynchronous_function_is_awaited(database: Any) -> None:
     Chat = chat_model(database, provider=model, session={"history": last})
     record = asyncio.run(Chat.astart_session("0"))
     asyncio.run(record.acontinue_session("1"))
-    assert model.views[-1][1:] == ["1"]
+    assert model.prompts[-1][1:] == ["1"]
     with pytest.raises(HookFailed, match="it is asynchronous: await an async twin"):
         record.continue_session("2")
     assert (record.last_turn.status, record.last_turn.error.type) == ("failed", "HookFailed")
     asyncio.run(record.aresume_session())
-    assert model.views[-1][1:] == ["2"]
+    assert model.prompts[-1][1:] == ["2"]
 
 
 @pytest.mark.parametrize(

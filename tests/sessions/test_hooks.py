@@ -156,7 +156,7 @@ def test_a_hook_that_fails_fails_the_turn_and_nothing_is_lost(name: str, databas
 
     Chat = tooled(database, add, hooks=type("Hooks", (), {name: fail}))
     replies = [tool_call("add", a=1, b=2), "3"]
-    with testing.script(Chat, lambda view: replies[min(len(view) // 3, 1)]):
+    with testing.script(Chat, lambda prompt: replies[min(len(prompt) // 3, 1)]):
         with pytest.raises(HookFailed) as raised:
             Chat.start_session("Hello!")
     assert raised.value.found == f"{name} raised ValueError: no luck"
@@ -189,7 +189,7 @@ def test_a_hook_that_fails_fails_the_turn_and_nothing_is_lost(name: str, databas
 def test_what_a_hook_gives_has_to_fit(name: str, gives: Any, found: str, database: Any) -> None:
     Chat = tooled(database, add, hooks=type("Hooks", (), {name: lambda self, context, value: gives}))
     replies = [tool_call("add", a=1, b=2), "3"]
-    with testing.script(Chat, lambda view: replies[min(len(view) // 3, 1)]):
+    with testing.script(Chat, lambda prompt: replies[min(len(prompt) // 3, 1)]):
         with pytest.raises(HookFailed) as raised:
             Chat.start_session("Hello!")
     assert raised.value.found.startswith(found)

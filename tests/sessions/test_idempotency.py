@@ -17,7 +17,7 @@ from agentsession import (
     SessionBusy,
     testing,
 )
-from agentsession._turn.effects import Ask, Claim, Finish, Insert, Load, Save
+from agentsession._turn.effects import CallModel, Claim, Finish, Insert, Load, Save
 from agentsession.provider import Reply
 from tests.support.idempotent_models import Speaks, keyed_model
 from tests.support.models import Answer, let_the_lease_run_out
@@ -105,11 +105,14 @@ class WrongAtFirst:
     """A model whose first reply of each turn does not fit the schema."""
 
     def ask(self, request: Any) -> Reply:
-        corrected = "does not fit" in request.view[-1].content
+        corrected = "does not fit" in request.prompt[-1].content
         return Reply('{"content":"ok"}' if corrected else "not JSON")
 
 
-STEPS = {"start": [Insert, Ask, Save, Ask, Finish], "continue": [Load, Claim, Ask, Save, Ask, Finish]}
+STEPS = {
+    "start": [Insert, CallModel, Save, CallModel, Finish],
+    "continue": [Load, Claim, CallModel, Save, CallModel, Finish],
+}
 
 
 @pytest.mark.parametrize("step", range(1, 7))

@@ -150,7 +150,7 @@ def test_it_is_called_once_for_each_reply(way: Way, case: str, database: Any) ->
 def test_a_turn_whose_hook_fails_fails_and_keeps_its_results(way: Way, case: str, database: Any) -> None:
     options, replies, error, called = CASES[case]
     Chat, hooks = hooked(database, ValueError("no luck"), **options)
-    with testing.script(Chat, lambda view: replies[sum(each.role == "assistant" for each in view)]):
+    with testing.script(Chat, lambda prompt: replies[sum(each.role == "assistant" for each in prompt)]):
         with pytest.raises(HookFailed) as raised:
             way(Chat, "start_session", "Hello!")
     record = raised.value.session

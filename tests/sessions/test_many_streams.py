@@ -36,7 +36,7 @@ class Repeats:
         self.most = max(self.most, self.open)
         if self.open == STREAMS:
             self.all_are_open.set()
-        said = request.view[-1].content
+        said = request.prompt[-1].content
         try:
             for word in said.split():
                 yield Delta(f"{word} ")

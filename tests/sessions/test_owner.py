@@ -111,7 +111,7 @@ class LosesItsWayAtFirst:
         self.database = database
 
     def ask(self, request: Any) -> Reply:
-        if "does not fit" in request.view[-1].content:
+        if "does not fit" in request.prompt[-1].content:
             return Reply('{"content":"ok"}')
         before, deadline = len(self.database.statements), time.monotonic() + 30
         while len(self.database.statements) == before and time.monotonic() < deadline:

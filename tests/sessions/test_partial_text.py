@@ -108,7 +108,7 @@ def left_by_a_killed_process(database: Any, run: Callable[[Any, Any], Any]) -> A
 
 def test_a_killed_process_leaves_what_had_come_in_the_transcript(database: Any) -> None:
     def go_on(Chat: Any, session: Any) -> None:
-        with testing.script(Chat, lambda view: "more"):
+        with testing.script(Chat, lambda prompt: "more"):
             session.continue_session("And then?")
 
     _, _, asked, partial, further, reply = left_by_a_killed_process(database, go_on).messages
@@ -120,7 +120,7 @@ def test_a_killed_process_leaves_what_had_come_in_the_transcript(database: Any) 
 
 def test_a_turn_of_a_killed_process_that_is_run_again_has_one_reply(database: Any) -> None:
     def again(Chat: Any, session: Any) -> None:
-        with testing.script(Chat, lambda view: "all of it"):
+        with testing.script(Chat, lambda prompt: "all of it"):
             session.resume_session()
 
     _, _, asked, reply = left_by_a_killed_process(database, again).messages

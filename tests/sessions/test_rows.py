@@ -33,7 +33,7 @@ rows_only = pytest.mark.layouts("rows")
 
 class Parrot:
     def ask(self, request: Any) -> Reply:
-        return Reply(request.view[-1].content)
+        return Reply(request.prompt[-1].content)
 
 
 @pytest.fixture

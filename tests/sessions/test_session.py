@@ -720,7 +720,7 @@ def test_the_cost_is_unknown_where_that_of_one_attempt_is(database: Any) -> None
 
 def test_a_resume_that_loses_its_claim_takes_the_client_of_the_turn_that_it_then_runs(Chat: Any) -> None:
     from agentsession._drive.stepper import after_effect
-    from agentsession._turn.effects import Ask, Load
+    from agentsession._turn.effects import CallModel, Load
 
     session = Chat.start_session("One", run=False, client="echo:old")
     asked: list[Any] = []
@@ -732,7 +732,7 @@ def test_a_resume_that_loses_its_claim_takes_the_client_of_the_turn_that_it_then
             Chat.resume_session(session.id)
             Chat.continue_session(session.id, "Two", run=False, client="echo:new")
             after_effect.reset(token)
-        if isinstance(effect, Ask):
+        if isinstance(effect, CallModel):
             asked.append(effect.client)
 
     token = after_effect.set(overtake)

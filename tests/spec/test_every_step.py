@@ -97,7 +97,7 @@ def stop_after_each_effect(database: Any, case: Case) -> None:
                 assert world.stop(step) == effects[:step]
                 stopped = world.what_came(after_effects(case, turns, effects[:step]))
                 world.check(stopped)
-                if effects[step - 1] != "Ask" or stopped[-1].partial:
+                if effects[step - 1] != "CallModel" or stopped[-1].partial:
                     make_every_call(world, stopped)
 
 

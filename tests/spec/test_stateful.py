@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from agentsession import _clock
-from agentsession._turn.effects import Ask
+from agentsession._turn.effects import CallModel
 from tests.support.interleaving import OVER, THE_END, Sessions
 from tests.support.invariants import LEASE
 from tests.support.models import Answer, chat_model
@@ -67,7 +67,7 @@ def test_words_that_were_taken_over_while_their_answer_was_lost_are_not_stored_a
     if other == "cancelled":
         play.cancel(upto=THE_END)
     else:
-        play.resume(OVER, patience=0.0, upto=THE_END if other == "answered" else (Ask,))
+        play.resume(OVER, patience=0.0, upto=THE_END if other == "answered" else (CallModel,))
     if other == "failed":
         play.the_model_does_not_answer(0, "down")
     if other == "continued":
@@ -94,7 +94,7 @@ def test_what_had_come_of_a_reply_is_kept_however_its_turn_ends(
     sessions: Callable[[], Sessions], then: str, cancelled: bool, end: str
 ) -> None:
     play = sessions()
-    play.a_session_begins(keyed=False, run=True, upto=(Ask,))
+    play.a_session_begins(keyed=False, run=True, upto=(CallModel,))
     play.the_heart_beats(0, comes=True)
     if cancelled:
         play.cancel(upto=THE_END)
@@ -122,15 +122,15 @@ def test_each_half_reply_of_a_turn_that_is_run_again_and_again_is_kept(
     sessions: Callable[[], Sessions], first: str
 ) -> None:
     play = sessions()
-    play.a_session_begins(keyed=False, run=True, upto=(Ask,))
+    play.a_session_begins(keyed=False, run=True, upto=(CallModel,))
     play.the_model_does_not_answer(0, first, midway=True)
     play.go_on(0, THE_END)
-    play.resume(0.0, patience=0.0, upto=(Ask,))
+    play.resume(0.0, patience=0.0, upto=(CallModel,))
     play.the_heart_beats(0, comes=True)
     play.its_process_dies(0)
-    play.resume(OVER, patience=0.0, upto=(Ask,))
+    play.resume(OVER, patience=0.0, upto=(CallModel,))
     play.the_model_does_not_answer(0, "unfit")
-    play.go_on(0, (Ask,))
+    play.go_on(0, (CallModel,))
     play.the_heart_beats(0, comes=True)
     play.cancel(upto=THE_END)
     play.its_process_dies(0)

@@ -1,5 +1,5 @@
 """The tool loop as a pure machine: whatever the model asks for, whatever the tools do, and wherever processes
-end, what was stored stays, no call runs that must not, and each view is valid."""
+end, what was stored stays, no call runs that must not, and each prompt is valid."""
 
 from __future__ import annotations
 

@@ -59,11 +59,11 @@ def tools_of(runs: Counter[str], **options: Any) -> list[Any]:
     return [quick, broken, find, pay]
 
 
-def reply_to(view: Prompt) -> Any:
+def reply_to(prompt: Prompt) -> Any:
     """Two steps, and at last what it was told."""
-    assert_can_be_asked(view)
-    words = max(place for place, shown in enumerate(view) if shown.role == "user")
-    answers = view[words + 1 :]
+    assert_can_be_asked(prompt)
+    words = max(place for place, shown in enumerate(prompt) if shown.role == "user")
+    answers = prompt[words + 1 :]
     match sum(bool(shown.calls) for shown in answers):
         case 0:
             return "Let me look. ", tool_call("quick"), tool_call("broken"), tool_call("find")

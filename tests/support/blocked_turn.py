@@ -24,7 +24,7 @@ class Waits:
         self.questions: list[str] = []
 
     def ask(self, request: Any) -> Reply:
-        words = request.view[-1].content
+        words = request.prompt[-1].content
         self.questions.append(words)
         if words.startswith("slow"):
             self.asked.release()

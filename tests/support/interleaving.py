@@ -19,7 +19,7 @@ from agentsession import _clock, info
 from agentsession._drive.sync import SyncPerforming
 from agentsession._store.identity import derived_value
 from agentsession._store.open import new_session, open_session
-from agentsession._turn.effects import Ask, ClaimLost, Interrupted, Load, WriteUnconfirmed
+from agentsession._turn.effects import CallModel, ClaimLost, Interrupted, Load, WriteUnconfirmed
 from agentsession.actions.prepare import plan_turn
 from agentsession.context import Context
 from agentsession.provider import Delta, Reply
@@ -40,7 +40,7 @@ def an_actor(*kinds: type) -> Callable[[Any], Any]:
 
 room = precondition(lambda self: len(self.actors) < 3)
 which = st.integers(0, 2)
-upto = st.sampled_from([(object,), (*WRITES, Ask), (Ask,), THE_END])
+upto = st.sampled_from([(object,), (*WRITES, CallModel), (CallModel,), THE_END])
 wait = st.sampled_from([0.0, OVER])
 mostly = st.sampled_from([True, True, True, False])
 patience = st.sampled_from([0.0, 0.0, 2.0])
@@ -130,10 +130,10 @@ class Sessions(Stepping, RuleBasedStateMachine):
     def a_write_arrives_late(self, which: int) -> None:
         self.performed(self.late.pop(which % len(self.late)))
 
-    @an_actor(Ask)
+    @an_actor(CallModel)
     @rule(which=which, trouble=st.sampled_from(["unfit", "unfit", "down", "left"]), midway=st.booleans())
     def the_model_does_not_answer(self, which: int, trouble: str, midway: bool = False) -> None:
-        actor = self.pick(which, Ask)
+        actor = self.pick(which, CallModel)
         if trouble == "unfit":
             self.send(actor, Reply(actor.came or "no JSON"))
             return
@@ -141,10 +141,10 @@ class Sessions(Stepping, RuleBasedStateMachine):
         received = Delta(actor.came)
         self.tell(actor, broken(received) if trouble == "down" else Interrupted("Left", received))
 
-    @an_actor(Ask)
+    @an_actor(CallModel)
     @rule(which=which, comes=st.booleans())
     def the_heart_beats(self, which: int, comes: bool) -> None:
-        actor, before = self.pick(which, Ask), self.context
+        actor, before = self.pick(which, CallModel), self.context
         actor.came += self.new("piece") + " " if comes else ""
         beats = actor.perform.session.extend(actor.plan.claim_id, LEASE, actor.came)
         self.look()
@@ -153,18 +153,18 @@ class Sessions(Stepping, RuleBasedStateMachine):
         assert not beats or self.has_a_new_lease()
         assert not beats or self.context.turn.partial == actor.came
 
-    @precondition(lambda self: any(actor.is_at(Ask) and not self.holds(actor) for actor in self.actors))
+    @precondition(lambda self: any(actor.is_at(CallModel) and not self.holds(actor) for actor in self.actors))
     @rule(which=which)
     def it_is_told_that_its_claim_is_gone(self, which: int) -> None:
-        actors = [actor for actor in self.actors if actor.is_at(Ask) and not self.holds(actor)]
+        actors = [actor for actor in self.actors if actor.is_at(CallModel) and not self.holds(actor)]
         actor = actors[which % len(actors)]
         actor.is_told = True
         self.tell(actor, ClaimLost())
 
-    @an_actor(Ask, *WRITES)
+    @an_actor(CallModel, *WRITES)
     @rule(which=which)
     def its_process_dies(self, which: int) -> None:
-        actor = self.pick(which, Ask, *WRITES)
+        actor = self.pick(which, CallModel, *WRITES)
         self.actors.remove(actor)
         actor.machine.close()
 

@@ -20,7 +20,7 @@ from agentsession import (
     TurnFailed,
     _clock,
 )
-from agentsession._turn.effects import Ask, Finish, Interrupted, Outcome, Save
+from agentsession._turn.effects import CallModel, Finish, Interrupted, Outcome, Save
 from agentsession.context import Context, Message
 from tests.support.layouts import Tables, all_rows
 from tests.support.stepped_calls import Actor
@@ -154,20 +154,20 @@ class Truths:
             pending = before.turn is not None and before.turn.status == "pending"
             assert not (pending and effect.change.append)
 
-    def has_asked(self, actor: Actor, ask: Ask) -> None:
-        """The words are stored under its claim, the view is valid, and no settled key asks again. Who pauses
-        before asking may have been overtaken."""
+    def has_asked(self, actor: Actor, ask: CallModel) -> None:
+        """The user's message is stored under its claim, the prompt is valid, and no settled key asks again.
+        An actor that pauses before the call may have been overtaken."""
         assert actor.settled is None
         assert actor.words in ("", self.context.opening(actor.turn_id).text)
-        view = [(message.role, message.content) for message in ask.view]
+        prompt = [(message.role, message.content) for message in ask.prompt]
         if self.holds(actor):
             expected = shown(self.context)
-            assert view[: len(expected)] == expected
+            assert prompt[: len(expected)] == expected
         else:
             assert (self.context.revision or 0) > actor.won_at
-        roles = [role for role, _ in view]
-        assert roles == ["system", *["user", "assistant"] * (len(view) // 2 - 1), "user"]
-        assert all(content.strip() for _, content in view)
+        roles = [role for role, _ in prompt]
+        assert roles == ["system", *["user", "assistant"] * (len(prompt) // 2 - 1), "user"]
+        assert all(content.strip() for _, content in prompt)
 
     def has_returned(self, actor: Actor, outcome: Outcome) -> None:
         """What the caller is told is stored."""

@@ -27,8 +27,8 @@ def request_to(
 ) -> Request:
     base = server.openai if client.startswith("openai") else server.url
     parsed = Client.parse((client, {"api_base": base, "api_key": KEY, **(options or {})}))
-    view = (PromptMessage("system", "Be terse."), PromptMessage("user", "Hi"))
-    return Request(view, parsed, OutputSchema(output), **limits)
+    prompt = (PromptMessage("system", "Be terse."), PromptMessage("user", "Hi"))
+    return Request(prompt, parsed, OutputSchema(output), **limits)
 
 
 def plain(request: Request) -> Reply:

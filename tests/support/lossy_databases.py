@@ -204,7 +204,7 @@ class Model:
 
     def ask(self, request: Any) -> Reply:
         self.asked += 1
-        said = request.view[-1].content
+        said = request.prompt[-1].content
         if said == "Fail":
             raise ProviderCallError("down")
         return Reply("not JSON" if said == "Repeat" else '{"content":"ok"}')

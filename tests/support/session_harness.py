@@ -129,9 +129,9 @@ class World:
         after = expected(call, turns, reply)
         if isinstance(after, tuple):
             asks = any(turn.reply == reply for turn in after)
-            with testing.script(self.Chat, [reply] if asks else []) as views:
+            with testing.script(self.Chat, [reply] if asks else []) as prompts:
                 record = self.say(call)
-            assert [[(message.role, message.content) for message in view] for view in views] == (
+            assert [[(message.role, message.content) for message in prompt] for prompt in prompts] == (
                 [shown(after)] if asks else []
             )
             self.check(after)

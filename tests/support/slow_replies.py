@@ -37,7 +37,7 @@ class Halves:
 
     def is_slow(self, request: Any) -> bool:
         self.asked += 1
-        return not request.view[-1].content.startswith("fast")
+        return not request.prompt[-1].content.startswith("fast")
 
     def ask(self, request: Any) -> Reply:
         if self.is_slow(request):
@@ -69,7 +69,7 @@ class AsyncHalves(Halves):
     async def aask(self, request: Any) -> Reply:
         if self.is_slow(request):
             await self.may_go_on()
-        self.answered = request.view[-1].content
+        self.answered = request.prompt[-1].content
         return Reply(WHOLE)
 
     async def astream(self, request: Any) -> AsyncIterator[Delta | Reply]:

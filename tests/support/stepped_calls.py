@@ -9,7 +9,7 @@ from agentsession import ProviderCallError
 from agentsession._drive.sync import SyncPerforming
 from agentsession._turn import machine
 from agentsession._turn.effects import Claim, Effect, Finish, Insert, Load, Machine, ProviderCallFailed, Save
-from agentsession._turn.model_io import NOTHING
+from agentsession._turn.model_io import NO_DELTA
 from agentsession._turn.plan import Plan
 from agentsession.provider import Delta
 
@@ -57,7 +57,7 @@ class Actor:
         return self.is_at(Load) and (self.lost[0] > 0 or self.is_told)
 
 
-def broken(received: Delta = NOTHING) -> ProviderCallFailed:
+def broken(received: Delta = NO_DELTA) -> ProviderCallFailed:
     """What a driver makes of a provider's error."""
     error = ProviderCallFailed(received)
     error.__cause__ = ProviderCallError("down")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agentsession._turn.effects import Ask, Claim, Effect, Emit, Insert, Interrupted, Load, Wait
+from agentsession._turn.effects import CallModel, Claim, Effect, Emit, Insert, Interrupted, Load, Wait
 from agentsession.provider import Reply
 from tests.support.invariants import Truths
 from tests.support.models import Answer
@@ -35,14 +35,14 @@ class Stepping(Truths):
 
     def go_one_on(self, actor: Actor) -> None:
         match actor.effect:
-            case Ask():
+            case CallModel():
                 actor.answered = Answer(content=self.new("reply")).model_dump_json()
                 self.send(actor, Reply(actor.answered))
             case Emit():
                 self.send(actor, None)
-            case Wait(left=left):
+            case Wait(remaining=remaining):
                 self.time.advance(1.0)
-                self.send(actor, min(1.0, left))
+                self.send(actor, min(1.0, remaining))
             case _:
                 value = self.performed(actor)
                 if value is not None:
@@ -84,6 +84,6 @@ class Stepping(Truths):
         else:
             if actor.is_at(Insert, Claim):
                 actor.turn_id = actor.effect.change.turn.id
-            if isinstance(actor.effect, Ask):
+            if isinstance(actor.effect, CallModel):
                 actor.came = ""
                 self.has_asked(actor, actor.effect)

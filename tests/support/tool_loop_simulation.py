@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from agentsession import AgentSessionError, Halt, ProviderCallError, TurnFailed
 from agentsession._turn import machine
-from agentsession._turn.approvals import decide
+from agentsession._turn.approvals import decide_call
 from agentsession._turn.effects import (
-    Ask,
+    CallModel,
     Emit,
     Hook,
     Interrupted,
@@ -33,8 +33,8 @@ from agentsession._turn.effects import (
 )
 from agentsession._turn.model_io import Delta, Prompt, Reply
 from agentsession._turn.plan import Plan
+from agentsession._turn.prompt_messages import build_prompt, select_visible
 from agentsession._turn.tool_messages import as_object, calls_of, is_step, results_of
-from agentsession._turn.view import view, visible
 from agentsession._turn_state import AWAITING, ApprovalState
 from agentsession.context import Context, Message
 from agentsession.events import ApprovalNeeded, ToolFinished
@@ -116,7 +116,7 @@ class Play:
             }.get(how, {"status": "approved"})
             after = msgspec.structs.replace(asked, **changes)
             self.wanted.append(after)
-            ended = self.perform(decide(asked.call, lambda _, after=after: after))
+            ended = self.perform(decide_call(asked.call, lambda _, after=after: after))
             assert ended is None or self.decided[asked.call] == after
 
     def perform(self, machine: Machine) -> Outcome | BaseException | None:
@@ -145,7 +145,7 @@ class Play:
                     value = Ready(self.store.now, 0.0)
                 case Hook(function, given):
                     value = function(given)
-                case Ask(shown):
+                case CallModel(shown):
                     self.asked(shown)
                     value = Reply("done") if self.is_calm else self.draw(REPLIES)
                     if end == "left":
@@ -183,9 +183,9 @@ class Play:
                 assert decision.status == "approved"
             assert decision is not None or run.tool.idempotent or not self.ran_before(run)
             edited = decision.edited if decision is not None else None
-            assert run.given.items() >= json.loads(edited or given or "{}").items()
+            assert run.plain_arguments.items() >= json.loads(edited or given or "{}").items()
             self.begun[run.call] += 1
-            self.given[run.call] = run.given
+            self.given[run.call] = run.plain_arguments
             running[run.call] = run
 
     def ran_before(self, run: Run) -> bool:
@@ -195,7 +195,7 @@ class Play:
             if call.key == run.call or call.tool != run.tool.name or call.key not in self.given:
                 continue
             outcome = results[call.key].metadata["outcome"] if call.key in results else "running"
-            if outcome != "failed" and self.given[call.key] == run.given:
+            if outcome != "failed" and self.given[call.key] == run.plain_arguments:
                 return True
         return False
 
@@ -319,4 +319,4 @@ class Play:
             assert_can_be_asked(self.shown([*self.context.messages[:length], words]))
 
     def shown(self, messages: Sequence[Message]) -> Prompt:
-        return view(visible(messages), "You help.", self.agent.input, "echo:")
+        return build_prompt(select_visible(messages), "You help.", self.agent.input, "echo:")

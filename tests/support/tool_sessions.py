@@ -61,6 +61,6 @@ def results(Chat: Any, session: Any) -> list[tuple[str, str]]:
     return [(each.metadata["outcome"], each.text) for each in messages if each.role == "tool"]
 
 
-def shown(view: Any) -> list[tuple[str, str]]:
+def shown(prompt: Any) -> list[tuple[str, str]]:
     """Role and content of what the model is shown, without the instruction."""
-    return [(message.role, message.content) for message in view if message.role != "system"]
+    return [(message.role, message.content) for message in prompt if message.role != "system"]

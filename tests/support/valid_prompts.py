@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from agentsession._turn.model_io import PromptMessage
 
 
-def assert_valid(view: Sequence[PromptMessage]) -> None:
+def assert_valid(prompt: Sequence[PromptMessage]) -> None:
     """The system first, then roles in order; each call is answered once, right after it and in order."""
-    body = view[1:] if view and view[0].role == "system" else view
+    body = prompt[1:] if prompt and prompt[0].role == "system" else prompt
     waiting: list[str] = []
     ids: list[str] = []
     before = "assistant"
@@ -35,13 +35,13 @@ def assert_valid(view: Sequence[PromptMessage]) -> None:
     assert not waiting, "a call without a result"
     assert all(re.fullmatch(r"[a-zA-Z0-9]{9}", id_) for id_ in ids)
     assert len(set(ids)) == len(ids)
-    assert all(shown.content.strip() for shown in view if shown.role == "system")
+    assert all(shown.content.strip() for shown in prompt if shown.role == "system")
 
 
-def assert_can_be_asked(view: Sequence[PromptMessage]) -> None:
+def assert_can_be_asked(prompt: Sequence[PromptMessage]) -> None:
     """It is valid, and the model's turn to speak."""
-    assert_valid(view)
-    assert view[-1].role in ("user", "tool")
+    assert_valid(prompt)
+    assert prompt[-1].role in ("user", "tool")
 
 
 def refuse(constant: str) -> None:

@@ -19,8 +19,8 @@ sys.path.insert(0, "examples")
 import worker
 from agentsession import testing
 
-def reply_to(view):
-    words = view[-1].content
+def reply_to(prompt):
+    words = prompt[-1].content
     with open(sys.argv[1], "a") as log:
         print(os.getpid(), words, file=log)
     time.sleep(random.random() * 0.05)

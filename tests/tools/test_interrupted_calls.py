@@ -106,7 +106,7 @@ def test_a_call_that_may_have_run_is_not_run_again_by_an_approval_that_was_not_n
         assert runs == [1]
         clock.advance(31)
         is_careful.append(True)
-        with testing.script(Chat, lambda view: "done"):
+        with testing.script(Chat, lambda prompt: "done"):
             session = Chat.resume_session(session.id)
             for approval in session.approvals:
                 approval.approve()

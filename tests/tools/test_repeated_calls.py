@@ -300,9 +300,9 @@ def test_a_rejected_call_may_be_asked_for_again(database: Any) -> None:
     assert outcomes(Chat, record.id) == ["rejected", "completed"]
 
 
-def paying(view: Any) -> Any:
+def paying(prompt: Any) -> Any:
     """A model that asks for the same payment, twice in a reply, until it was told of six calls."""
-    answers = [each for each in view if each.role == "tool"]
+    answers = [each for each in prompt if each.role == "tool"]
     return (PAY, PAY) if len(answers) < 6 else "Paid."
 
 

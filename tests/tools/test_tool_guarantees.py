@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentsession import SessionBusy, ToolContext, testing, tool
-from agentsession._turn.view import NOT_RUN, UNKNOWN
+from agentsession._turn.prompt_messages import NOT_RUN, UNKNOWN
 from tests.support.models import chat_model
 
 pytestmark = pytest.mark.matrix
@@ -20,9 +20,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def once(view: Any) -> Any:
+def once(prompt: Any) -> Any:
     """A model that asks for the tool once in its turn."""
-    return testing.tool_call("pay") if view[-1].content == "Pay" else "I see."
+    return testing.tool_call("pay") if prompt[-1].content == "Pay" else "I see."
 
 
 def run_on(session: Any) -> None:

@@ -326,12 +326,12 @@ async def gathered(request: Request) -> list[Any]:
 
 def test_an_echo_is_deaf_to_calls_and_their_results() -> None:
     call = ToolCall("find", '{"order":3}', "a00000001")
-    view = (
+    prompt = (
         PromptMessage("user", "Hello!"),
         PromptMessage("assistant", "", (call,)),
         PromptMessage("tool", "Lost.", call=call.id),
     )
-    reply = Echo().ask(Request(view, Client.parse("echo:parrot"), OutputSchema(None)))
+    reply = Echo().ask(Request(prompt, Client.parse("echo:parrot"), OutputSchema(None)))
     assert reply.text == "You said: Hello! (message 1 of this conversation)"
     assert (reply.calls, reply.usage.input_tokens) == ((), 2)
 

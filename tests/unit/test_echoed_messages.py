@@ -121,7 +121,7 @@ class Repeats:
         self.kind = kind
 
     def ask(self, request: Any) -> Reply:
-        raise self.kind(f"cannot read {request.view[-1].content!r}")
+        raise self.kind(f"cannot read {request.prompt[-1].content!r}")
 
 
 @pytest.mark.parametrize("way", WAYS)

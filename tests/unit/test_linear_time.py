@@ -28,8 +28,8 @@ from agentsession._tools.from_callable import read_docstring, tool_of
 from agentsession._tools.json_parameters import read_arguments
 from agentsession._tools.result import plain_values, rendered
 from agentsession._tools.tool_options import cut
-from agentsession._turn.tool_messages import Call, as_object, shown_call
-from agentsession._turn.view import in_turns, view
+from agentsession._turn.prompt_messages import build_prompt, merge_roles
+from agentsession._turn.tool_messages import StoredCall, as_object, shown_call
 from agentsession.context import Result
 from agentsession.errors import TurnFailed, words
 from agentsession.events import PartialOutput, StreamFailed, TextDelta
@@ -94,12 +94,12 @@ def scrub_an_error(text: str) -> None:
 
 def echo_messages(text: str) -> None:
     """A server repeats the beginning of long messages in an error."""
-    view = [
+    prompt = [
         PromptMessage("user", text),
         PromptMessage("assistant", "", (ToolCall("order", text),)),
         PromptMessage("user", text[1:]),
     ]
-    without_echoes([text[:2_000], "cannot read: " + text[7:999]], view)
+    without_echoes([text[:2_000], "cannot read: " + text[7:999]], prompt)
 
 
 def call_part(name: str | None, arguments: str) -> Any:
@@ -131,15 +131,17 @@ def list_under_a_key(text: str) -> dict[str, Any]:
 
 def say_in_many_messages(text: str) -> None:
     pieces = pieces_of(text)
-    shown = in_turns([PromptMessage("user", piece) for piece in pieces])
+    shown = merge_roles([PromptMessage("user", piece) for piece in pieces])
     assert len(shown) == 1
-    in_turns([PromptMessage(role, piece) for piece in pieces for role in ("user", "assistant", "assistant")])
+    merge_roles(
+        [PromptMessage(role, piece) for piece in pieces for role in ("user", "assistant", "assistant")]
+    )
 
 
 def show_a_conversation(text: str) -> None:
     messages = [Message(str(n), "t", "user", piece) for n, piece in enumerate(pieces_of(text, 100))]
-    view(messages, text, INPUT)
-    view([Message("0", "t", "user", {"text": text, text: "x"})], "", STRUCTURED)
+    build_prompt(messages, text, INPUT)
+    build_prompt([Message("0", "t", "user", {"text": text, text: "x"})], "", STRUCTURED)
 
 
 def load_a_context(text: str) -> None:
@@ -197,7 +199,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "arguments as an object": stored(as_object),
     "a stored call": stored(
         lambda text: message(
-            PromptMessage("assistant", text, (shown_call(Call("t:0:0", text, text)),), "", text)
+            PromptMessage("assistant", text, (shown_call(StoredCall("t:0:0", text, text)),), "", text)
         )
     ),
     "a streamed call": lambda text: stream_a_call(text, "order"),
@@ -208,7 +210,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "words": words_of,
     "an echo": lambda text: shaped(ANSWER.json_schema, text),
     "many messages of one role": say_in_many_messages,
-    "the model's view": stored(show_a_conversation),
+    "the model's prompt": stored(show_a_conversation),
     "a stored context": load_a_context,
     "an instruction's values": lambda text: INSTRUCTION.render({"a": text, "b": pieces_of(text)}),
     "a template": fits(lambda text: Template(text[:20_000])),

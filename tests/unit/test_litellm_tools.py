@@ -93,10 +93,10 @@ HISTORY = (
 
 
 def tooled(
-    server: LlmServer, client: str = GPT, view: Any = None, tools: Any = TOOLS, **limits: Any
+    server: LlmServer, client: str = GPT, prompt: Any = None, tools: Any = TOOLS, **limits: Any
 ) -> Request:
     request = replace(request_to(server, client, **limits), tools=tools)
-    return replace(request, view=view) if view else request
+    return replace(request, prompt=prompt) if prompt else request
 
 
 # A reply that asks for tools
@@ -295,7 +295,7 @@ def test_the_thinking_of_deepseek_goes_back_as_it_was() -> None:
         base = {"api_base": server.openai, "api_key": "key"}
         request = replace(tooled(server), client=Client.parse(("deepseek:deepseek-chat", base)))
         reply = plain(request)
-        plain(replace(request, view=shown_again(reply)))
+        plain(replace(request, prompt=shown_again(reply)))
     assert server.requests[1].body["messages"][1]["reasoning_content"] == "Hm."
 
 
@@ -325,7 +325,7 @@ def test_the_signatures_of_gemini_go_back_with_their_calls(ask: Ask) -> None:
         streams = ask not in (plain, plain_async)
         server.script += [gemini(*parts, streams=streams) for parts in (SIGNED_PARTS, [{"text": "Done."}])]
         reply = ask(request)
-        assert ask(replace(request, view=shown_again(reply))).text == "Done."
+        assert ask(replace(request, prompt=shown_again(reply))).text == "Done."
     assert (reply.thinking, reply.finish_reason) == ("Hm.", "tool_calls")
     assert reply.calls == (ToolCall("find", '{"order": 3}'), ToolCall("now", "{}"))
     first, second = server.requests[1].body["contents"][1]["parts"]
@@ -389,8 +389,8 @@ def test_tools_can_be_called_where_the_output_has_a_schema(
     ],
 )
 def test_no_schema_is_sent_beside_tools_where_the_two_do_not_go_together(client: str) -> None:
-    view = (PromptMessage("user", "Hi"),)
-    request = Request(view, Client.parse(client), OutputSchema(Person), tools=TOOLS)
+    prompt = (PromptMessage("user", "Hi"),)
+    request = Request(prompt, Client.parse(client), OutputSchema(Person), tools=TOOLS)
     sent = wire.arguments(_litellm(), request, 1.0)
     assert "response_format" not in sent
     assert sent["messages"][0]["role"] == "system"
@@ -414,8 +414,8 @@ def test_claude_continues_its_own_step_with_thinking() -> None:
         begun = plain(tooled(server, CLAUDE, HISTORY[:2], options=THINKING))
         call = ToolCall(begun.calls[0].name, begun.calls[0].arguments, "a00000009")
         step = PromptMessage("assistant", "", (call,), opaque=begun.opaque)
-        view = (*HISTORY[:2], step, PromptMessage("tool", "On its way.", call="a00000009"))
-        plain(tooled(server, CLAUDE, view, options=THINKING))
+        prompt = (*HISTORY[:2], step, PromptMessage("tool", "On its way.", call="a00000009"))
+        plain(tooled(server, CLAUDE, prompt, options=THINKING))
     assert all("thinking" in request.body for request in server.requests)
 
 

@@ -1,4 +1,4 @@
-"""I7, I17: the view of any stored transcript is valid, and each turn's view is a prefix of the next."""
+"""I7, I17: the prompt of any stored transcript is valid, and each turn's prompt is a prefix of the next."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from agentsession import ProviderCallError, ProviderFailed, testing, tool
 from agentsession._schema import InputSchema
 from agentsession._store import format
 from agentsession._turn.model_io import PromptMessage, ToolCall
+from agentsession._turn.prompt_messages import NOT_RUN, SILENT, UNKNOWN, build_prompt, select_visible
 from agentsession._turn.tool_messages import calls_of, is_step, results_of, shown_id
-from agentsession._turn.view import NOT_RUN, SILENT, UNKNOWN, view, visible
 from agentsession.context import Context, Message
 from agentsession.provider import Reply
 from tests.support.models import Ask, chat_model
@@ -98,9 +98,9 @@ def test_the_view_of_any_transcript_with_a_new_message_is_valid(
 ) -> None:
     for length in range(len(stored) + 1):
         messages = (*stored[:length], Message("new:0", "new", "user", "What now?"))
-        shown = view(visible(messages), system, InputSchema(schema), "echo:")
+        shown = build_prompt(select_visible(messages), system, InputSchema(schema), "echo:")
         assert_can_be_asked(shown)
-        assert_valid(view(stored[:length], system, InputSchema(schema), "echo:"))
+        assert_valid(build_prompt(stored[:length], system, InputSchema(schema), "echo:"))
         assert shown[-1].role == "user"
         assert shown[-1].content.endswith("What now?")
         assert (shown[0].role == "system") == bool(system.strip())
@@ -110,14 +110,17 @@ def test_the_view_of_any_transcript_with_a_new_message_is_valid(
 def test_a_step_is_answered_by_the_results_that_are_stored(stored: tuple[Message, ...], client: str) -> None:
     """The last one, where there are several; and is shown what is opaque only by its own client."""
     messages = (*stored, Message("new:0", "new", "user", "?"))
-    shown = view(visible(messages), "", InputSchema(), client)
+    shown = build_prompt(select_visible(messages), "", InputSchema(), client)
     answers = {each.call: each.content for each in shown if each.role == "tool"}
     failed = {message.turn for message in stored if message.metadata.get("status") == "failed"}
-    for message in visible(messages):
+    for message in select_visible(messages):
         if not is_step(message):
             continue
         for call in calls_of(message):
-            (*_, result) = [None, *(each for each in visible(messages) if call.key in results_of([each]))]
+            (*_, result) = [
+                None,
+                *(each for each in select_visible(messages) if call.key in results_of([each])),
+            ]
             answer = answers.pop(shown_id(call.key))
             if result is None:
                 assert answer in (UNKNOWN, NOT_RUN)
@@ -131,12 +134,14 @@ def test_a_step_is_answered_by_the_results_that_are_stored(stored: tuple[Message
 
 @given(transcripts())
 def test_nothing_that_is_shown_is_hidden_by_a_later_message(stored: tuple[Message, ...]) -> None:
-    """Every visible text of a completed turn is in the view."""
+    """Every visible text of a completed turn is in the prompt."""
     failed = {
         m.turn for m in stored if m.role == "user" and m.metadata.get("status") in ("failed", "interrupted")
     }
     messages = (*stored, Message("new:0", "new", "user", "?"))
-    all_shown = "\n".join(shown.content for shown in view(visible(messages), "", InputSchema()))
+    all_shown = "\n".join(
+        shown.content for shown in build_prompt(select_visible(messages), "", InputSchema())
+    )
     for message in stored:
         if message.role == "assistant" and message.turn not in failed:
             assert message.text.strip() in all_shown
@@ -151,7 +156,7 @@ def test_failed_and_wordless_interrupted_turns_are_hidden_a_partial_reply_is_sho
         Message("3:1", "3", "assistant", "half a", {"status": "interrupted"}),
         Message("4:0", "4", "user", "now"),
     )
-    assert view(visible(messages), "", InputSchema()) == (
+    assert build_prompt(select_visible(messages), "", InputSchema()) == (
         PromptMessage("user", "cut"),
         PromptMessage("assistant", "half a"),
         PromptMessage("user", "now"),
@@ -291,5 +296,5 @@ def test_a_view_survives_a_database_that_reorders_keys() -> None:
     context = Context(messages=(Message("1:0", "1", "user", content),))
     reordered = json.loads(json.dumps(msgspec.to_builtins(context), sort_keys=True))
     again = format.convert(reordered, Context, "test")
-    assert view(again.messages, "x", schema) == view(context.messages, "x", schema)
-    assert view(context.messages, "x", schema)[-1].content == '{"to":"Rome","by":"train"}'
+    assert build_prompt(again.messages, "x", schema) == build_prompt(context.messages, "x", schema)
+    assert build_prompt(context.messages, "x", schema)[-1].content == '{"to":"Rome","by":"train"}'

@@ -160,8 +160,8 @@ def test_a_provider_that_the_user_has_added_is_not_refused(monkeypatch: pytest.M
 
 def test_a_missing_key_is_not_tried_again() -> None:
     """litellm raises it as a failure of the service, status 500."""
-    view = (PromptMessage("user", "Hi"),)
-    request = Request(view, Client.parse("openai:gpt-4o"), OutputSchema(None), retries=2)
+    prompt = (PromptMessage("user", "Hi"),)
+    request = Request(prompt, Client.parse("openai:gpt-4o"), OutputSchema(None), retries=2)
     with pytest.raises(Exception, match=r"(?i)credentials|api_key") as raised:
         litellm.completion(model="openai/gpt-4o", messages=[{"role": "user", "content": "Hi"}], max_retries=0)
     attempts: Any = Attempts(litellm, request)

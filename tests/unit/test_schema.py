@@ -180,7 +180,7 @@ def test_stored_arguments_stay_as_they_are_however_the_schema_computes_them(data
         session.continue_session("3", instruction_args={"theName": "Bob"})
         session.continue_session("4", instruction_args={"name": "Cy"})
         session.continue_session("5", instruction_args=Shouting(name="Di"))
-    said = [view[0].content for view in asked]
+    said = [prompt[0].content for prompt in asked]
     assert said == [
         "Ada! ADA!",
         "Ada! ADA!",
@@ -202,7 +202,7 @@ def test_a_field_whose_stored_form_is_not_its_input_is_rendered_as_stored(databa
     Chat = chat_model(database, instruction="On {{ on }}.", instruction_schema=Dated)
     with testing.script(Chat, ["ok", "ok"]) as asked:
         Chat.start_session("1", instruction_args={"on": "2026-01-02"}).continue_session("2")
-    assert [view[0].content for view in asked] == ["On 02 January."] * 2
+    assert [prompt[0].content for prompt in asked] == ["On 02 January."] * 2
 
 
 def test_a_schema_that_grew_or_shrank_reaches_old_sessions(database: Any) -> None:
@@ -232,7 +232,7 @@ def test_a_schema_that_grew_or_shrank_reaches_old_sessions(database: Any) -> Non
     with testing.script(Chat, ["ok", "ok"]) as asked:
         Chat.continue_session(session.id, "3", instruction_args={"needed": 7})
         Chat.continue_session(session.id, "4")
-    assert [view[0].content for view in asked] == ["Ada 7", "Ada 7"]
+    assert [prompt[0].content for prompt in asked] == ["Ada 7", "Ada 7"]
 
 
 def test_a_pinned_session_needs_no_arguments_of_a_schema_that_grew(database: Any) -> None:
@@ -278,7 +278,7 @@ def test_an_argument_is_known_by_each_of_its_aliases(database: Any) -> None:
         session.continue_session("2", instruction_args={"companyName": "B"})
         session.continue_session("3", instruction_args={"deep": {"year": 9}})
         session.continue_session("4", instruction_args={"company": "C"})
-    assert [view[0].content for view in asked] == ["A 3", "B 3", "B 9", "C 9"]
+    assert [prompt[0].content for prompt in asked] == ["A 3", "B 3", "B 9", "C 9"]
 
 
 def test_extra_arguments_stay_where_the_schema_takes_them_and_derived_ones_follow(database: Any) -> None:
@@ -297,7 +297,7 @@ def test_extra_arguments_stay_where_the_schema_takes_them_and_derived_ones_follo
     with testing.script(Chat, ["ok"] * 2) as asked:
         session = Chat.start_session("1", instruction_args={"who": "a", "more": 1})
         session.continue_session("2", instruction_args={"who": "b"})
-    assert [view[0].content for view in asked] == ["a A 1", "b B 1"]
+    assert [prompt[0].content for prompt in asked] == ["a A 1", "b B 1"]
 
 
 def test_a_computed_field_that_was_added_since_is_computed(database: Any) -> None:

@@ -20,7 +20,7 @@ from agentsession._json_values import MAX_DEPTH, settled
 from agentsession._store import format
 from agentsession._store.open import new_session
 from agentsession._store.session_store import StoredSession
-from agentsession._turn.effects import Change, changed
+from agentsession._turn.effects import Change, apply_change
 from agentsession._turn_state import Turn, Usage
 from agentsession.context import Context, Message
 from tests.support.models import chat_model, kept, put_raw, raw_text, stored, texts
@@ -327,7 +327,7 @@ def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
         change = Change(turn, tuple(more), set_, new_args, last if drops and last != opening else None)
         assert session.claim(before.revision, change)
         assert kept(session.record) == session.map == session.record.context
-        assert session.load().context.messages == changed(before, change).messages
+        assert session.load().context.messages == apply_change(before, change).messages
 
 
 def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: Any) -> None:

@@ -24,7 +24,7 @@ from agentsession import (
     testing,
 )
 from agentsession._drive.sync import SyncPerforming, drive
-from agentsession._turn.effects import Ask, Claim, Finish, Insert, Load
+from agentsession._turn.effects import CallModel, Claim, Finish, Insert, Load
 from agentsession.provider import Delta, PromptMessage, Reply, Request, ToolCall
 from agentsession.provider.choose import provider_for
 from tests.support.models import Answer, chat_model, roles, texts
@@ -124,19 +124,19 @@ def test_dsl_errors_gives_the_problems_and_demands_some() -> None:
 
 def test_a_function_answers_as_many_questions_as_there_are(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer)
-    with testing.script(Chat, lambda view: Answer(content=view[-1].content.upper())) as asked:
+    with testing.script(Chat, lambda prompt: Answer(content=prompt[-1].content.upper())) as asked:
         session = Chat.start_session("one")
         for words in ("two", "three"):
             assert session.continue_session(words).last_result.output == Answer(content=words.upper())
-    assert [view[-1].content for view in asked] == ["one", "two", "three"]
+    assert [prompt[-1].content for prompt in asked] == ["one", "two", "three"]
 
 
 @pytest.mark.backends("sqlite")
 def test_a_function_fails_the_call_with_what_it_raises_or_returns(Chat: Any) -> None:
-    def down(view: Any) -> Reply:
+    def down(prompt: Any) -> Reply:
         raise ProviderCallError("down")
 
-    for replies in (down, lambda view: ProviderCallError("down")):
+    for replies in (down, lambda prompt: ProviderCallError("down")):
         with testing.script(Chat, replies), pytest.raises(ProviderFailed, match="down"):
             Chat.start_session("Hi")
 
@@ -206,7 +206,7 @@ def test_every_crash_comes_once_and_then_the_run_to_the_end(Chat: Any) -> None:
                 session.resume_session()
         steps.append([type(step) for step in crash.performed])
         said.append(roles(Chat, session))
-    turn = [Load, Claim, Ask, Finish]
+    turn = [Load, Claim, CallModel, Finish]
     assert steps == [turn[:1], turn[:2], turn[:3], turn, turn]
     assert said == [["user", "assistant"] * turns for turns in (1, 2, 2, 2, 2)]
 
@@ -228,9 +228,9 @@ def test_what_a_crash_is_called_names_its_steps(Chat: Any) -> None:
             Chat.start_session("Hi")
         names.append(str(crash))
     assert names[1:] == [
-        "a crash after step 2 (Insert, Ask)",
-        "a crash after step 3 (Insert, Ask, Finish)",
-        "no crash, 3 steps (Insert, Ask, Finish)",
+        "a crash after step 2 (Insert, CallModel)",
+        "a crash after step 3 (Insert, CallModel, Finish)",
+        "no crash, 3 steps (Insert, CallModel, Finish)",
     ]
     assert repr(crash) == f"<{crash}>"
 
@@ -348,7 +348,7 @@ def asked(replies: Any, output: Any = None) -> list[Any]:
 def test_a_stream_gets_a_scripted_reply_in_pieces(scripted: Any, words: list[Delta]) -> None:
     *deltas, reply = asked([scripted] * 4)
     assert deltas == words
-    assert reply == asked(lambda view: scripted)[-1]
+    assert reply == asked(lambda prompt: scripted)[-1]
     assert reply.model == "parrot"
     if not isinstance(scripted, tuple) or isinstance(scripted[-1], str):
         assert reply.text == "".join(delta.text for delta in words)

@@ -12,7 +12,7 @@ SUPPORT = """
 import peewee as pw
 import pytest
 from agentsession import SessionActions, agent, agent_session, testing
-from agentsession._turn.effects import Ask
+from agentsession._turn.effects import CallModel
 
 db = pw.SqliteDatabase(":memory:")
 
@@ -50,7 +50,7 @@ def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any
 def test_the_plugin_runs_the_examples_of_its_docstrings(run_tests: Any) -> None:
     run_tests("""
 def test_a_lease_runs_out(agent_script, agent_clock):
-    agent_script(Support, lambda view: "Hi!")
+    agent_script(Support, lambda prompt: "Hi!")
     with testing.crash_after(1):
         Support.start_session("Hello!")
     agent_clock.advance(31)
@@ -62,7 +62,7 @@ def test_the_model_is_shown_the_conversation(agent_script):
     assert [message.content for message in asked[1]][1:] == ["Hello!", "Hi!", "Are you open?"]
 
 def test_a_crash_loses_nothing(agent_crash, agent_script, agent_clock):
-    agent_script(Support, lambda view: "Yes.")
+    agent_script(Support, lambda prompt: "Yes.")
     session = Support.start_session("Hello!")
     with agent_crash:
         session.continue_session("Are you open?", idempotency_key="request 1")
@@ -170,16 +170,16 @@ def test_unused(agent_crash):
 
 @pytest.mark.crash_steps(3)
 def test_too_few(agent_crash, agent_script):
-    agent_script(Support, lambda view: "Hi!")
+    agent_script(Support, lambda prompt: "Hi!")
     with agent_crash:
         Support.start_session("Hello!")
 
 @pytest.mark.crash_steps(4)
 def test_enough(agent_crash, agent_script):
-    agent_script(Support, lambda view: "Hi!")
+    agent_script(Support, lambda prompt: "Hi!")
     with agent_crash:
         Support.start_session("Hello!")
-    assert [type(step) for step in agent_crash.performed][1:2] in ([], [Ask])
+    assert [type(step) for step in agent_crash.performed][1:2] in ([], [CallModel])
 """)
     result.assert_outcomes(failed=2, passed=2 + 4)
     result.stdout.fnmatch_lines(

@@ -110,7 +110,7 @@ class TakenOver:
             session.cancel_session()
         elif self.meanwhile == "delete":
             self.Chat.delete().execute()
-        elif len(request.view) < 4:
+        elif len(request.prompt) < 4:
             self.meanwhile = ""
             let_the_lease_run_out(self.Chat, session.id)
             session.resume_session()

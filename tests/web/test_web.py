@@ -199,18 +199,18 @@ def test_a_model_without_generated_names_has_the_routes(makes: Makes, database: 
 
 @pytest.mark.parametrize("given", [{"company": "Acme"}, lambda: {"company": "Acme"}])
 def test_the_instruction_is_the_apps_and_not_the_clients(makes: Makes, database: Any, given: Any) -> None:
-    views = []
+    prompts = []
 
     class Sees(Says):
         def ask(self, request: Any) -> Reply:
-            views.append(request.view)
+            prompts.append(request.prompt)
             return Reply("yes")
 
     Chat = owned_chat(database, instruction="You work for {{ company }}.", provider=Sees())
     web = makes(Chat, instruction_args=given)
     assert web("POST", "/?company=Evil", {"message": "{{ company }}", "company": "Evil"}).status == 422
     web("POST", f"/{web.begin()}/messages", {"message": "More"})
-    assert {view[0].content for view in views} == {"You work for Acme."}
+    assert {prompt[0].content for prompt in prompts} == {"You work for Acme."}
 
 
 def test_slow_turns_hold_no_connection(makes: Makes, database_url: str) -> None:

@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import Any
 
 from agentsession._json_values import JsonMap
-from agentsession._turn.model_io import NOTHING, Delta, Reply
+from agentsession._turn.model_io import NO_DELTA, Delta, Reply
 from agentsession.provider.litellm import wire
 from agentsession.provider.litellm.tool_calls import Calls
 from agentsession.provider.protocol import Request
@@ -73,7 +73,7 @@ class StreamedReply:
 
     def _delta(self, chunk: Any) -> Delta:
         if not chunk.choices:
-            return NOTHING
+            return NO_DELTA
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         self.thoughts.add(choice.delta)

@@ -180,7 +180,7 @@ def _shown(id: str, call: Any) -> JsonMap:
 
 
 def message(shown: PromptMessage) -> JsonMap:
-    """A message of the view in litellm's words."""
+    """A message of the prompt in litellm's words."""
     if not shown.calls and not shown.call:
         return {"role": shown.role, "content": shown.content}
     if shown.role == "tool":
@@ -203,9 +203,9 @@ def _kept(opaque: str) -> _Opaque:
         return _Opaque()
 
 
-def names(view: tuple[PromptMessage, ...]) -> list[str]:
+def names(prompt: tuple[PromptMessage, ...]) -> list[str]:
     """The tools that were called in a conversation."""
-    return [*dict.fromkeys(call.name for shown in view for call in shown.calls)]
+    return [*dict.fromkeys(call.name for shown in prompt for call in shown.calls)]
 
 
 def function(name: str, description: str, parameters: Mapping[str, Any]) -> JsonMap:

@@ -25,7 +25,7 @@ def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
     """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
     options = _copied(dict(request.client.options))
     own = options.get("timeout")
-    messages = [message(shown) for shown in request.view]
+    messages = [message(shown) for shown in request.prompt]
     if _must_not_think(request.client, messages):
         options = {name: value for name, value in options.items() if name not in THINKING_OPTIONS}
     arguments: dict[str, Any] = {
@@ -68,7 +68,7 @@ def _offered(litellm: Any, request: Request, more: list[Any]) -> JsonMap:
     tools = [function(tool.name, tool.description, _copied(tool.schema)) for tool in request.tools] + more
     if tools:
         return {"tools": tools}
-    called = names(request.view)
+    called = names(request.prompt)
     if not called:
         return {}
     client = request.client

@@ -19,7 +19,7 @@ from agentsession._turn.model_texts import BEGINNING, ENDED, LEFT_OUT, NOT_RUN, 
 from agentsession._turn.tool_messages import (
     OPAQUE,
     RESULT,
-    Call,
+    StoredCall,
     calls_of,
     is_step,
     results_of,
@@ -29,7 +29,7 @@ from agentsession._turn.tool_messages import (
 from agentsession.context import Context, Message
 
 
-def view(
+def build_prompt(
     messages: Iterable[Message],
     system: str,
     schema: InputSchema,
@@ -39,16 +39,16 @@ def view(
     """What is sent for the open turn, which is the last one of these messages. `results` are those of calls,
     where not all of them are among the messages."""
     head = (PromptMessage("system", system),) if system.strip() else ()
-    return head + in_turns(as_shown(list(messages), schema, client, results))
+    return head + merge_roles(to_prompt_messages(list(messages), schema, client, results))
 
 
-def visible(messages: Sequence[Message]) -> Sequence[Message]:
+def select_visible(messages: Sequence[Message]) -> Sequence[Message]:
     """The messages of the turns that the model may be shown."""
     told = [message for message in messages if "status" in message.metadata]
     if not told:
         return messages
     failed = {message.turn for message in told if _has(message, "user", "failed")}
-    hidden = hidden_turns(messages)
+    hidden = find_hidden_turns(messages)
     cut = [message for message in told if message.turn in failed and _has(message, "assistant", "failed")]
     partial = {message.id for message in cut}
     return [message for message in messages if message.turn not in hidden and message.id not in partial]
@@ -58,7 +58,7 @@ def _has(message: Message, role: str, status: str) -> bool:
     return message.role == role and message.metadata.get("status") == status
 
 
-def hidden_turns(messages: Iterable[Message]) -> set[str]:
+def find_hidden_turns(messages: Iterable[Message]) -> set[str]:
     """Ids of the turns that the model is not shown, read from the messages alone."""
     hidden: set[str] = set()
     for message in messages:
@@ -72,7 +72,7 @@ def hidden_turns(messages: Iterable[Message]) -> set[str]:
     return hidden
 
 
-def in_turns(messages: Sequence[PromptMessage]) -> Prompt:
+def merge_roles(messages: Sequence[PromptMessage]) -> Prompt:
     """Roles in order: neighbours of one role are joined, an assistant that speaks first is introduced, and a
     user who speaks before the results were answered is heard after that."""
     roles = [message.role for message in messages]
@@ -100,7 +100,7 @@ def _joined(neighbours: list[PromptMessage]) -> PromptMessage:
     return PromptMessage(last.role, content, last.calls, "", last.opaque)
 
 
-def as_shown(
+def to_prompt_messages(
     messages: Sequence[Message],
     schema: InputSchema,
     client: str,
@@ -141,7 +141,7 @@ def _step(
         yield PromptMessage("tool", content if content.strip() else SILENT, call=shown_id(call.key))
 
 
-def _result(call: Call, stored: Message | None, opening: Message | None) -> str:
+def _result(call: StoredCall, stored: Message | None, opening: Message | None) -> str:
     """What the model is told of a call."""
     metadata = {} if opening is None else opening.metadata
     if stored is None:
@@ -155,7 +155,7 @@ def _result(call: Call, stored: Message | None, opening: Message | None) -> str:
     return text if edited is None else with_edited(str(edited), text)
 
 
-def _was_not_begun(call: Call, approvals: object) -> bool:
+def _was_not_begun(call: StoredCall, approvals: object) -> bool:
     """Did a turn that has ended still wait for the approval of this call, or to be run on after it?"""
     asked = approvals if isinstance(approvals, list) else []
     mine = [each for each in asked if isinstance(each, dict) and each.get("call") == call.key]
@@ -180,22 +180,22 @@ def latest_reply(context: Context) -> Message | None:
 History: TypeAlias = "int | Callable[[tuple[Message, ...]], Any] | None"
 
 
-def hidden_before(turns: int, history: int) -> int:
+def count_hidden_turns(turns: int, history: int) -> int:
     """How many of so many turns stand before the window."""
     step = max(1, history // 4)
     surplus = max(0, turns - history)
     return -(-surplus // step) * step
 
 
-def in_window(messages: Sequence[Message], turns: int, history: int) -> Sequence[Message]:
+def select_window(messages: Sequence[Message], turns: int, history: int) -> Sequence[Message]:
     """The last messages of a conversation of so many turns, from which the first ones may be missing."""
     openings = [position for position, message in enumerate(messages) if message.role == "user"]
     missing = turns - len(openings)
-    surplus = hidden_before(turns, history) - missing
+    surplus = count_hidden_turns(turns, history) - missing
     return messages[openings[surplus] :] if 0 < surplus < len(openings) else messages
 
 
-def chosen_messages(chosen: Any, opening: Message) -> Sequence[Message]:
+def check_chosen(chosen: Any, opening: Message) -> Sequence[Message]:
     """What a function chose, and at last the words of the open turn; `TypeError` for no messages."""
     if not isinstance(chosen, Iterable):
         raise TypeError(f"history gave a {type(chosen).__name__}, not messages")
