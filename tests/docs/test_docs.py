@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import asyncio
 import importlib
 import inspect
 import os
@@ -13,7 +11,6 @@ import runpy
 import shlex
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -25,31 +22,17 @@ from pydantic import BaseModel
 
 import agentsession
 from agentsession import testing
+from tests.docs.examples import ROOT, blocks, run
 from tests.support.models import Answer, chat_model
 
 pytestmark = pytest.mark.layouts("document")  # the README shows the default
-
-ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-
-
-def run(code: str, name: str, namespace: dict[str, Any]) -> None:
-    """An example may await at its top level, as in a notebook."""
-    compiled = compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    outcome = eval(compiled, namespace)
-    if outcome is not None:
-        asyncio.run(outcome)
-
-
-def blocks(text: str) -> list[str]:
-    return [textwrap.dedent(code) for _, code in BLOCK.findall(text)]
 
 
 def test_the_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "readme"}
     found = blocks((ROOT / "README.md").read_text())
-    assert len(found) >= 6
+    assert len(found) >= 5
     for code in found:
         run(code, "README.md", namespace)
     namespace["db"].close()
@@ -177,15 +160,3 @@ def test_the_readme_shows_the_error_that_a_wrong_declaration_raises() -> None:
     with pytest.raises(agentsession.DslError) as raised:
         agentsession.agent_session(status_attribute="state")(ChatAgent)
     assert shown.strip() == f"agentsession.errors.DslError: {raised.value}"
-
-
-@pytest.mark.parametrize("page", ["README.md", "agentsession/README.md"])
-def test_the_tests_that_a_page_names_exist(page: str) -> None:
-    named = set(re.findall(r"`(?:[\w/]+\.py: )?(test_\w+)`", (ROOT / page).read_text()))
-    defined = {
-        name
-        for file in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
-    }
-    assert named
-    assert named <= defined
