@@ -1,4 +1,7 @@
-"""JSON: its types, its compact text, what of it can be stored, and where it stands in a reply."""
+"""JSON values: their types, their text, what of them can be stored, and how a reply is searched for them.
+
+Input that cannot be stored is refused, and replies are corrected, in the same way for every database.
+"""
 
 from __future__ import annotations
 
@@ -14,51 +17,56 @@ Json: TypeAlias = "bool | int | float | str | list[Any] | dict[str, Any] | None"
 JsonMap: TypeAlias = dict[str, Any]
 
 MAX_DEPTH = 24
-"""Levels of nesting in a stored value. MariaDB's JSON functions stop at 32, the map around it takes some."""
+"""Levels of nesting in a stored value. MariaDB's JSON functions stop at 32, some of which the map needs."""
 
 MAX_KEY_SHOWN = 60
-"""Characters of a key that the place of a value shows. Each value below a key gets a place of its own, so a
-long key would be copied for each."""
+"""Characters of a key that the path to a value shows. Each value below a key has a path, so a long key would
+be copied for each of them."""
 
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t\r]*\n(.*?)```", re.DOTALL)
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 
 
 def compact(value: Any) -> str:
-    """JSON without white space."""
+    """Return the JSON text of a value, without white space."""
     return msgspec.json.encode(value).decode()
 
 
 def storable_text(text: str) -> str:
-    """The text with U+FFFD for what no database keeps in JSON: halves of surrogate pairs, and NUL."""
+    """Return the text with U+FFFD for what PostgreSQL does not keep in JSON: lone surrogates and NUL."""
+    if text.isascii() and "\0" not in text:
+        return text
     if _has_lone_surrogate(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text.replace("\0", "\ufffd")
 
 
-def settled(value: Json) -> Json:
-    """The value with the numbers that every database gives back in the same form: PostgreSQL makes
-    10000000000000000 of 1e16, and 0.0 of -0.0."""
+def with_portable_numbers(value: Json) -> Json:
+    """Return the value with numbers that every database returns in the same form.
+
+    PostgreSQL returns 10000000000000000 for 1e16, and 0.0 for -0.0, and what the model is shown must be the
+    same bytes after a reload.
+    """
     if isinstance(value, float):
         return int(value) if abs(value) >= 2**53 else value + 0.0
     if isinstance(value, list):
-        return [settled(item) for item in value]
+        return [with_portable_numbers(item) for item in value]
     if isinstance(value, dict):
-        return {key: settled(item) for key, item in value.items()}
+        return {key: with_portable_numbers(item) for key, item in value.items()}
     return value
 
 
-def unstorable(value: Any, place: str = "") -> Iterator[str]:
-    """Each place whose value cannot be stored and read back as the same JSON, and what is wrong there."""
-    return _unstorable(value, place, 0)
+def unstorable(value: Any, path: str = "") -> Iterator[str]:
+    """Yield what is wrong with each value that cannot be stored and read again as the same JSON."""
+    return _unstorable(value, path, 0)
 
 
-def _unstorable(value: Any, place: str, depth: int) -> Iterator[str]:
-    name = place.removeprefix(".") or "it"
+def _unstorable(value: Any, path: str, depth: int) -> Iterator[str]:
+    name = path.removeprefix(".") or "it"
     if depth > MAX_DEPTH:
         yield f"{name} is nested deeper than {MAX_DEPTH} levels"
     elif isinstance(value, str):
-        if _has_lone_surrogate(value):
+        if not value.isascii() and _has_lone_surrogate(value):
             yield f"{name} holds a lone surrogate, which is not valid Unicode"
         if "\0" in value:
             yield f"{name} holds a NUL character, which databases refuse in JSON"
@@ -69,16 +77,16 @@ def _unstorable(value: Any, place: str, depth: int) -> Iterator[str]:
         yield f"{name} is a secret, which would be stored and shown as asterisks"
     elif isinstance(value, (list, tuple, set, frozenset)):
         for position, item in enumerate(value):
-            yield from _unstorable(item, f"{place}[{position}]", depth + 1)
+            yield from _unstorable(item, f"{path}[{position}]", depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
             shown = shown_key(key)
             yield from _unstorable(key, f"{name}: the key {shown!r}", depth)
-            yield from _unstorable(item, f"{place}.{shown}", depth + 1)
+            yield from _unstorable(item, f"{path}.{shown}", depth + 1)
 
 
 def shown_key(key: object) -> str:
-    """The beginning of a key, as a place shows it."""
+    """Return the beginning of a key, as a path shows it."""
     return ascii(key[:MAX_KEY_SHOWN])[1:-1] if isinstance(key, str) else repr(key)[:MAX_KEY_SHOWN]
 
 
@@ -91,11 +99,10 @@ def _has_lone_surrogate(text: str) -> bool:
 
 
 def json_candidates(text: str) -> Iterator[str]:
-    """What may be the JSON value of a reply: all of it, a fenced block, or an object or array within prose,
-    the last one first.
+    """Yield what may be the JSON value of a reply.
 
-    Nothing inside a value that is cut off or malformed is a candidate: half a reply must not pass for a
-    whole one.
+    It is the whole reply, or a fenced block, or an object or array inside prose, the last one first. Nothing
+    inside a value that is cut off or malformed is a candidate: half a report must not become an empty one.
     """
     if _is_json(text):
         yield text.strip()
@@ -113,7 +120,7 @@ def _is_json(text: str) -> bool:
 
 
 def _bracketed(text: str) -> Iterator[str]:
-    """Each outermost pair of brackets with what is in it; nothing from the first one that is never closed."""
+    """Yield each outermost pair of brackets with its content, up to the first bracket that is not closed."""
     depth = start = 0
     for token in _STRUCTURE.finditer(text):
         if depth == 0 and token[0] not in ("{", "["):

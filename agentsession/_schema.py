@@ -19,7 +19,14 @@ from pydantic import (
 )
 
 from agentsession._json_schema import ordered, resolve
-from agentsession._json_values import Json, JsonMap, compact, json_candidates, settled, unstorable
+from agentsession._json_values import (
+    Json,
+    JsonMap,
+    compact,
+    json_candidates,
+    unstorable,
+    with_portable_numbers,
+)
 from agentsession._validation import describe, kind_of
 from agentsession.errors import words
 
@@ -68,7 +75,7 @@ class Schema:
             _refuse_unstorable(self.adapter.dump_python(value, by_alias=by_alias))
             dumped: Json = self.adapter.dump_python(value, mode="json", by_alias=by_alias)
             _refuse_unstorable(dumped)
-            dumped = settled(dumped)
+            dumped = with_portable_numbers(dumped)
         except SchemaMismatch:
             raise
         except Exception as error:

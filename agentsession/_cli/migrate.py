@@ -12,7 +12,7 @@ from typing import Any
 
 import peewee
 
-from agentsession._store.connection import database_of, is_async
+from agentsession._store.backend import backend_of
 from agentsession.actions.migration import MigrationReport
 from agentsession.actions.migration import migrate as moving
 from agentsession.errors import AgentSessionError
@@ -52,16 +52,16 @@ def model_at(place: str) -> Any:
 
 
 def _moved(model: Any, move: Callable[[Any], MigrationReport]) -> MigrationReport:
-    if not is_async(model):
+    backend = backend_of(model)
+    if not backend.is_async:
         return move(model)
 
     async def on_a_loop() -> MigrationReport:
-        database = database_of(model)
         try:
-            moved: MigrationReport = await database.run(move, model)
+            moved: MigrationReport = await backend.database.run(move, model)
             return moved
         finally:
-            await database.close_pool()
+            await backend.database.close_pool()
 
     return asyncio.run(on_a_loop())
 

@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-import peewee
-
-from agentsession._store.connection import database_of, has_one_connection, is_async
+from agentsession._store.backend import Backend
 from agentsession._turn.effects import WriteUnconfirmed
 from agentsession._workers import STATEMENTS
 
@@ -18,16 +16,17 @@ T = TypeVar("T")
 class Stored(Protocol):
     """A session, or a list of them: as in `StoredSession`."""
 
-    model: type[peewee.Model]
+    backend: Backend
     inside: bool
 
 
 async def run_on_store(session: Stored, work: Callable[[], T]) -> T:
     """Do the work where the session's database can be reached: on Peewee's greenlets, if it is an async one,
     else in a worker thread. A caller's transaction, and `:memory:`, are where the caller is."""
-    is_there = session.inside or has_one_connection(session.model)
-    if is_async(session.model):
-        return await database_of(session.model).run(work)  # type: ignore[no-any-return]
+    backend = session.backend
+    if backend.is_async:
+        return await backend.database.run(work)  # type: ignore[no-any-return]
+    is_there = session.inside or backend.has_one_connection
     return work() if is_there else await STATEMENTS.run(work)
 
 

@@ -17,7 +17,6 @@ from agentsession._drive.heartbeat import regularly
 from agentsession._drive.performer import Performer
 from agentsession._drive.pulse import Ping
 from agentsession._drive.turn_log import warn_about
-from agentsession._store.connection import has_one_connection
 from agentsession._turn.effects import Outcome
 from agentsession.events import Event
 
@@ -32,7 +31,7 @@ def may_run_on(perform: Performer) -> bool:
     caller's own thread or task can store its end.
     """
     session = perform.session
-    return session is not None and not session.inside and not has_one_connection(session.model)
+    return session is not None and not session.inside and not session.backend.has_one_connection
 
 
 class Feed:

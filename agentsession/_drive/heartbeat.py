@@ -21,7 +21,6 @@ from functools import partial
 from agentsession import _clock
 from agentsession._drive.async_bridge import run_on_store, shielded
 from agentsession._drive.turn_log import warn_about
-from agentsession._store.connection import has_one_connection, is_async
 from agentsession._store.session_store import StoredSession
 from agentsession._turn.effects import ClaimLost
 from agentsession._workers import BEATS
@@ -148,7 +147,7 @@ def beat_of(session: StoredSession | None, received: Callable[[], str]) -> Calla
     claim, or no other connection can see the row (`:memory:`, an open transaction), so that nobody could take
     it over."""
     claim = session.turn.claim if session is not None and session.turn is not None else None
-    if session is None or claim is None or session.inside or has_one_connection(session.model):
+    if session is None or claim is None or session.inside or session.backend.has_one_connection:
         return None
     extend, lease = session.extend, session.options.lease
     return lambda: extend(claim, lease, received())
@@ -163,7 +162,7 @@ def keep_alive(
     for its sessions this does nothing.
     """
     beat = beat_of(session, received)
-    if session is None or beat is None or is_async(session.model):
+    if session is None or beat is None or session.backend.is_async:
         return lambda: None
     every = session.options.lease / PER_LEASE
     failed = partial(warn_about, session, "a lease could not be extended")
@@ -212,7 +211,7 @@ class LoopBeats:
         self._drop = keep_alive(session, received, gone_on_the_loop)
         self._task: asyncio.Task[None] | None = None
         beat = beat_of(session, received)
-        if session is not None and beat is not None and is_async(session.model):
+        if session is not None and beat is not None and session.backend.is_async:
             self._task = asyncio.create_task(_beat(session, beat, gone), context=own_context())
 
     async def stop(self) -> None:

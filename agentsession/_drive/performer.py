@@ -12,18 +12,17 @@ from typing import Any, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
 import msgspec
-import peewee
 
-from agentsession import _clock, info
+from agentsession import _clock
 from agentsession._drive.interruption import is_interruption
 from agentsession._drive.model_call import ModelCall, without_keys
 from agentsession._drive.pulse import Pulse
 from agentsession._drive.turn_log import TurnLog, warn_about
 from agentsession._options import AgentOptions
-from agentsession._store.connection import in_transaction
+from agentsession._store.declared import Declared
 from agentsession._store.new_session import NewSession
 from agentsession._store.session_store import StoredSession
-from agentsession._store.user_code import leaving_none_open
+from agentsession._store.transaction import leaving_none_open
 from agentsession._turn.effects import (
     CallModel,
     Claim,
@@ -183,13 +182,13 @@ def at_once(value: Any) -> Any:
     raise TypeError("it is asynchronous: await an async twin of the action (acontinue_session, …)")
 
 
-def refuse_transaction(model: type[peewee.Model], action: str) -> None:
+def refuse_transaction(declared: Declared, action: str) -> None:
     """Raise `TransactionOpen` if the thread is inside a transaction on the model's database."""
-    if allow_transactions.get() or not in_transaction(model):
+    if allow_transactions.get() or not declared.inside:
         return
     raise TransactionOpen(
         f"{action} was called inside an open transaction",
-        where=info.place(model),
+        where=declared.name,
         why="the user's message could be rolled back after the model has answered it; nothing was stored",
         fix=f"call {action} outside `atomic()`, or pass run=False and resume_session after the commit "
         "(in a test: `with agentsession.testing.inside_transaction():`)",

@@ -17,7 +17,7 @@ import msgspec
 
 from agentsession._drive.interruption import is_interruption
 from agentsession._json_values import Json, storable_text
-from agentsession._store.connection import is_seen_here_only
+from agentsession._store.backend import is_seen_here_only
 from agentsession._store.identity import key_of_call
 from agentsession._tools.definition import Tool
 from agentsession._tools.result import MOST_BYTES, GivenUp, ResultEnded, rendered, without_iterators

@@ -13,7 +13,7 @@ from agentsession._drive.async_bridge import shielded
 from agentsession._drive.heartbeat import LoopBeats
 from agentsession._drive.tool_batch import Batch, News
 from agentsession._drive.tool_threads import run_in_a_thread
-from agentsession._store.user_code import leaving_none_open, refuse_open_transaction
+from agentsession._store.transaction import leaving_none_open, refuse_open_transaction
 from agentsession._turn.effects import Run, RunTools, ToolResult
 from agentsession.events import Event
 

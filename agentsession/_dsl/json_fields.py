@@ -5,16 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agentsession._store.values import overridden
-
-FLAWS = {
-    ("peewee", "JSONField"): "",
-    ("playhouse.sqlite_ext", "JSONField"): "",
-    ("playhouse.sqlite_ext", "JSONBField"): "whose binary form cannot be read with SELECT",
-    ("playhouse.postgres_ext", "BinaryJSONField"): "",
-    ("playhouse.postgres_ext", "JSONField"): "which is plain json there and cannot be changed in place",
-}
-"""The fields that hold JSON, which share no base, and what is wrong with some."""
+from agentsession._store.column_values import overridden
+from agentsession._store.dialects import DIALECTS
 
 CONVERSIONS = ("db_value", "python_value")
 
@@ -32,7 +24,8 @@ def flaw_as_map(field: Any) -> str | None:
     The kinds are known by name, so that optional modules are not imported.
     """
     kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
-    flaw = next((FLAWS[kind] for kind in kinds if kind in FLAWS), None)
+    flaws = {kind: flaw for dialect in DIALECTS for kind, flaw in dialect.json_fields.items()}
+    flaw = next((flaws[kind] for kind in kinds if kind in flaws), None)
     return _flaw_of_conversion(field) if flaw == "" else flaw
 
 

@@ -13,7 +13,7 @@ from agentsession._dsl.session_draft import SessionDraft
 from agentsession._dsl.verifiers.session import SESSION_VERIFIERS
 from agentsession._options import DOCUMENT, Layout, OnBusy, SessionOptions
 from agentsession._store.forks import renew_in_children
-from agentsession._store.in_place import watch
+from agentsession._store.record import watch
 from agentsession._turn.prompt_messages import History
 from agentsession.actions.mixins import GuardedSave, SessionActions
 

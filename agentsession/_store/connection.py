@@ -1,19 +1,17 @@
-"""The database of a model: its dialect, its open connection for one effect, its transaction."""
+"""The connection of one effect: it is opened or replaced before the effect, and closed after it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType, TracebackType
+from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
 import peewee
 
-from agentsession import info
-from agentsession._store.connecting import is_asynchronous, opened, renewed
-from agentsession._store.dialects import mysql, postgres, sqlite
+from agentsession._store.backend import Backend, backend_of
+from agentsession._store.declared import Declared
 from agentsession._store.driver_errors import (
     explain_missing,
     tells_of_a_loss,
@@ -22,73 +20,36 @@ from agentsession._store.driver_errors import (
 )
 from agentsession.errors import DslError, InputInvalid, Problem
 
-DIALECTS: tuple[tuple[type[Any], ModuleType], ...] = (
-    (peewee.SqliteDatabase, sqlite),
-    (peewee.PostgresqlDatabase, postgres),
-    (peewee.MySQLDatabase, mysql),
-)
-
 LOST = (peewee.OperationalError, peewee.InterfaceError)
 """What Peewee raises when a connection is lost, a server restarts, a lock times out."""
 
 _checked: WeakSet[Any] = WeakSet()
 
-_dialects: dict[type[Any], ModuleType] = {}
-
 
 def used_databases() -> list[Any]:
-    """The databases on which a session was read or stored in this process."""
+    """Return the databases on which a session was read or stored in this process."""
     return [*_checked]
 
 
-def database_of(model: type[peewee.Model]) -> Any:
-    """The database behind the model now; raises `DslError` where a proxy was never initialised."""
-    database = model._meta.database
-    while isinstance(database, peewee.Proxy):
-        database = database.obj
-    if database is None or getattr(database, "deferred", False):
-        found = "the model's database is not there yet"
-        raise _unusable(model, found, "initialize the DatabaseProxy, or call database.init(…), first")
-    return database
-
-
-def dialect_of(model: type[peewee.Model]) -> Any:
-    """The SQL dialect of the model's database; raises `DslError` for one that is not supported."""
-    database = database_of(model)
-    dialect = dialect_for(database)
-    if dialect is None:
-        found = f"{type(database).__name__} is not supported"
-        raise _unusable(model, found, "use a SqliteDatabase, PostgresqlDatabase or MySQLDatabase of peewee")
-    return dialect
-
-
-def dialect_for(database: Any) -> ModuleType | None:
-    """The SQL dialect of a database; None for one that is not supported."""
-    dialect = _dialects.get(type(database))
-    if dialect is None:
-        dialect = next((each for kind, each in DIALECTS if isinstance(database, kind)), None)
-        if dialect is not None:
-            _dialects[type(database)] = dialect
-    return dialect
-
-
 class connected:  # noqa: N801
-    """A connection for one effect: the thread's or task's own if it is open, else one that is closed again.
+    """A connection for one effect: the open one of the thread or task, or one that is closed afterwards.
 
-    A connection that the caller has opened stays open, even if it had to be replaced because the server has
-    ended it. An in-memory database lives in its connection, so that one stays open, too.
+    A connection that the caller has opened stays open, also if it had to be replaced because the server has
+    ended it. The connection of an in-memory database stays open, because it holds the data.
     """
 
-    def __init__(self, model: type[peewee.Model]) -> None:
-        self.model, self.database, self.dialect = model, database_of(model), dialect_of(model)
-        self.opened = False
+    def __init__(self, declared: Declared) -> None:
+        self.declared = declared
+        self.backend = declared.backend
+        self.is_ours = False
 
     def __enter__(self) -> None:
+        database = self.backend.database
         try:
-            self.opened = opened(self.database, self.dialect)
-            if self.database not in _checked:
-                self.dialect.check(self.database)
-                _checked.add(self.database)
+            self.is_ours = _open(self.backend)
+            if database not in _checked:
+                self.backend.dialect.check_settings(database)
+                _checked.add(database)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -98,120 +59,143 @@ class connected:  # noqa: N801
     ) -> None:
         is_stuck = isinstance(error, Exception) and self._is_stuck(error)
         if is_stuck:
-            renewed(self.database, self.opened)
-        elif self.opened and not lives_in_a_connection(self.database, self.dialect):
-            self.database.close()
-        explain_missing(error, self.model)
+            _give_up(self.backend, self.is_ours)
+        elif self.is_ours and not self.backend.lives_in_a_connection:
+            self.backend.database.close()
+        if error is None:
+            return
+        explain_missing(error, self.declared)
         if not isinstance(error, Exception):
             return
         if tells_of_a_pooler(error):
-            raise _pooled(self.database) from error
-        if is_stuck or (is_asynchronous(self.database) and tells_of_a_loss(error)):
+            raise _pooled(self.backend) from error
+        if is_stuck or (self.backend.is_async and tells_of_a_loss(error)):
             raise peewee.OperationalError(error, *error.args) from error
 
     def _is_stuck(self, error: Exception) -> bool:
-        """Return whether nothing can be written on this connection, but perhaps on another one.
+        """Return whether a write fails on this connection, but perhaps not on another one.
 
-        A transaction of the caller's stays where it is.
+        A transaction of the caller stays on its connection.
         """
-        return tells_of_a_read_only_server(error) and not has_transaction(self.database, self.dialect)
+        return tells_of_a_read_only_server(error) and not self.backend.is_in_transaction
 
 
-def is_async(model: type[peewee.Model]) -> bool:
-    """Is it a database of `playhouse.pwasyncio`, whose connections belong to tasks?"""
-    return is_asynchronous(database_of(model))
+@contextmanager
+def released(model: type[peewee.Model]) -> Iterator[None]:
+    """Run a block without the connection that the caller has open.
+
+    Inside `with db.connection_context():` a connection is opened again after the block. Elsewhere Peewee
+    opens one when it is used. Inside a transaction this does nothing.
+    """
+    backend = backend_of(model)
+    database = backend.database
+    if not backend.is_connected or backend.has_one_connection or backend.is_in_transaction:
+        yield
+        return
+    blocks = list(database._state.ctx)
+    database.close()
+    try:
+        yield
+    finally:
+        if blocks:
+            try:
+                database.connect(reuse_if_open=True)  # user code in the block may have opened one
+            finally:
+                database._state.ctx[:] = blocks  # Peewee forgets them with the connection
 
 
-def refuse_async(model: type[peewee.Model], action: str) -> None:
-    """Raise `InputInvalid` for a plain call on an asynchronous database, outside its `run`."""
-    if not is_async(model) or _is_bridged():
+def refuse_async(declared: Declared, action: str) -> None:
+    """Raise `InputInvalid` if a plain action is called on an asynchronous database outside its `run`."""
+    if not declared.backend.is_async or _is_bridged():
         return
     raise InputInvalid(
         f"{action} was called on an asynchronous database",
-        where=info.place(model),
+        where=declared.name,
         why="only a task can wait for it; nothing was read or stored",
         fix=f"await its async twin, a{action}(…), or await db.run({action}, …)",
     )
 
 
-def is_connected(model: type[peewee.Model]) -> bool:
-    """Has this thread, or task, a connection open?"""
-    return not database_of(model).is_closed()
-
-
-def in_transaction(model: type[peewee.Model]) -> bool:
-    """Is a transaction open on this thread's or task's connection, by Peewee or by hand?"""
-    return has_transaction(database_of(model), dialect_of(model))
-
-
-def has_transaction(database: Any, dialect: Any) -> bool:
-    """The same of a database."""
-    if database.is_closed():
-        return not is_asynchronous(database) and bool(database.in_transaction())
-    if database.in_transaction():
-        return True
-    connection = database.connection()
-    if is_asynchronous(database):
-        if connection.stale():
-            return False
-        connection = connection.conn
-    begun: bool = dialect.is_transaction_open(connection)
-    return begun
-
-
-def has_one_connection(model: type[peewee.Model]) -> bool:
-    """Is there only one connection for all threads, or one that alone sees the data, as with `:memory:`?"""
-    database = database_of(model)
-    return not database.thread_safe or lives_in_a_connection(database, dialect_of(model))
-
-
-def is_seen_here_only(model: type[Any] | None, *, inside: bool | None = None) -> bool:
-    """Return whether only this thread, or task, sees the data of the model: it is in memory, or a transaction
-    is open. `inside` says whether a transaction is open, where that is known. False for a model without a
-    database that we support: nothing is known of its data."""
-    if model is None or not issubclass(model, peewee.Model):
-        return False
-    try:
-        return (in_transaction(model) if inside is None else inside) or has_one_connection(model)
-    except DslError:
-        return False
-
-
-def lives_in_a_connection(database: Any, dialect: Any) -> bool:
-    """Would the data go with the connection? An asynchronous database keeps its one in a pool."""
-    return bool(dialect.is_memory(database)) and not is_asynchronous(database)
-
-
-def refused_for_rows(database: Any, where: str) -> Problem | None:
-    """The problem of a database for messages in rows, if any: `playhouse.sqliteq` has no transactions."""
-    while isinstance(database, peewee.Proxy):
-        database = database.obj
-    module = sys.modules.get("playhouse.sqliteq")
-    if module is None or not isinstance(database, module.SqliteQueueDatabase):
-        return None
-    return Problem(
-        where,
-        f"{type(database).__name__} has no transactions, and messages is 'rows'",
-        "a message and its session are written in one transaction",
-        "use peewee.SqliteDatabase or playhouse.pool.PooledSqliteDatabase, or leave messages='rows' out",
-    )
-
-
 def _is_bridged() -> bool:
-    """Is this code run by an asynchronous database, which waits for it?"""
+    """Return whether an asynchronous database runs this code on a greenlet."""
     from greenlet import getcurrent
 
     return getcurrent().parent is not None
 
 
-def _unusable(model: type[peewee.Model], found: str, fix: str) -> DslError:
-    where = f"[{info.place(model)}] Meta -> database"
-    return DslError((Problem(where, found, "sessions are stored in the model's table", fix),))
+def _open(backend: Backend) -> bool:
+    """Return whether a connection had to be opened. Outside transactions, a dead one is replaced."""
+    database = backend.database
+    if database.is_closed():
+        _connect(database)
+        return True
+    connection = database.connection()
+    is_closed = connection.stale() if backend.is_async else backend.dialect.is_closed(connection)
+    if is_closed and database.in_transaction():
+        raise peewee.OperationalError("the connection was lost inside a transaction")
+    if is_closed:
+        _replace(backend, connection)
+    return False
 
 
-def _pooled(database: Any) -> DslError:
-    option = "statement_cache_size=0" if is_asynchronous(database) else "prepare_threshold=None"
-    name = type(database).__name__
+def _connect(database: Any) -> None:
+    try:
+        database.connect()
+    except BaseException:
+        if not database.is_closed():  # Peewee leaves a connection open whose pragma failed, for example
+            database.close()
+        raise
+
+
+def _replace(backend: Backend, dead: Any) -> None:
+    """Open a connection in the place of a dead one. If that fails, the dead one stays in its place.
+
+    So `is_closed()` always says whether the caller has a connection to close, and the library does not have
+    to remember it. An asynchronous database closes a connection only once.
+    """
+    database = backend.database
+    state, blocks = database._state, list(database._state.ctx)
+    is_sync, close = not backend.is_async, getattr(database, "manual_close", None)
+    if close is not None:  # the connection gives its place in the pool to the next one
+        close()
+    elif is_sync:
+        state.reset()
+    else:
+        database.close()
+    try:
+        _connect(database)
+    except BaseException:
+        if is_sync:
+            state.set_connection(dead)
+        raise
+    finally:
+        state.ctx[:] = blocks  # Peewee forgets the caller's `with db.connection_context():`
+    if is_sync and close is None:
+        with suppress(Exception):  # a connection that is to be replaced may still be alive
+            dead.close()
+
+
+def _give_up(backend: Backend, is_ours: bool) -> None:
+    """Close a connection that works, so that it does not return to a pool.
+
+    A connection of the caller (not `is_ours`) is replaced. The library opens its own when it needs one.
+    """
+    database = backend.database
+    if backend.is_async:
+        driver = database.connection().conn
+        getattr(driver, "terminate", driver.close)()
+    if not is_ours:
+        _replace(backend, database.connection())
+    elif backend.is_async:
+        with suppress(Exception):  # asyncpg has taken it out of its pool already
+            database.close()
+    else:
+        getattr(database, "manual_close", database.close)()
+
+
+def _pooled(backend: Backend) -> DslError:
+    option = "statement_cache_size=0" if backend.is_async else "prepare_threshold=None"
+    name = type(backend.database).__name__
     return DslError(
         (
             Problem(
@@ -222,23 +206,3 @@ def _pooled(database: Any) -> DslError:
             ),
         )
     )
-
-
-@contextmanager
-def released(model: type[peewee.Model]) -> Iterator[None]:
-    """Without the connection that the caller has open. In `with db.connection_context():` there is one again
-    afterwards, elsewhere Peewee opens it where it is used. Inside a transaction nothing is done."""
-    database = database_of(model)
-    if not is_connected(model) or has_one_connection(model) or in_transaction(model):
-        yield
-        return
-    blocks = list(database._state.ctx)
-    database.close()
-    try:
-        yield
-    finally:
-        if blocks:
-            try:
-                database.connect(reuse_if_open=True)  # a provider of the user's may have opened one
-            finally:
-                database._state.ctx[:] = blocks  # Peewee forgets them with the connection

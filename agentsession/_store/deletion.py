@@ -1,4 +1,4 @@
-"""A session that is to be deleted."""
+"""The deletion of a session."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from agentsession._options import ROWS
 from agentsession._store.connection import connected
 from agentsession._store.message_table import MessageTable
 from agentsession._store.session_row import SessionRow
-from agentsession._store.transaction import Together
+from agentsession._store.transaction import Transaction
 
 
 class SessionToDelete(SessionRow):
     def delete(self) -> None:
-        """Delete the row, if it is the owner's, and those of its messages; raises `SessionNotFound`."""
+        """Delete the row of the session and those of its messages. Raises `SessionNotFound`."""
 
         def query() -> Any:
-            return self.model.delete().where(self._this())
+            return self.model.delete().where(self._is_row())
 
-        with connected(self.model):
+        shape = ("delete", *self._row_shape)
+        with connected(self.declared):
             if self.options.messages != ROWS:
-                deleted = self.table.changed(("delete", *self._shape), query, self._found())
+                deleted = self.table.write(shape, query, self._row_values())
             else:
-                with Together(self.table.database, inside=self.inside) as still_there:
-                    still_there()
+                with Transaction(self.backend, inside=self.inside) as check:
+                    check()
                     self._lock()
-                    still_there()
-                    MessageTable(self.model, self.column.name).clear(self.key)
-                    still_there()
-                    deleted = self.table.changed(("delete", *self._shape), query, self._found())
+                    check()
+                    MessageTable(self.declared).clear(self.key)
+                    check()
+                    deleted = self.table.write(shape, query, self._row_values())
         if not deleted:
             raise self.not_found()
 
     def _lock(self) -> None:
-        """The session before its messages, as every other write does."""
+        """Lock the session before its messages, as every other write does."""
 
         def query() -> Any:
-            found = self.model.select(self.meta.primary_key).where(self._this())
-            return self.dialect.locked(self.model, found)
+            found = self.model.select(self.meta.primary_key).where(self._is_row())
+            return self.dialect.lock(self.model, found)
 
-        if not self.table.rows(None, query, self._found()):
+        if not self.table.read(None, query, self._row_values()):
             raise self.not_found()

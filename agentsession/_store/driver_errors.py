@@ -1,4 +1,7 @@
-"""What an error of a database driver tells about the connection, where Peewee does not say it."""
+"""Errors of database drivers: what they say about the connection, and notes that say how to fix them.
+
+The codes are SQLSTATEs of PostgreSQL, and the numbers of MariaDB and MySQL.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,35 @@ from typing import Any
 
 import peewee
 
-from agentsession import _registry, info
+from agentsession import info
+from agentsession._store.declared import Declared
 
-LOST_CLASSES = frozenset({"08", "28", "3D", "40", "53", "54", "55", "57", "58"})
+CONNECTION_CLASSES = frozenset({"08", "28", "3D", "40", "53", "54", "55", "57", "58"})
 """PostgreSQL's classes of errors that psycopg calls operational, at a statement or at the connection."""
 
 CONFUSED = "InternalClientError"
-"""What asyncpg raises, and ends the connection, where the server's farewell came before the statement."""
+"""asyncpg raises it, and ends the connection, if the server's farewell arrives before the statement."""
 
 PREPARED = frozenset({"26000", "42P05"})
-"""PostgreSQL's errors for a prepared statement that does not exist, and for one that exists already."""
-
+"""A prepared statement does not exist, or exists already."""
 
 READ_ONLY, READ_ONLY_NUMBERS = "25006", frozenset({1290, 1836})
-"""The errors for a write on a server that takes none: PostgreSQL's, and those of MariaDB and MySQL."""
+"""A write was sent to a server that is read-only."""
+
+NO_TABLE: tuple[object, ...] = ("42P01", "42S02", 1146)
+NO_COLUMN: tuple[object, ...] = ("42703", "42S22", 1054)
+NO_TABLE_TEXT, NO_COLUMN_TEXT = "no such table", ("no such column", "has no column named")
+"""SQLite has no codes: its errors are known by their text."""
 
 
 def tells_of_a_loss(error: Exception) -> bool:
-    """Does an asynchronous driver say that the connection is lost?
+    """Return whether an asynchronous driver says that the connection is lost.
 
-    Peewee knows an error of asyncpg by its class's name or its first base's, and most by neither.
+    Peewee maps an error of asyncpg by the name of its class or of its first base, which most do not match.
     """
     if isinstance(error, OSError) or type(getattr(error, "orig", error)).__name__ == CONFUSED:
         return True
-    return _sqlstate(error)[:2] in LOST_CLASSES
+    return _sqlstate(error)[:2] in CONNECTION_CLASSES
 
 
 def tells_of_a_read_only_server(error: Exception) -> bool:
@@ -51,24 +59,17 @@ def tells_of_a_pooler(error: Exception) -> bool:
 
 
 def _sqlstate(error: Exception) -> str:
-    """PostgreSQL's code of an error of psycopg, psycopg2 or asyncpg; empty for all others."""
+    """Return PostgreSQL's code of an error of psycopg, psycopg2 or asyncpg; "" for all other errors."""
     driver = getattr(error, "orig", error)
     return str(getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None) or "")
 
 
-NO_TABLE: tuple[object, ...] = ("42P01", "42S02", 1146)
-NO_COLUMN: tuple[object, ...] = ("42703", "42S22", 1054)
-"""The codes of PostgreSQL and of the drivers for MySQL. SQLite has none, and is known by its text."""
-
-NO_TABLE_TEXT, NO_COLUMN_TEXT = "no such table", ("no such column", "has no column named")
-
-
-def explain_missing(error: BaseException | None, model: Any) -> None:
-    """Add a note where a table of the model, or a column of one, is missing."""
+def explain_missing(error: BaseException, declared: Declared) -> None:
+    """Add a note to the error if a table of the model, or a column of one, is missing."""
     if not isinstance(error, peewee.DatabaseError):
         return
-    declared = _registry.message_of(model)
-    tables = [model, *([] if declared is None else declared[:1])]
+    model, message_model = declared.model, declared.message_model
+    tables = [model] if message_model is None else [model, message_model[0]]
     names = ", ".join(table.__name__ for table in tables)
     code, text = _code(error), str(error).partition("\n")[0]  # PostgreSQL repeats the statement below
     if code in NO_TABLE or NO_TABLE_TEXT in text:
@@ -84,12 +85,14 @@ def explain_missing(error: BaseException | None, model: Any) -> None:
 
 
 def explain_refused(error: BaseException, record: Any, own: tuple[str, ...]) -> None:
-    """Add a note where a new row was refused because a column of the user's has no value. `own` are the
-    attributes that the library fills."""
+    """Add a note to the error if a new row was refused because one of its columns has no value.
+
+    `own` are the attributes that the library sets.
+    """
     text = str(error).partition("\n")[0]  # PostgreSQL shows the row below
     for field in record._meta.sorted_fields:
-        is_given = field.null or field.default is not None or record.__data__.get(field.name) is not None
-        if not is_given and field.name not in own and _names(text, field.column_name):
+        has_value = field.null or field.default is not None or record.__data__.get(field.name) is not None
+        if not has_value and field.name not in own and _names(text, field.column_name):
             found = f"the column {field.name!r} has no value"
             fix = f"pass attributes={{{field.name!r}: …}}, or declare the field with a default or null=True"
             _note(error, type(record), found, fix)

@@ -1,7 +1,7 @@
 """A forked child opens its own connections to the databases of the models.
 
 Two processes that use one connection read each other's rows. Peewee does not notice a fork: the child would
-use the connection that its parent has open, and those that lie in the parent's pool.
+use the connection that its parent has open, and those in the parent's pool.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from weakref import WeakSet
 
 import peewee
 
-from agentsession._store.connecting import is_asynchronous
-from agentsession._store.connection import database_of, dialect_for, lives_in_a_connection, used_databases
+from agentsession._store.backend import backend_for, database_of
+from agentsession._store.connection import used_databases
 from agentsession.errors import DslError
 
 _models: WeakSet[type[peewee.Model]] = WeakSet()
 
-_inherited: list[object] = []
-"""Connections of the parent. They are kept, because to close one may end it on the server."""
+_parents_connections: list[object] = []
+"""They are kept, because to close one would end the parent's session on the server."""
 
 
 def renew_in_children(model: type[peewee.Model]) -> None:
@@ -33,7 +33,7 @@ def renew_in_children(model: type[peewee.Model]) -> None:
 def _after_in_child() -> None:
     databases = {id(database): database for database in used_databases()}
     for model in [*_models]:
-        with suppress(DslError):  # the database is not there yet
+        with suppress(DslError):  # the database is not initialised yet
             database = database_of(model)
             databases[id(database)] = database
     for database in databases.values():
@@ -41,15 +41,16 @@ def _after_in_child() -> None:
 
 
 def _forget_connections(database: Any) -> None:
-    """A database in memory stays: the child has a copy of it."""
-    dialect = dialect_for(database)
-    if dialect is None or lives_in_a_connection(database, dialect):
+    """Forget the connections of the parent. A database in memory stays: the child has a copy of it."""
+    backend = backend_for(database)
+    if backend is None or backend.lives_in_a_connection:
         return
-    if is_asynchronous(database):
+    if backend.is_async:
         _forget_loops(database)
         return
     state, blocks = database._state, [*database._state.ctx]
-    _inherited.append((state.conn, *(getattr(database, name, None) for name in ("_connections", "_in_use"))))
+    pool = (getattr(database, name, None) for name in ("_connections", "_in_use"))
+    _parents_connections.append((state.conn, *pool))
     if database.thread_safe:  # another thread of the parent may have held the lock
         database._lock = threading.Lock()
     if hasattr(database, "_pool_lock"):
@@ -60,9 +61,9 @@ def _forget_connections(database: Any) -> None:
 
 
 def _forget_loops(database: Any) -> None:
-    """The connections of `playhouse.pwasyncio` belong to tasks, and some to threads, of the parent."""
+    """Forget the connections of `playhouse.pwasyncio`, which belong to tasks and threads of the parent."""
     state = database._state
-    _inherited.append((database._pool, dict(state._states), [*state._orphaned_conns]))
+    _parents_connections.append((database._pool, dict(state._states), [*state._orphaned_conns]))
     state._states.clear()
     state._orphaned_conns.clear()
     state._release_tasks.clear()

@@ -1,4 +1,8 @@
-"""The stored map and its typed form. Older maps are brought up to today's version as they are read."""
+"""The stored context: its JSON map, its typed form, and the map after a change.
+
+Older maps are converted to the current version when they are read. The revision counts writes, so it is the
+one key in which a plain and a streamed turn differ.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +22,25 @@ from agentsession.errors import ContextUnreadable, LayoutMismatch
 T = TypeVar("T")
 
 OF_A_CHANGE = ("turn", "count", "turns", "size", "system", "reply", "instruction_args")
-"""Keys of a head that a change may set. Others may have been set by the user meanwhile."""
+"""Keys of a head that a change may set. The user may set other keys meanwhile."""
 
 HEAD = frozenset({"count", "turns", "size", "system", "reply"})
-"""Keys that only the head of messages in rows has."""
+"""Keys that only the context of a session in rows has."""
 
 
 def decode(text: str | bytes | None, where: str) -> JsonMap:
-    """The stored JSON text as a map; raises `ContextUnreadable`."""
+    """Return the map of a stored JSON text. Raises `ContextUnreadable`."""
     try:
         value = msgspec.json.decode(text) if text is not None else None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise unreadable(
-            where, f"the stored context is no JSON, or holds a lone surrogate: {error}"
+            where, f"the stored context is not JSON, or holds a lone surrogate: {error}"
         ) from error
     return as_map(value, where)
 
 
 def as_map(value: Json, where: str) -> JsonMap:
-    """A decoded value as a map of today's version, in memory only; NULL is an empty one."""
+    """Return a decoded value as a map of the current version; NULL is an empty map."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -63,11 +67,11 @@ def _refuse_bad_head(head: JsonMap, where: str) -> None:
     if not _is_count(head.get("size", 0)):
         raise unreadable(where, "the size of the messages in the stored context is not a count of bytes")
     if not is_position(head.get("system", 0)):
-        raise unreadable(where, "the place of the system message in the stored context is not a position")
+        raise unreadable(where, "the position of the system message in the stored context is not a position")
 
 
-def layout_of(map_: JsonMap) -> str | None:
-    """The layout in which a session is stored; None as long as nothing is."""
+def stored_layout(map_: JsonMap) -> str | None:
+    """Return the layout in which a session is stored; None if nothing is stored yet."""
     if is_current(map_):
         return str(map_.get("layout", DOCUMENT))
     return DOCUMENT if map_.get("messages") else None
@@ -75,13 +79,13 @@ def layout_of(map_: JsonMap) -> str | None:
 
 def refuse_other_layout(map_: JsonMap, layout: Layout, where: str) -> None:
     """Raise `LayoutMismatch` if the session is stored in the other layout than the model declares."""
-    found = layout_of(map_)
+    found = stored_layout(map_)
     if found in (None, layout):
         return
     raise LayoutMismatch(
         f"the session is stored as {found}, and the model declares messages={layout!r}",
         where=where,
-        why="the messages are elsewhere, and would be hidden by new ones; nothing was written",
+        why="new messages would hide the stored ones, which are elsewhere; nothing was written",
         fix=f"move the table with python -m agentsession migrate module:Model --to {layout}, "
         f"or declare messages={found!r}",
     )
@@ -92,20 +96,20 @@ def _is_count(value: Json) -> bool:
 
 
 def is_position(value: Json) -> bool:
-    """Return whether it is a position of a message with room for more behind it: the column holds 32 bits."""
+    """Return whether it is the position of a message with room for more after it (a 32 bit column)."""
     return _is_count(value) and value < 2**30  # type: ignore[operator]
 
 
 def convert(value: Json, type_: type[T], where: str) -> T:
-    """The typed form of a stored value; raises `ContextUnreadable` and names the place that does not fit."""
+    """Return the typed form of a stored value. Raises `ContextUnreadable`, which names what does not fit."""
     try:
         return msgspec.convert(value, type_)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise unreadable(where, f"what is stored does not fit: {error}") from error
+        raise unreadable(where, f"the stored value does not fit: {error}") from error
 
 
-class _Typed(msgspec.Struct):
-    """A whole document, to be decoded at once."""
+class _Document(msgspec.Struct):
+    """A document, decoded in one step."""
 
     v: int | None = None
     revision: int = -1
@@ -116,14 +120,16 @@ class _Typed(msgspec.Struct):
     turn: Turn | None = None
 
 
-_typed = msgspec.json.Decoder(_Typed).decode
+_decode_document = msgspec.json.Decoder(_Document).decode
 
 
-def typed(text: str | None) -> Context | None:
-    """A document of today's version as typed values, without its map: a reader needs no more. None for all
-    else, which the slower way reads, or says why it cannot."""
+def decode_document(text: str | None) -> Context | None:
+    """Return a document of the current version as typed values, which is faster than through its map.
+
+    Returns None for anything else, which `decode` and `convert` read, or refuse with a reason.
+    """
     try:
-        found = _typed(text or "null")
+        found = _decode_document(text or "null")
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     is_ours = found.v == VERSION and found.layout == DOCUMENT and _is_count(found.revision)
@@ -139,12 +145,12 @@ def typed(text: str | None) -> Context | None:
 
 
 def is_current(map_: JsonMap) -> bool:
-    """Was it stored by this format, so that it can be changed in place?"""
+    """Return whether the map is of the current version, so that SQL can change it in place."""
     return map_.get("v") == VERSION
 
 
 def _cast_up(map_: JsonMap, where: str) -> JsonMap:
-    """An older map, one version after the other. Its own `v` stays, since the row is still as it was."""
+    """Convert an older map, one version after the other. Its `v` stays, because the row is not changed."""
     version = map_.get("v", 0)
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version <= VERSION:
         found = f"the stored context has version {version!r}, this package reads versions up to {VERSION}"
@@ -157,22 +163,24 @@ def _cast_up(map_: JsonMap, where: str) -> JsonMap:
     return map_
 
 
-def whole(map_: JsonMap, change: Change) -> JsonMap:
-    """A document after a change; other keys of the map are kept."""
+def document_after(map_: JsonMap, change: Change) -> JsonMap:
+    """Return a document after a change. Its other keys are kept."""
     messages = list(map_.get("messages", ()))
     for id_, metadata in change.metadata.items():
-        place = position(map_, id_)
-        messages[place] = {**messages[place], "metadata": dict(metadata)}
+        index = position(map_, id_)
+        messages[index] = {**messages[index], "metadata": dict(metadata)}
     if change.drop is not None:
         del messages[position(map_, change.drop)]
     messages += [msgspec.to_builtins(message) for message in change.append]
-    return _stored(map_, change, {"layout": DOCUMENT, "messages": messages})
+    return _map_after(map_, change, {"layout": DOCUMENT, "messages": messages})
 
 
-def head(map_: JsonMap, change: Change, said: Sequence[JsonMap], size: int) -> JsonMap:
-    """The same where each message has a row of its own: what is left in the context attribute. `said` are the
-    messages of the change as JSON, `size` their bytes."""
-    roles = [message["role"] for message in said]
+def head_after(map_: JsonMap, change: Change, messages: Sequence[JsonMap], size: int) -> JsonMap:
+    """Return the context of a session in rows after a change.
+
+    `messages` are those that the change appends, as JSON; `size` is the number of their bytes.
+    """
+    roles = [message["role"] for message in messages]
     first = map_.get("count", 0) - (change.drop is not None)
     own: JsonMap = {
         "layout": ROWS,
@@ -183,14 +191,14 @@ def head(map_: JsonMap, change: Change, said: Sequence[JsonMap], size: int) -> J
     if "system" in roles:
         own["system"] = first + roles.index("system")
     if change.turn.status == "completed" and "assistant" in roles:
-        own["reply"] = said[len(roles) - 1 - roles[::-1].index("assistant")]
-    stored = _stored(map_, change, own)
+        own["reply"] = messages[len(roles) - 1 - roles[::-1].index("assistant")]
+    stored = _map_after(map_, change, own)
     stored.pop("messages", None)
     return stored
 
 
 def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
-    """The head of a document whose messages are going to be rows."""
+    """Return the context of a document whose messages are moved to rows."""
     messages = document["messages"]
     roles = [message["role"] for message in messages]
     return {
@@ -205,11 +213,11 @@ def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
 
 
 def without_head(map_: JsonMap) -> JsonMap:
-    """The keys that are no head's alone."""
+    """Return the keys that a document may have, too."""
     return {key: value for key, value in map_.items() if key not in HEAD}
 
 
-def _stored(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
+def _map_after(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
     args = change.instruction_args
     return {
         **map_,
@@ -223,20 +231,21 @@ def _stored(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
 
 
 def position(map_: JsonMap, id_: str) -> int:
-    """Where the message with this id stands in a document."""
+    """Return the position of the message with this id in a document."""
     messages = map_["messages"]
-    for place in reversed(range(len(messages))):
-        if messages[place]["id"] == id_:
-            return place
+    for index in reversed(range(len(messages))):
+        if messages[index]["id"] == id_:
+            return index
     raise LookupError(f"no message has the id {id_!r}")
 
 
-def holds(context: Context, change: Change) -> bool:
-    """Is this change stored? Compared by value: who stored the very same has stored it.
+def contains(context: Context, change: Change) -> bool:
+    """Return whether a change is stored: an unconfirmed write is decided by comparing values.
 
-    An ended turn may have been followed by others since; an open one must be the latest.
+    An equal change of somebody else counts as well, so no trace of past claims is kept. An ended turn may
+    have been followed by other turns; an open turn must be the latest one.
     """
-    if change.turn.is_open and not _same_turn(context.turn, change.turn):
+    if change.turn.is_open and not _is_same_turn(context.turn, change.turn):
         return False
     messages = {message.id: message for message in context.messages}
     return all(_equal(messages.get(message.id), message) for message in change.append) and all(
@@ -245,8 +254,8 @@ def holds(context: Context, change: Change) -> bool:
     )
 
 
-def _same_turn(stored: Turn | None, turn: Turn) -> bool:
-    """Somebody may have decided since about what was asked."""
+def _is_same_turn(stored: Turn | None, turn: Turn) -> bool:
+    """Return whether it is the same turn. Pending approvals may have been decided since."""
     if stored is None or (stored.id, stored.status, stored.claim) != (turn.id, turn.status, turn.claim):
         return False
     pairs = zip(stored.approvals, turn.approvals, strict=False)
@@ -255,7 +264,7 @@ def _same_turn(stored: Turn | None, turn: Turn) -> bool:
 
 
 def _equal(one: object, other: object) -> bool:
-    """As JSON values, whatever the order of their keys and the form of their numbers."""
+    """Compare as JSON values, whatever the order of their keys and the form of their numbers."""
     return bool(_as_json(one) == _as_json(other))
 
 

@@ -1,4 +1,4 @@
-"""A new session's place for its idempotency key: a value that the same key always gives."""
+"""The identity of a session: its primary key, its owner, and the value of an idempotency key."""
 
 from __future__ import annotations
 
@@ -9,81 +9,69 @@ import peewee
 
 from agentsession import info
 from agentsession._json_values import compact
-from agentsession._options import SessionOptions
-from agentsession._store.values import is_scalar, settled_value
+from agentsession._store.column_values import comparable_value, is_scalar
+from agentsession._store.declared import Declared
 from agentsession.errors import InputInvalid
 
 NAMESPACE = UUID("6f0c7a52-9f0e-5d43-9d0c-1b8a3a4f6b1e")
 UUID_LENGTH = 36
 
 
-def key_field_of(model: type[peewee.Model], options: SessionOptions) -> Any:
-    """The idempotency attribute, or a primary key that can hold a UUID; raises `InputInvalid`."""
+def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
+    """Return the id of a session given as an id or a record. Raises `InputInvalid` for a record of another
+    model."""
+    is_record = isinstance(session, peewee.Model)
+    if not is_record and not is_scalar(session):
+        raise InputInvalid(
+            f"a {type(session).__name__} is not an id",
+            where=info.place(model),
+            why="a session is found by the value of its primary key",
+            fix=f"pass a {model.__name__} record or its id",
+        )
+    if not is_record:
+        return session
+    if not isinstance(session, model) or _table(type(session)) != _table(model):
+        raise InputInvalid(
+            f"a {type(session).__name__} is not a session of {model.__name__}",
+            where=info.place(model),
+            why="the id of a row in one table must not be looked up in another",
+            fix=f"pass a {model.__name__} record or its id",
+        )
+    key: Any = session
+    return key._pk
+
+
+def _table(model: type[peewee.Model]) -> tuple[Any, ...]:
     meta: Any = model._meta
-    if options.idempotency_attribute is not None:
-        return meta.fields[options.idempotency_attribute]
-    if holds_a_uuid(meta.primary_key):
-        return meta.primary_key
-    raise InputInvalid(
-        f"idempotency_key was given, but the primary key is a {type(meta.primary_key).__name__}",
-        where=f"{info.place(model)} idempotency_key",
-        why="two calls with the same key that start at once could not be told apart; nothing was stored",
-        fix='declare @agent_session(idempotency_attribute="start_key") with '
-        "start_key = peewee.CharField(max_length=36, null=True, unique=True), or a UUID primary key",
-    )
+    return meta.database, meta.schema, meta.table_name
 
 
-def holds_a_uuid(field: Any) -> bool:
-    """A UUID field, or a text field that is long enough."""
-    if isinstance(field, peewee.CharField):
-        return bool((field.max_length or 0) >= UUID_LENGTH)
-    return isinstance(field, (peewee.UUIDField, peewee.BinaryUUIDField, peewee.TextField))
+def owner_of(declared: Declared, actor: Any) -> Any:
+    """Return the value of the owner attribute for this actor; None if the model has no owner.
 
-
-def key_of_call(session: Any, call: str) -> str:
-    """A UUID for a call of a tool, the same whenever it is run again, and no other call's in any table."""
-    meta = session.model._meta
-    return str(uuid5(NAMESPACE, compact([meta.schema, meta.table_name, "call", str(session.key), call])))
-
-
-def derived_value(
-    model: type[peewee.Model], options: SessionOptions, field: Any, owner: Any, key: str
-) -> Any:
-    """The same for the same table, owner and key, and never the same for another (RFC 9562, version 5)."""
-    meta: Any = model._meta
-    name = options.owner_attribute
-    whose = None if name is None else str(meta.fields[name].db_value(owner))
-    value = uuid5(NAMESPACE, compact([meta.schema, meta.table_name, whose, key]))
-    is_uuid = isinstance(field, (peewee.UUIDField, peewee.BinaryUUIDField))
-    return value if is_uuid else str(value)
-
-
-def owner_of(model: type[peewee.Model], options: SessionOptions, actor: Any) -> Any:
-    """The value of the owner attribute for this actor; None where the model has no owner.
-
-    Raises `InputInvalid` where the program forgot the actor, or passed one that cannot own anything.
+    Raises `InputInvalid` if the actor is missing, or cannot be an owner.
     """
-    name = options.owner_attribute
-    if name is None:
+    field = declared.owner_field
+    if field is None:
         if actor is None:
             return None
-        raise _invalid(
-            model, "the model has no owner_attribute", 'declare @agent_session(owner_attribute="user")'
-        )
-    field: Any = model._meta.fields[name]
-    value = _value(field, actor)
+        found = "the model has no owner_attribute"
+        raise _invalid_actor(declared, found, 'declare @agent_session(owner_attribute="user")')
+    name = declared.options.owner_attribute
+    value = _owner_value(field, actor)
     if value is None or value == "":
-        raise _invalid(model, "no actor was given", f"pass actor=…, a value of {name!r}, to every action")
+        fix = f"pass actor=…, a value of {name!r}, to every action"
+        raise _invalid_actor(declared, "actor is missing", fix)
     try:
-        return settled_value(field, value if is_scalar(value) else None)
+        return comparable_value(field, value if is_scalar(value) else None)
     except ValueError:
-        found = f"a {type(actor).__name__} is no value of {name!r}"
+        found = f"a {type(actor).__name__} is not a value of {name!r}"
         fix = f"pass actor=… with a value of {name!r}, or a record"
-        raise _invalid(model, found, fix) from None
+        raise _invalid_actor(declared, found, fix) from None
 
 
-def _value(field: Any, actor: Any) -> Any:
-    """A record stands for its key, where it is of the right table."""
+def _owner_value(field: Any, actor: Any) -> Any:
+    """Return the key of an actor that is a record of the right table, and any other actor as it is."""
     record: Any = actor
     if not isinstance(actor, peewee.Model):
         return actor
@@ -92,6 +80,55 @@ def _value(field: Any, actor: Any) -> Any:
     return record.__data__.get(field.rel_field.name) if isinstance(record, field.rel_model) else record
 
 
-def _invalid(model: type[peewee.Model], found: str, fix: str) -> InputInvalid:
+def _invalid_actor(declared: Declared, found: str, fix: str) -> InputInvalid:
     why = "the actor decides which sessions can be seen; nothing was read or stored"
-    return InputInvalid(found, where=f"{info.place(model)} actor", why=why, fix=fix)
+    return InputInvalid(found, where=f"{declared.name} actor", why=why, fix=fix)
+
+
+def key_field_of(declared: Declared) -> Any:
+    """Return the field that stores the value of an idempotency key.
+
+    It is the idempotency attribute, or a primary key that can hold a UUID. Raises `InputInvalid` if the model
+    has neither.
+    """
+    meta: Any = declared.model._meta
+    if declared.options.idempotency_attribute is not None:
+        return meta.fields[declared.options.idempotency_attribute]
+    if holds_a_uuid(meta.primary_key):
+        return meta.primary_key
+    raise InputInvalid(
+        f"idempotency_key was passed, but the primary key is a {type(meta.primary_key).__name__}",
+        where=f"{declared.name} idempotency_key",
+        why="two calls with the same key that start at once would store two sessions; nothing was stored",
+        fix='declare @agent_session(idempotency_attribute="start_key") with '
+        "start_key = peewee.CharField(max_length=36, null=True, unique=True), or a UUID primary key",
+    )
+
+
+def holds_a_uuid(field: Any) -> bool:
+    """Return whether it is a UUID field, or a text field that is long enough for a UUID."""
+    if isinstance(field, peewee.CharField):
+        return bool((field.max_length or 0) >= UUID_LENGTH)
+    return isinstance(field, (peewee.UUIDField, peewee.BinaryUUIDField, peewee.TextField))
+
+
+def key_value(declared: Declared, field: Any, owner: Any, key: str) -> Any:
+    """Return the UUID that is derived from table, owner and idempotency key (RFC 9562, version 5).
+
+    It is stored in the primary key or a unique column, so the database decides which of two calls was first.
+    """
+    meta: Any = declared.model._meta
+    owner_field = declared.owner_field
+    whose = None if owner_field is None else str(owner_field.db_value(owner))
+    value = uuid5(NAMESPACE, compact([meta.schema, meta.table_name, whose, key]))
+    is_uuid = isinstance(field, (peewee.UUIDField, peewee.BinaryUUIDField))
+    return value if is_uuid else str(value)
+
+
+def key_of_call(session: Any, call: str) -> str:
+    """Return the idempotency key that a tool may pass on: a UUID derived from table, session and call.
+
+    It is the same whenever the call runs again. The key of the call itself is unique in its session only.
+    """
+    meta = session.model._meta
+    return str(uuid5(NAMESPACE, compact([meta.schema, meta.table_name, "call", str(session.key), call])))

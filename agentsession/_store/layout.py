@@ -1,4 +1,4 @@
-"""What the two layouts have in common: where the messages of a session are, and how they are changed."""
+"""The interface of a layout: where the messages of a session are, and how they are read and changed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from agentsession._json_values import JsonMap
-from agentsession._store.expression import Path
+from agentsession._options import SessionOptions
+from agentsession._store.dialects.base import Path
 from agentsession._turn.effects import Change
 from agentsession.context import Context
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which messages an action needs: those of the last so many turns, and wherever they stand those of the
-    turn with this id and the `system` message; or a page: the `last` so many before the position `before`.
-    `only_to_read`: nothing is going to be written."""
+class Selection:
+    """The messages that an action reads: all, those that a turn needs, or a page.
+
+    Attributes:
+        history: The number of latest turns whose messages are read.
+        turn: The id of a turn whose messages are read, too.
+        system: Whether the system message is read, too.
+        last: The number of messages of a page.
+        before: The position at which a page ends.
+        only_to_read: Whether nothing is written after the read.
+    """
 
     history: int | None = None
     turn: str | None = None
@@ -30,13 +38,26 @@ class Wanted:
         return self.last is not None or self.before is not None
 
 
-ALL = Wanted()
-NOTHING = Wanted(last=0)
+ALL_MESSAGES = Selection()
+NO_MESSAGES = Selection(last=0)
 
 
-class Read(NamedTuple):
-    """What was read of a session, and the text of its context attribute at that moment; all `turns` that
-    there are, and the `size` in bytes of all messages that are elsewhere."""
+def selection_for_turn(options: SessionOptions, turn: str | None = None) -> Selection:
+    """Return what the model is shown, and the turn with this id."""
+    history = options.history if isinstance(options.history, int) else None
+    return Selection(history=history, turn=turn, system=options.pin_instruction)
+
+
+class SessionRead(NamedTuple):
+    """What was read of a session at one moment.
+
+    Attributes:
+        text: The text of the context attribute.
+        map: Its JSON map.
+        context: Its typed form, with the selected messages.
+        turns: The number of all turns.
+        size: The size in bytes of all messages that are not in the context attribute.
+    """
 
     text: str | None
     map: JsonMap
@@ -45,34 +66,46 @@ class Read(NamedTuple):
     size: int = 0
 
 
-class Prepared(NamedTuple):
-    """A change, ready to be written: the context attribute `after` it; the `value` that SQL gives to it, with
-    numbers of the turn that are set in SQL, from named `values`; and the rows of the new messages.
+class PreparedChange(NamedTuple):
+    """A change, ready to be written.
 
-    `shape`: what tells this value from others of its layout; None if it is for this time only."""
+    Attributes:
+        map: The map of the context attribute after the change.
+        sql: Returns the SQL value of the context attribute, given numbers of the turn that SQL computes.
+        values: The values of the placeholders in that SQL.
+        shape: Distinguishes this SQL from others of the layout; None if it is used only once.
+        rows: The rows of the new messages.
+    """
 
-    after: JsonMap
-    value: Callable[[Mapping[Path, Any]], Any]
+    map: JsonMap
+    sql: Callable[[Mapping[Path, Any]], Any]
     values: JsonMap
     shape: tuple[Any, ...] | None = ()
     rows: tuple[JsonMap, ...] = ()
 
 
-class Layout(Protocol):
-    """Where the messages of one session are, during one action."""
+class MessageLayout(Protocol):
+    """The messages of one session during one action."""
 
     has_rows: bool
 
-    def read(self, text: str | None, place: str, key: Any, locked: bool, /) -> Read:
-        """What is wanted of the session whose context attribute was this text; `locked`: and is until the end
-        of the caller's transaction. Raises `LayoutMismatch` for
-        one of the other layout, and `ContextUnreadable`."""
+    def read(self, text: str | None, where: str, key: Any, is_locked: bool, /) -> SessionRead:
+        """Read the selected messages of the session whose context attribute has this text.
+
+        `is_locked`: nobody changes the session before the end of the caller's transaction. Raises
+        `LayoutMismatch` for a session in the other layout, and `ContextUnreadable`.
+        """
         ...
 
-    def prepared(self, map_: JsonMap, change: Change) -> Prepared:
-        """The change of a session whose context attribute is this map."""
+    def prepare(self, map_: JsonMap, change: Change) -> PreparedChange:
+        """Prepare the change of a session whose context attribute has this map."""
         ...
 
-    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None], /) -> None:
-        """Store what of the change is not in the context attribute."""
+    def write_messages(
+        self, key: Any, change: Change, prepared: PreparedChange, check: Callable[[], None], /
+    ) -> None:
+        """Store what the change does to messages that are not in the context attribute.
+
+        `check` is called before each statement. It raises an error if the connection was lost.
+        """
         ...

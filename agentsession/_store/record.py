@@ -1,85 +1,58 @@
-"""The user's record: its key, its managed attributes, and the save that leaves those alone."""
+"""The user's record: new ones, its managed attributes, and what its `save` may write.
+
+A change inside the context is found from a digest, which is taken when the attribute is first read and
+compared by `save()`: Peewee cannot see such a change, and a record whose context nobody reads costs nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
+import msgspec
 import peewee
 
 from agentsession import info
 from agentsession._json_values import JsonMap
 from agentsession._options import SessionOptions
-from agentsession._store.in_place import forget, is_changed_in_place
-from agentsession._store.values import is_scalar
+from agentsession._store.declared import Declared
 from agentsession._turn_state import Turn
 from agentsession.errors import InputInvalid, ManagedField
 
 CLAIM = "_agentsession_claim"
 
-
-def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
-    """The id of a session given as an id or a record; raises `InputInvalid` for another model's record."""
-    is_record = isinstance(session, peewee.Model)
-    if not is_record and not is_scalar(session):
-        raise InputInvalid(
-            f"a {type(session).__name__} is no id",
-            where=info.place(model),
-            why="a session is found by the value of its primary key",
-            fix=f"pass a {model.__name__} record or its id",
-        )
-    if not is_record:
-        return session
-    if not isinstance(session, model) or _table(type(session)) != _table(model):
-        raise InputInvalid(
-            f"a {type(session).__name__} is no session of {model.__name__}",
-            where=info.place(model),
-            why="ids of two tables must not be mixed up",
-            fix=f"pass a {model.__name__} record or its id",
-        )
-    key: Any = session
-    return key._pk
-
-
-def _table(model: type[peewee.Model]) -> tuple[Any, ...]:
-    meta: Any = model._meta
-    return meta.database, meta.schema, meta.table_name
+SEEN = "_agentsession_seen"
 
 
 def new_record(
-    model: type[peewee.Model],
-    options: SessionOptions,
-    attributes: Mapping[str, Any] | None,
-    derived: Mapping[str, Any],
-) -> Any:
-    """A record with the user's own columns and the derived ones; raises `InputInvalid` for other names."""
+    declared: Declared, attributes: Mapping[str, Any] | None, derived: Mapping[str, Any]
+) -> peewee.Model:
+    """Return a record with the caller's attributes and the derived ones. Raises `InputInvalid` for attributes
+    that a caller cannot set."""
     attributes = {} if attributes is None else attributes
-    _refuse_attributes(model, options, attributes, derived)
-    record: Any = model(**attributes, **derived)
+    _refuse_attributes(declared, attributes, derived)
+    record: Any = declared.model(**attributes, **derived)
     if record._pk is None and not record._meta.auto_increment:
         name = record._meta.primary_key.name
         raise InputInvalid(
             f"the primary key {name!r} has no value",
-            where=f"{info.place(model)} attributes",
+            where=f"{declared.name} attributes",
             why="the session could not be found again",
             fix=f"declare {name} with default=uuid.uuid4, or the like, or pass attributes={{{name!r}: …}}",
         )
-    return record
+    return record  # type: ignore[no-any-return]
 
 
-def _refuse_attributes(
-    model: type[peewee.Model], options: SessionOptions, attributes: Any, derived: Mapping[str, Any]
-) -> None:
-    meta: Any = model._meta
-    where = f"{info.place(model)} attributes"
+def _refuse_attributes(declared: Declared, attributes: Any, derived: Mapping[str, Any]) -> None:
+    meta: Any = declared.model._meta
+    where = f"{declared.name} attributes"
     known = [*meta.fields, *(field.object_id_name for field in meta.refs)]
     if not isinstance(attributes, Mapping):
-        found, why = (
-            f"attributes is a {type(attributes).__name__}",
-            "it maps the row's other columns to values",
-        )
+        found = f"attributes is a {type(attributes).__name__}"
+        why = "it maps the row's other columns to values"
         raise InputInvalid(found, where=where, why=why, fix='pass attributes={"title": "…"}')
     for name in attributes:
         if name not in known:
@@ -87,17 +60,17 @@ def _refuse_attributes(
             raise InputInvalid(
                 f"the model has no attribute {name!r}",
                 where=where,
-                why="Peewee would drop it in silence",
+                why="Peewee would drop it silently",
                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(sorted(known))}",
             )
-        instead = _given_by_other_means(options, meta.combined[name].name, derived)
-        if instead is not None:
+        fix = _way_to_set(declared.options, meta.combined[name].name, derived)
+        if fix is not None:
             found, why = f"the attribute {name!r} belongs to the library", "it holds what the turn stores"
-            raise InputInvalid(found, where=where, why=why, fix=instead)
+            raise InputInvalid(found, where=where, why=why, fix=fix)
 
 
-def _given_by_other_means(options: SessionOptions, name: str, derived: Mapping[str, Any]) -> str | None:
-    """What to do instead of passing this attribute; None for one of the user's own."""
+def _way_to_set(options: SessionOptions, name: str, derived: Mapping[str, Any]) -> str | None:
+    """Return how an attribute of the library is set; None for any other attribute."""
     if name in options.managed:
         return "leave it out of attributes="
     if name == options.owner_attribute:
@@ -107,8 +80,8 @@ def _given_by_other_means(options: SessionOptions, name: str, derived: Mapping[s
     return "leave it out: the idempotency key decides it" if name in derived else None
 
 
-def record_of(model: type[peewee.Model], values: Mapping[str, Any]) -> Any:
-    """A record as a query gives it."""
+def loaded_record(model: type[peewee.Model], values: Mapping[str, Any]) -> Any:
+    """Return a record as Peewee returns it from a query."""
     record: Any = model(__no_default__=1)
     record.__data__.update(values)
     return record
@@ -119,7 +92,7 @@ def refresh(
 ) -> None:
     """Set the managed attributes to what is stored, without marking them as assigned by the user."""
     record.__data__[options.context_attribute] = map_
-    forget(record)
+    record.__dict__.pop(SEEN, None)
     record.__dict__[CLAIM] = (map_.get("turn") or {}).get("claim")
     if options.status_attribute:
         record.__data__[options.status_attribute] = status
@@ -129,12 +102,13 @@ def refresh(
 
 
 def is_running_here(record: Any, turn: Turn) -> bool:
-    """Whether an action of this process runs the turn. The heartbeat extends the lease in the row alone."""
+    """Return whether an action of this process runs the turn. The heartbeat extends the lease only in the
+    row."""
     return turn.claim is not None and record.__dict__.get(CLAIM) == turn.claim
 
 
 def unmanaged_fields(record: Any, options: SessionOptions, only: Iterable[Any] | None) -> list[Any]:
-    """The fields that `save` may write; raises `ManagedField` if a managed one was assigned, named, or
+    """Return the fields that `save` may write. Raises `ManagedField` if a managed one was assigned, named, or
     changed in place."""
     meta = record._meta
     named = None if only is None else [meta.combined[f] if isinstance(f, str) else f for f in only]
@@ -145,7 +119,7 @@ def unmanaged_fields(record: Any, options: SessionOptions, only: Iterable[Any] |
             raise _managed(record, name, "was assigned")
     if named is not None:
         return named
-    if is_changed_in_place(record, options.context_attribute):
+    if _is_changed_in_place(record, options.context_attribute):
         raise _managed(record, options.context_attribute, "was changed in place")
     fields = meta.sorted_fields
     if meta.only_save_dirty:
@@ -154,7 +128,10 @@ def unmanaged_fields(record: Any, options: SessionOptions, only: Iterable[Any] |
 
 
 def _is_untouched_default(record: Any, name: str) -> bool:
-    """`Model(id=…)` marks every default as assigned; its primary key then is, too."""
+    """Return whether `Model(id=…)` has marked the attribute as assigned, as it does with every default.
+
+    The primary key is marked then, too.
+    """
     meta = record._meta
     if meta.primary_key.name not in record._dirty:
         return False
@@ -168,6 +145,45 @@ def _managed(record: Any, name: str, how: str) -> ManagedField:
     return ManagedField(
         f"{name!r} {how}, and belongs to the library",
         where=info.place(model),
-        why="saving a copy could put it over a newer turn; nothing was written",
+        why="saving a copy could overwrite a newer turn; nothing was written",
         fix=f"change it on purpose with {model.__name__}.update({name}=…).where(…).execute()",
     )
+
+
+def watch(model: type[peewee.Model], name: str) -> None:
+    """Note what an attribute holds when it is first read, on the records of the model and its subclasses.
+
+    Subclasses copy the field with its accessor.
+    """
+    meta: Any = model._meta
+    field = meta.fields[name]
+    if not issubclass(field.accessor_class, _Watching):
+        field.accessor_class = type("WatchedAccessor", (_Watching, field.accessor_class), {})
+    setattr(model, name, field.accessor_class(model, field, name))
+
+
+def digest(value: Any) -> bytes | None:
+    """Return a digest of the value's JSON form; None for a value without one."""
+    try:
+        return hashlib.blake2b(msgspec.json.encode(value)).digest()
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        return None
+
+
+def _is_changed_in_place(record: Any, name: str) -> bool:
+    """Return whether the value that was read from the attribute is still its value, and is now different."""
+    value, before = record.__dict__.get(SEEN, (None, None))
+    return before is not None and record.__data__.get(name) is value and digest(value) != before
+
+
+class _Watching(peewee.FieldAccessor):
+    """A field's accessor that notes a digest of the value it returns."""
+
+    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        read: Any = super().__get__
+        value = read(instance, instance_type)
+        if instance is not None and isinstance(value, (dict, list)):
+            seen = instance.__dict__.get(SEEN)
+            if seen is None or seen[0] is not value:
+                instance.__dict__[SEEN] = value, digest(value)
+        return value

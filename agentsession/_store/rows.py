@@ -1,6 +1,6 @@
-"""The rows layout: each message in a row of its own, and the rest, the head, in the context attribute.
+"""The rows layout: each message in a row of its own, and everything else, the head, in the context attribute.
 
-A write is the guarded UPDATE of the head and the INSERT of what was said, in one short transaction, so it
+A write is the guarded UPDATE of the head and the INSERT of the new messages, in one short transaction. It
 costs the same however long the conversation is.
 """
 
@@ -12,100 +12,114 @@ from typing import Any
 import msgspec
 
 from agentsession._json_values import JsonMap, compact
-from agentsession._options import ROWS, SessionOptions
+from agentsession._options import ROWS
 from agentsession._store import format
-from agentsession._store.expression import Path
-from agentsession._store.layout import NOTHING, Prepared, Read, Wanted
-from agentsession._store.message_table import MessageTable, Row, columns_of, messages_of, rewritten
-from agentsession._store.statement import given
+from agentsession._store.declared import Declared
+from agentsession._store.dialects.base import Path
+from agentsession._store.layout import NO_MESSAGES, PreparedChange, Selection, SessionRead
+from agentsession._store.message_table import (
+    MessageRow,
+    MessageTable,
+    columns_of,
+    messages_of,
+    metadata_for_row,
+)
+from agentsession._store.statement import placeholder
 from agentsession._turn.effects import Change
 from agentsession._turn.prompt_messages import count_hidden_turns
 from agentsession.context import Context, Message
 
 
 class Rows:
-    """Where the messages of one session are, on a model that `@agent_message` belongs to."""
-
     has_rows = True
 
-    def __init__(self, model: Any, options: SessionOptions, wanted: Wanted) -> None:
-        self.rows = MessageTable(model, options.context_attribute)
-        self.wanted = wanted
-        self.found: list[Row] = []
+    def __init__(self, declared: Declared, selection: Selection) -> None:
+        self.table = MessageTable(declared)
+        self.selection = selection
+        self.rows: list[MessageRow] = []
         self.messages: tuple[Message, ...] = ()
 
-    def read(self, text: str | None, place: str, key: Any, locked: bool, /) -> Read:
-        map_ = self._head(text, place)
-        self.rows.of_head, self.rows.locked = "revision", locked
-        found = self._wanted(map_, key)
-        if found and not locked and format.is_current(map_) and found[-1][-1] != map_["revision"]:
-            self.rows.of_head = "text"
-            found = self._wanted(map_, key)
-            if found:
-                text = found[-1][-1]
-                map_ = self._head(text, place)
-        if found and not (format.is_position(found[0][0]) and format.is_position(found[-1][0])):
-            raise format.unreadable(place, "the `seq` of a message row is not a position")
-        context = format.convert({**map_, "messages": ()}, Context, place)
-        self.found, self.messages = found, messages_of(found, place)
-        if found and self.wanted.before is None:  # rows may have been added by hand, or the head restored
-            map_["count"] = max(map_.get("count", 0), found[-1][0] + 1)
-        first, count = found[0][0] if found else 0, map_.get("count", 0)
-        seen = msgspec.structs.replace(context, messages=self.messages, layout=ROWS, first=first, count=count)
-        return Read(text, map_, seen, map_.get("turns", 0), map_.get("size", 0))
+    def read(self, text: str | None, where: str, key: Any, is_locked: bool, /) -> SessionRead:
+        # Each message row comes with the revision of the head. If it is not the revision that was read, the
+        # session was changed between the two statements, and the rows are read again with the text of the
+        # head. A transaction for reading would cost two round trips.
+        map_ = self._head(text, where)
+        self.table.head_column, self.table.is_locked = "revision", is_locked
+        rows = self._selected(map_, key)
+        if rows and not is_locked and format.is_current(map_) and rows[-1][-1] != map_["revision"]:
+            self.table.head_column = "text"
+            rows = self._selected(map_, key)
+            if rows:
+                text = rows[-1][-1]
+                map_ = self._head(text, where)
+        if rows and not (format.is_position(rows[0][0]) and format.is_position(rows[-1][0])):
+            raise format.unreadable(where, "the `seq` of a message row is not a position")
+        context = format.convert({**map_, "messages": ()}, Context, where)
+        self.rows, self.messages = rows, messages_of(rows, where)
+        if rows and self.selection.before is None:  # rows may have been added by hand, or the head restored
+            map_["count"] = max(map_.get("count", 0), rows[-1][0] + 1)
+        first, count = rows[0][0] if rows else 0, map_.get("count", 0)
+        selected = msgspec.structs.replace(
+            context, messages=self.messages, layout=ROWS, first=first, count=count
+        )
+        return SessionRead(text, map_, selected, map_.get("turns", 0), map_.get("size", 0))
 
-    def _head(self, text: str | None, place: str) -> JsonMap:
-        map_ = format.decode(text, place)
-        format.refuse_other_layout(map_, ROWS, place)
+    def _head(self, text: str | None, where: str) -> JsonMap:
+        map_ = format.decode(text, where)
+        format.refuse_other_layout(map_, ROWS, where)
         return map_
 
-    def prepared(self, map_: JsonMap, change: Change) -> Prepared:
+    def prepare(self, map_: JsonMap, change: Change) -> PreparedChange:
         first = map_.get("count", 0) - (change.drop is not None)
-        said = [msgspec.to_builtins(message) for message in change.append]
-        rows = tuple(columns_of(message, first + number) for number, message in enumerate(said))
-        size = sum(len(msgspec.json.encode(message)) for message in said)
-        head = format.head(map_, change, said, size)
+        messages = [msgspec.to_builtins(message) for message in change.append]
+        rows = tuple(columns_of(message, first + number) for number, message in enumerate(messages))
+        size = sum(len(msgspec.json.encode(message)) for message in messages)
+        head = format.head_after(map_, change, messages, size)
         own = [name for name in format.OF_A_CHANGE if name in head and head[name] is not map_.get(name)]
 
-        def value(numbers: Mapping[Path, Any]) -> Any:
-            dialect = self.rows.dialect
-            sets: dict[Path, Any] = {(name,): dialect.document(given(name)) for name in own}
-            sets["turn",] = dialect.with_numbers(sets["turn",], numbers)
-            return dialect.patch(self.rows.column, sets, ())
+        def sql(numbers: Mapping[Path, Any]) -> Any:
+            dialect = self.table.dialect
+            sets: dict[Path, Any] = {(name,): dialect.json_value(placeholder(name)) for name in own}
+            sets["turn",] = dialect.set_numbers(sets["turn",], numbers)
+            return dialect.patch(self.table.head_field, sets, ())
 
-        return Prepared(head, value, {name: compact(head[name]) for name in own}, tuple(own), rows)
+        return PreparedChange(head, sql, {name: compact(head[name]) for name in own}, tuple(own), rows)
 
-    def write(self, key: Any, change: Change, prepared: Prepared, still_there: Callable[[], None], /) -> None:
+    def write_messages(
+        self, key: Any, change: Change, prepared: PreparedChange, check: Callable[[], None], /
+    ) -> None:
         if change.drop is not None:
-            still_there()
-            self.rows.delete(key, self._seq(change.drop))
+            check()
+            self.table.delete(key, self._seq(change.drop))
         for id_, metadata in change.metadata.items():
-            still_there()
-            self.rows.update(key, self._seq(id_), rewritten(metadata, self._row(id_)))
+            check()
+            self.table.update(key, self._seq(id_), metadata_for_row(metadata, self._row(id_)))
         if prepared.rows:
-            still_there()
-            self.rows.insert(key, prepared.rows)
+            check()
+            self.table.insert(key, prepared.rows)
 
-    def _wanted(self, map_: JsonMap, key: Any) -> list[Row]:
-        wanted = self.wanted
-        if wanted == NOTHING:
+    def _selected(self, map_: JsonMap, key: Any) -> list[MessageRow]:
+        selection = self.selection
+        if selection == NO_MESSAGES:
             return []
-        if wanted.is_page:
-            return self.rows.page(key, wanted.last, wanted.before)
-        hidden = 0 if wanted.history is None else count_hidden_turns(map_.get("turns", 0), wanted.history)
-        if hidden == 0 or self.rows.locked:
-            return self.rows.all(key)
-        system = map_.get("system") if wanted.system else None
-        return self.rows.latest(key, map_["turns"] - hidden, wanted.turn, system)
+        if selection.is_page:
+            return self.table.page(key, selection.last, selection.before)
+        hidden = (
+            0 if selection.history is None else count_hidden_turns(map_.get("turns", 0), selection.history)
+        )
+        if hidden == 0 or self.table.is_locked:
+            return self.table.all(key)
+        system = map_.get("system") if selection.system else None
+        return self.table.latest(key, map_["turns"] - hidden, selection.turn, system)
 
     def _seq(self, id_: str) -> int:
-        """The position of a message, which may have the id of another, that it had in a document."""
+        """Return the position of a message. A message that was moved from a document may have another id."""
         row = self._row(id_)
         return int(id_.rpartition(":")[2] if row is None else row[0])
 
-    def _row(self, id_: str) -> Row | None:
-        """The row of a message, if it was read."""
-        for message, row in zip(reversed(self.messages), reversed(self.found), strict=True):
+    def _row(self, id_: str) -> MessageRow | None:
+        """Return the row of a message; None if it was not read."""
+        for message, row in zip(reversed(self.messages), reversed(self.rows), strict=True):
             if message.id == id_:
                 return row
         return None

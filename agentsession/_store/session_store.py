@@ -1,8 +1,8 @@
-"""A session as it is stored: one row, read at once, and changed by one guarded write after the other.
+"""A stored session: one row, which is read in one step and changed by guarded writes.
 
-Two guards: who comes from outside writes where the revision is the one it read, the holder writes where
-the claim is its own. A takeover gets a new claim id, so every later write of the old holder finds no row.
-Where the messages are is the layout's.
+There are two guards. A non-holder writes if the revision is still the one that it has read. The holder writes
+if the claim in the row is its own. A takeover stores a new claim id, so the late write of an old holder finds
+no row. No guard compares times: a wrong clock costs at most a takeover.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import peewee
 
-from agentsession import _clock, info
+from agentsession import _clock
 from agentsession._json_values import JsonMap, compact, storable_text
-from agentsession._options import ROWS, SessionOptions
+from agentsession._options import ROWS
 from agentsession._store import format
 from agentsession._store.connection import LOST, connected
+from agentsession._store.declared import Declared
+from agentsession._store.dialects.base import Path
 from agentsession._store.document import Document
-from agentsession._store.expression import Path
-from agentsession._store.layout import ALL, Layout, Prepared, Wanted
+from agentsession._store.identity import owner_of
+from agentsession._store.layout import ALL_MESSAGES, MessageLayout, PreparedChange, Selection
 from agentsession._store.record import refresh
 from agentsession._store.rows import Rows
 from agentsession._store.session_row import SessionRow
-from agentsession._store.statement import given
-from agentsession._store.transaction import Together
+from agentsession._store.statement import placeholder
+from agentsession._store.transaction import Transaction
 from agentsession._turn.effects import Change, Loaded, Seen, WriteUnconfirmed
 from agentsession._turn_state import Turn
 from agentsession.context import with_schema
@@ -35,29 +36,42 @@ SMALL = 256 * 1024
 """Bytes of a context up to which each write of partial text is cheap."""
 
 
+def open_session(
+    declared: Declared, session: Any, actor: Any, selection: Selection = ALL_MESSAGES
+) -> StoredSession:
+    """Return a stored session of this actor, by id or record. Nothing is read yet."""
+    return StoredSession(declared, session, owner_of(declared, actor), selection)
+
+
+def layout_of(declared: Declared, selection: Selection) -> MessageLayout:
+    """Return the declared layout of a session, for one action."""
+    kind = Rows if declared.options.messages == ROWS else Document
+    return kind(declared, selection)
+
+
 class StoredSession(SessionRow):
-    """One session during one action. `wanted` are the messages that the action needs; `map` is the context
-    attribute as it was read or written last."""
+    """One session during one action.
+
+    Attributes:
+        map: The context attribute as it was read or written last.
+        turn: The turn that the action has written last.
+        layout: Where the messages are.
+    """
 
     def __init__(
-        self,
-        model: type[peewee.Model],
-        options: SessionOptions,
-        session: Any,
-        owner: Any = None,
-        wanted: Wanted = ALL,
+        self, declared: Declared, session: Any, owner: Any = None, selection: Selection = ALL_MESSAGES
     ) -> None:
-        super().__init__(model, options, session, owner)
+        super().__init__(declared, session, owner)
         self.map: JsonMap = {}
-        self._text = ""
         self.turn: Turn | None = None
-        self.layout: Layout = layout_of(model, options, wanted)
+        self.layout: MessageLayout = layout_of(declared, selection)
+        self._text = ""  # the stored text of the context attribute, if it is known
 
     def load(self, change: Change | None = None, *, locking: bool = False) -> Loaded:
-        """One read, tried again on a new connection if the first was lost.
+        """Read the session; once more on a new connection if the first one was lost.
 
-        `change`: is this write, whose answer was lost, stored? `locking`: inside a transaction, no other may
-        change the row before the write that follows.
+        `change` is an unconfirmed write: the result says whether it is stored. `locking`: inside a
+        transaction, nobody else changes the row before the write that follows.
         """
         try:
             loaded = self._load(locking)
@@ -65,178 +79,196 @@ class StoredSession(SessionRow):
             if self.inside:
                 raise
             loaded = self._load(locking)
-        if change is None or not format.holds(loaded.context, change):
+        if change is None or not format.contains(loaded.context, change):
             return loaded
         self.turn = change.turn
         self.reflect()
         return msgspec.structs.replace(loaded, stored=True)
 
     def claim(self, seen: Seen, change: Change) -> bool:
+        """Write as a non-holder, if what is stored is still what was seen. Returns whether it was."""
         if isinstance(seen, int):
-            return self._guarded("claim", change, {"seen": seen})
-        prepared = self.layout.prepared(self.map, change)
-        value = self.dialect.document(compact(prepared.after))
-        return self._write(None, lambda: self._update(value, self._untouched(seen)), prepared, change, {})
+            return self._store_change("claim", change, {"seen": seen})
+        # A map of an older version may have no revision, so its text is compared, and all of it replaced.
+        prepared = self.layout.prepare(self.map, change)
+        value = self.dialect.json_value(compact(prepared.map))
+        return self._run_update(
+            None, lambda: self._update(value, self._is_unchanged(seen)), prepared, change, {}
+        )
 
     def save(self, change: Change, claim: str, lease: float) -> bool:
-        return self._guarded("save", change, {"claim": claim, "lease": lease})
+        """Write as the holder and extend the lease. Returns False if the claim is not in the row."""
+        return self._store_change("save", change, {"claim": claim, "lease": lease})
 
     def finish(self, change: Change, claim: str, wait: float | None = None) -> bool:
-        """`wait`: the seconds after which the time for an approval is over."""
+        """Write the end of the turn as the holder. Returns False if the claim is not in the row.
+
+        `wait` is the number of seconds for which the turn waits for an approval.
+        """
         if wait is not None:
             return self.save(change, claim, wait)
-        return self._guarded("finish", change, {"claim": claim})
+        return self._store_change("finish", change, {"claim": claim})
 
     def extend(self, claim: str, lease: float, partial: str = "") -> bool:
-        """Extend the lease while the model is asked, and keep what has come of its reply; from another
-        thread, so nothing else is touched."""
+        """Extend the lease while the model is asked, and store the partial reply.
 
-        def extended() -> Any:
-            sets = {("turn", "until"): self.dialect.json_number(self.table.now() + given("lease"))}
+        Returns False if the claim is not in the row. Runs on another thread, so nothing else here changes.
+        """
+
+        def query() -> Any:
+            until = self.table.now() + placeholder("lease")
+            sets: dict[Path, Any] = {("turn", "until"): self.dialect.json_number(until)}
             if partial:
-                sets["turn", "partial"] = self.dialect.document(given("partial"))
+                sets["turn", "partial"] = self.dialect.json_value(placeholder("partial"))
             patched = self.dialect.patch(self.column, sets, ())
-            return self.model.update({self.column: patched}).where(self._this(), self._guard("extend"))
+            return self.model.update({self.column: patched}).where(self._is_row(), self._guard("extend"))
 
-        self._text = ""  # from now on another is stored
-        values = {"claim": claim, "lease": lease, "partial": compact(storable_text(partial)), **self._found()}
-        with connected(self.model):
-            return bool(self.table.changed(("extend", bool(partial), *self._shape), extended, values))
+        self._text = ""  # the stored text is another one now
+        values = {"claim": claim, "lease": lease, "partial": compact(storable_text(partial))}
+        with connected(self.declared):
+            shape = ("extend", bool(partial), *self._row_shape)
+            return bool(self.table.write(shape, query, {**values, **self._row_values()}))
 
     @property
     def is_small(self) -> bool:
-        """Is the stored context so small that partial text may be written often?"""
+        """Return whether the stored context is so small that partial text may be written often."""
         return len(compact(self.map)) <= SMALL
 
     def reflect(self) -> None:
-        """Bring the record's managed attributes to what was read last."""
-        status, updated = self.options.status_attribute, self.options.updated_attribute
-        refresh(self.record, self.options, self.map, self.row.get(status or ""), self.row.get(updated or ""))
+        """Set the record's managed attributes to what was read last."""
+        columns = self.columns
+        status, updated = self.options.status_attribute or "", self.options.updated_attribute or ""
+        refresh(self.record, self.options, self.map, columns.get(status), columns.get(updated))
 
-    def _guarded(self, kind: str, change: Change, values: JsonMap) -> bool:
-        prepared = self.layout.prepared(self.map, change)
-        is_known = self.dialect.PREFERS_FULL_REWRITE and kind != "save" and self._is_as_known(values)
-        if is_known and self._rewritten(prepared, change):
+    def _load(self, locking: bool) -> Loaded:
+        """Read the row and the selected messages, as they were at one moment."""
+        with connected(self.declared):
+            text, now = self._read(locking)
+            read = self.layout.read(text, self._where, self.key, locking and self.inside)
+        text, self.map = read.text, read.map
+        is_lossless = text == compact(self.map)
+        self._text = text if text and is_lossless else ""
+        seen = read.context.revision if format.is_current(self.map) else text
+        with_schema(read.context.messages, self.declared.agent.input)
+        size = read.size + (len(text.encode()) if text else 0)
+        return Loaded(read.context, now, size, read.turns, seen)
+
+    def _store_change(self, kind: str, change: Change, values: JsonMap) -> bool:
+        """Store a change under the guard of this kind of write. Returns False if the guard finds no row."""
+        prepared = self.layout.prepare(self.map, change)
+        is_known = self.dialect.prefers_full_rewrite and kind != "save" and self._knows_row(values)
+        if is_known and self._replace_text(prepared, change):
             return True
 
         def query() -> Any:
-            return self._update(prepared.value(self._numbers(kind)), self._guard(kind))
+            numbers: dict[Path, Any] = {}
+            if kind == "save":
+                numbers["until",] = self.table.now() + placeholder("lease")
+            return self._update(prepared.sql(numbers), self._guard(kind))
 
         shape = None if prepared.shape is None else (kind, prepared.shape, self.layout.has_rows)
-        return self._write(shape, query, prepared, change, values)
+        return self._run_update(shape, query, prepared, change, values)
 
-    def _rewritten(self, prepared: Prepared, change: Change) -> bool:
-        """Write all of it, if the very text is stored that is known: neither a heartbeat nor the user has
-        changed it."""
+    def _replace_text(self, prepared: PreparedChange, change: Change) -> bool:
+        """Replace all of the context, if the known text is still stored. Returns False if it is not.
+
+        For a long document on SQLite this is twice as fast as a change in SQL. It happens only if rendering
+        the text again loses nothing of it, and neither a heartbeat nor the user has changed it.
+        """
 
         def query() -> Any:
-            return self._update(given("whole"), self.dialect.raw(self.column) == given("text"))
+            return self._update(placeholder("new_text"), self.dialect.raw(self.column) == placeholder("text"))
 
-        whole, text = compact(prepared.after), self._text
-        if not self._write(("whole",), query, prepared, change, {"whole": whole, "text": text}):
+        new_text = compact(prepared.map)
+        values = {"new_text": new_text, "text": self._text}
+        if not self._run_update(("replace",), query, prepared, change, values):
             return False
-        self._text = whole
+        self._text = new_text
         return True
 
-    def _is_as_known(self, values: JsonMap) -> bool:
-        """Would what is known to be stored pass the guard of this write?"""
+    def _knows_row(self, values: JsonMap) -> bool:
+        """Return whether the stored text is known, and would pass the guard of a write with these values."""
         if not self._text:
             return False
         if "seen" in values:
             return bool(values["seen"] == self.map.get("revision"))
         return bool(values["claim"] == (self.map.get("turn") or {}).get("claim"))
 
-    def _numbers(self, kind: str) -> dict[Path, Any]:
-        """Of the turn: what only the database knows."""
-        return {("until",): self.table.now() + given("lease")} if kind == "save" else {}
-
     def _guard(self, kind: str) -> Any:
+        """Return the condition under which a write of this kind may change the row."""
         if kind == "claim":
-            return self._untouched(0)
-        return self.dialect.text(self.column, "turn", "claim") == given("claim")
+            return self._is_unchanged(0)
+        return self.dialect.text(self.column, "turn", "claim") == placeholder("claim")
 
-    def _untouched(self, seen: Seen) -> Any:
-        """Is what is stored still what was seen?"""
+    def _is_unchanged(self, seen: Seen) -> Any:
+        """Return the condition that what is stored is still what was seen."""
         if isinstance(seen, int):
-            return self.dialect.number(self.column, "revision") == given("seen")
+            return self.dialect.number(self.column, "revision") == placeholder("seen")
         return self.column.is_null() if seen is None else self.dialect.text_equals(self.column, seen)
 
     def _update(self, value: Any, guard: Any) -> Any:
+        """Return the UPDATE of the context, status and updated attributes."""
         status, updated = self.options.status_attribute, self.options.updated_attribute
         values = {self.column: value}
         if status:
-            values[self.meta.fields[status]] = given("status")
+            values[self.meta.fields[status]] = placeholder("status")
         if updated:
-            values[self.meta.fields[updated]] = given("updated")
-        return self.model.update(values).where(self._this(), guard)
+            values[self.meta.fields[updated]] = placeholder("updated")
+        return self.model.update(values).where(self._is_row(), guard)
 
-    def _write(
+    def _run_update(
         self,
         shape: Hashable | None,
         query: Callable[[], Any],
-        prepared: Prepared,
+        prepared: PreparedChange,
         change: Change,
         values: JsonMap,
     ) -> bool:
+        """Run an UPDATE of the row on a connection, and note what is stored now.
+
+        Returns False if it found no row. Raises `WriteUnconfirmed` if the connection was lost outside a
+        transaction of the caller.
+        """
         now = self.dialect.to_datetime(_clock.utc()) if self.options.updated_attribute else None
-        values |= {**self._managed(change.turn.status, now), **prepared.values, **self._found()}
-        shape = shape and (shape, *self._shape)
+        values |= {**self._managed_values(change.turn.status, now), **prepared.values, **self._row_values()}
+        shape = shape and (shape, *self._row_shape)
         try:
-            with connected(self.model):
-                rows = self._written(shape, query, values, change, prepared)
+            with connected(self.declared):
+                rows = self._write_all(shape, query, values, change, prepared)
         except LOST as error:
             if self.inside:
                 raise
             raise WriteUnconfirmed from error
         if rows:
-            self.map = prepared.after
+            self.map = prepared.map
             self._text = ""
             self.turn = change.turn
             if self.record is not None:
                 refresh(self.record, self.options, self.map, change.turn.status, now)
         return bool(rows)
 
-    def _managed(self, status: str, updated: datetime | None) -> JsonMap:
-        """The values of the status and updated attributes, as their fields store them."""
-        of_status, of_updated = self.options.status_attribute, self.options.updated_attribute
-        return {
-            "status": self.meta.fields[of_status].db_value(status) if of_status else None,
-            "updated": self.meta.fields[of_updated].db_value(updated) if of_updated else None,
-        }
-
-    def _written(
+    def _write_all(
         self,
         shape: Hashable | None,
         query: Callable[[], Any],
         values: JsonMap,
         change: Change,
-        prepared: Prepared,
+        prepared: PreparedChange,
     ) -> int:
-        """The context and, where the layout has them elsewhere, the messages: all of it, or nothing."""
+        """Write the row and, in the same transaction, the messages that are elsewhere."""
         if not self.layout.has_rows:
-            return self.table.changed(shape, query, values)
-        with Together(self.table.database, inside=self.inside) as still_there:
-            still_there()
-            rows = self.table.changed(shape, query, values)
+            return self.table.write(shape, query, values)
+        with Transaction(self.backend, inside=self.inside) as check:
+            check()
+            rows = self.table.write(shape, query, values)
             if rows:
-                self.layout.write(self.key, change, prepared, still_there)
+                self.layout.write_messages(self.key, change, prepared, check)
         return rows
 
-    def _load(self, locking: bool) -> Loaded:
-        """The row and what is wanted of its messages, as they were at one moment."""
-        with connected(self.model):
-            text, now = self._read(locking)
-            read = self.layout.read(text, self._place, self.key, locking and self.inside)
-        text, self.map = read.text, read.map
-        is_lossless = text == compact(self.map)
-        self._text = text if text and is_lossless else ""
-        seen = read.context.revision if format.is_current(self.map) else text
-        with_schema(read.context.messages, info.agent_options(self.model).input)
-        size = read.size + (len(text.encode()) if text else 0)
-        return Loaded(read.context, now, size, read.turns, seen)
-
-
-def layout_of(model: Any, options: SessionOptions, wanted: Wanted) -> Layout:
-    """The layout of a model's sessions, for one action."""
-    kind = Rows if options.messages == ROWS else Document
-    return kind(model, options, wanted)
+    def _managed_values(self, status: str, updated: datetime | None) -> JsonMap:
+        """Return the values of the status and updated attributes, as their fields store them."""
+        names, fields = self.options, self.meta.fields
+        return {
+            "status": fields[names.status_attribute].db_value(status) if names.status_attribute else None,
+            "updated": fields[names.updated_attribute].db_value(updated) if names.updated_attribute else None,
+        }

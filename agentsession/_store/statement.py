@@ -1,7 +1,6 @@
-"""Statements that are put together once and run many times.
+"""Statements whose SQL text is built once, and run many times with other values.
 
-Peewee spends more time on the text of a statement than a small database on its work. What differs from one
-run to the next is `given` by name.
+For Peewee the text of a statement takes longer than the statement itself takes on SQLite.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from weakref import WeakKeyDictionary
 import peewee
 
 from agentsession import _clock
-from agentsession._store.connection import database_of, dialect_of
-from agentsession._store.expression import plain
+from agentsession._store.backend import Backend
+from agentsession._store.dialects.base import parameter
 
-MOST = 200
+MAX_STATEMENTS = 200
 """Statements that are kept for one model."""
 
-NOW = "agentsession_now"
+FAKE_NOW = "agentsession_now"
 
 
-class Given:
-    """Stands for a value in a statement."""
+class Placeholder:
+    """Stands for a value in the parameters of a statement."""
 
     __slots__ = ("name",)
 
@@ -31,65 +30,74 @@ class Given:
         self.name = name
 
 
-def given(name: str) -> peewee.Value:
-    """A parameter that is filled in when the statement is run, and that no field converts."""
-    return plain(Given(name))
+def placeholder(name: str) -> peewee.Value:
+    """Return a parameter that gets its value when the statement is run. No field converts it."""
+    return parameter(Placeholder(name))
 
 
 class Statement:
-    """The text of a query, and its parameters, some of which are still `Given`."""
+    """The SQL text of a query and its parameters, some of which are placeholders."""
 
     def __init__(self, database: Any, query: Any) -> None:
         self.text, self.parameters = database.get_sql_context().sql(query).query()
 
     def run(self, database: Any, values: Mapping[str, Any]) -> Any:
-        """The cursor."""
-        return database.execute_sql(
-            self.text, [values[each.name] if type(each) is Given else each for each in self.parameters]
-        )
+        """Run the statement with these values for its placeholders, and return the cursor."""
+        parameters = [values[each.name] if type(each) is Placeholder else each for each in self.parameters]
+        return database.execute_sql(self.text, parameters)
 
 
 _as_peewee_errors: Any = vars(peewee)["__exception_wrapper__"]
 
-_kept: WeakKeyDictionary[Any, dict[Hashable, Statement]] = WeakKeyDictionary()
+_statements_of: WeakKeyDictionary[Any, dict[Hashable, Statement]] = WeakKeyDictionary()
 
 
 class Table:
-    """The table of a model in its database of now, and the statements that were run on it."""
+    """The table of a model in one database, and the statements that are kept for it.
 
-    def __init__(self, model: type[peewee.Model]) -> None:
+    Rows are read from the driver's cursor, which is faster than Peewee's.
+    """
+
+    def __init__(self, model: type[peewee.Model], backend: Backend) -> None:
         self.model = model
         self.meta: Any = model._meta
-        self.database = database_of(model)
-        self.dialect = dialect_of(model)
-        self._fake = _clock.fake.get()
-        self._kept = _kept.setdefault(model, {})
-        self._place = (self.database, self.meta.schema, self.meta.table_name, self._fake is None)
+        self.backend = backend
+        self.dialect = backend.dialect
+        self._fake_clock = _clock.fake.get()
+        self._statements = _statements_of.setdefault(model, {})
+        is_real_clock = self._fake_clock is None
+        self._key = (backend.database, self.meta.schema, self.meta.table_name, is_real_clock)
 
     def now(self) -> Any:
-        """The database's clock in seconds since 1970."""
-        return self.dialect.now() if self._fake is None else self.dialect.seconds(given(NOW))
+        """Return the database's clock in seconds since 1970, as an expression."""
+        if self._fake_clock is None:
+            return self.dialect.now()
+        return self.dialect.seconds(placeholder(FAKE_NOW))
 
-    def run(self, shape: Hashable | None, query: Callable[[], Any], values: Mapping[str, Any]) -> Any:
-        """The cursor of the query, which is the same for each `shape`; None: for this time only."""
-        if self._fake is not None:
-            values = {NOW: self._fake.seconds, **values}
-        if shape is None:
-            return Statement(self.database, query()).run(self.database, values)
-        key = (self._place, shape)
-        statement = self._kept.get(key)
-        if statement is None:
-            if len(self._kept) >= MOST:
-                self._kept.clear()
-            statement = self._kept[key] = Statement(self.database, query())
-        return statement.run(self.database, values)
+    def write(self, shape: Hashable | None, query: Callable[[], Any], values: Mapping[str, Any]) -> int:
+        """Run a query and return the number of rows that it has changed."""
+        return int(self.backend.database.rows_affected(self.run(shape, query, values)))
 
-    def changed(self, shape: Hashable | None, query: Callable[[], Any], values: Mapping[str, Any]) -> int:
-        """The number of rows that a write has changed."""
-        return int(self.database.rows_affected(self.run(shape, query, values)))
-
-    def rows(self, shape: Hashable | None, query: Callable[[], Any], values: Mapping[str, Any]) -> list[Any]:
-        """The rows that a query finds, as tuples."""
+    def read(self, shape: Hashable | None, query: Callable[[], Any], values: Mapping[str, Any]) -> list[Any]:
+        """Run a query and return its rows as tuples."""
         cursor = self.run(shape, query, values)
         with _as_peewee_errors:
             return list(cursor.fetchall())
+
+    def run(self, shape: Hashable | None, query: Callable[[], Any], values: Mapping[str, Any]) -> Any:
+        """Run a query and return the cursor.
+
+        The query is built once for each `shape`. If the shape is None, it is built for this time only.
+        """
+        database = self.backend.database
+        if self._fake_clock is not None:
+            values = {FAKE_NOW: self._fake_clock.seconds, **values}
+        if shape is None:
+            return Statement(database, query()).run(database, values)
+        key = (self._key, shape)
+        statement = self._statements.get(key)
+        if statement is None:
+            if len(self._statements) >= MAX_STATEMENTS:
+                self._statements.clear()
+            statement = self._statements[key] = Statement(database, query())
+        return statement.run(database, values)

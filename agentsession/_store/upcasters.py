@@ -1,4 +1,4 @@
-"""Older forms of the stored map, each brought one version up. A new version adds its function here."""
+"""Functions that convert an older stored map to the next version. A new version adds its function here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ OURS = {"revision", "layout", "instruction_args", "turn"}
 
 
 class Misfit(ValueError):
-    """A map that is not of the version that it says."""
+    """A map does not have the form of its version."""
 
 
 def from_unversioned(map_: JsonMap) -> JsonMap:
-    """A map of the original package (`messages`, `metadata`, `input`): its messages get ids and turns."""
+    """Convert a map of the original package (`messages`, `metadata`, `input`), whose messages have no ids.
+
+    They get ids and turns.
+    """
     if not map_:
         return map_
     taken = OURS & map_.keys()
@@ -23,17 +26,16 @@ def from_unversioned(map_: JsonMap) -> JsonMap:
         raise Misfit(f"the stored context has no version but the key {min(taken)!r}")
     messages = map_.get("messages") or []
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise Misfit("the stored context's `messages` is no list of objects")
+        raise Misfit("the stored context's `messages` is not a list of objects")
     upgraded: list[JsonMap] = []
-    turn = 0
-    number = 0
+    turn = number = 0
     for message in messages:
         if message.get("role") == "user":
             turn, number = turn + 1, 0
         key = f"old-{turn}"
         content, metadata = message.get("content"), message.get("metadata") or {}
         if not isinstance(metadata, dict):
-            raise Misfit(f"the metadata of message {len(upgraded)} is no object")
+            raise Misfit(f"the metadata of message {len(upgraded)} is not an object")
         upgraded.append(
             {
                 **message,
@@ -52,4 +54,4 @@ def _renamed(message: JsonMap) -> JsonMap:
 
 
 UPCASTERS: Mapping[int, Callable[[JsonMap], JsonMap]] = {0: from_unversioned}
-"""From which version: the function that brings a map to the next. 0 are maps without a version."""
+"""The version of a map, and the function that converts it to the next one. Maps without a version have 0."""

@@ -14,10 +14,10 @@ from agentsession._drive.async_bridge import run_on_store
 from agentsession._json_values import JsonMap, compact, storable_text, unstorable
 from agentsession._schema import SchemaMismatch
 from agentsession._store.connection import refuse_async
-from agentsession._store.layout import NOTHING
-from agentsession._store.open import open_session
-from agentsession._store.record import primary_key_of
-from agentsession._store.session_store import StoredSession
+from agentsession._store.declared import Declared
+from agentsession._store.identity import primary_key_of
+from agentsession._store.layout import NO_MESSAGES
+from agentsession._store.session_store import StoredSession, open_session
 from agentsession._turn.approvals import DecideCall, decide_call
 from agentsession._turn_state import ApprovalState, Turn
 from agentsession.actions.action import Action
@@ -82,12 +82,11 @@ class Approval:
 
     def _decided(self, decision: DecideCall) -> Action[Any]:
         opened = _opened(self._model, self._session, self._actor)
-        limit = info.session_options(self._model).max_input_bytes
+        limit = opened.options.max_input_bytes
         size = len(msgspec.json.encode(decision(ApprovalState(self.call, self.tool, "{}"))))
         if size > limit:
             raise self._unfit(f"the decision takes {size:,} bytes, the limit is {limit:,}", "say less")
-        agent = info.agent_options(self._model)
-        return Action(agent, decide_call(self.call, decision), None, opened)
+        return Action(opened.declared.agent, decide_call(self.call, decision), None, opened)
 
     def _rejected(self, reason: str | None, by: Any) -> DecideCall:
         if reason is not None and not isinstance(reason, str):
@@ -130,7 +129,7 @@ def approvals(model: type[peewee.Model], session: Any, *, actor: Any = None) -> 
     ```
     """
     opened = _opened(model, session, actor)
-    refuse_async(model, "approvals")
+    refuse_async(opened.declared, "approvals")
     loaded = opened.load()
     return _waiting(model, session, actor, loaded.context.turn, loaded.now)
 
@@ -153,8 +152,9 @@ def approvals_of(record: Any) -> list[Approval]:
 
 
 def _opened(model: type[Any], session: Any, actor: Any) -> StoredSession:
-    refuse_altered(model)
-    return open_session(model, info.session_options(model), session, actor, NOTHING)
+    declared = Declared.of(model)
+    refuse_altered(declared)
+    return open_session(declared, session, actor, NO_MESSAGES)
 
 
 def approval_of(model: Any, session: Any, asked: ApprovalState, actor: Any) -> Approval:

@@ -6,9 +6,9 @@ from typing import Any
 
 import peewee
 
-from agentsession import info
 from agentsession._drive.async_bridge import run_on_store
 from agentsession._store.connection import refuse_async
+from agentsession._store.declared import Declared
 from agentsession._store.deletion import SessionToDelete
 from agentsession._store.identity import owner_of
 from agentsession.actions.late_checks import refuse_altered
@@ -31,7 +31,7 @@ def delete_session(model: type[peewee.Model], session: Any, *, actor: Any = None
     ```
     """
     doomed = _doomed(model, session, actor)
-    refuse_async(model, "delete_session")
+    refuse_async(doomed.declared, "delete_session")
     doomed.delete()
 
 
@@ -44,6 +44,6 @@ adelete_session = like(delete_session, adelete_session, "adelete_session", ASYNC
 
 
 def _doomed(model: type[peewee.Model], session: Any, actor: Any) -> SessionToDelete:
-    refuse_altered(model)
-    options = info.session_options(model)
-    return SessionToDelete(model, options, session, owner_of(model, options, actor))
+    declared = Declared.of(model)
+    refuse_altered(declared)
+    return SessionToDelete(declared, session, owner_of(declared, actor))

@@ -11,6 +11,7 @@ import peewee
 from agentsession import _registry, info
 from agentsession._names import SESSION_NAMES
 from agentsession._options import ROWS, SessionOptions
+from agentsession._store.declared import Declared
 from agentsession.errors import DslError, Problem
 
 GUARD = frozenset({"save"})
@@ -21,25 +22,26 @@ _intact: WeakKeyDictionary[type, tuple[Any, ...]] = WeakKeyDictionary()
 PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAccessor)
 
 
-def refuse_altered(model: type[Any]) -> None:
+def refuse_altered(declared: Declared) -> None:
     """Raise `DslError` where Peewee has put something over an action of this model: another model's
     `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass; and where a
     subclass has put something else in the place of a managed field, or there is no model for the messages."""
-    options = info.session_options(model)
-    looks = _looks(model, options)
+    model, options = declared.model, declared.options
+    looks = _looks(declared)
     if _intact.get(model) == looks:
         return
     names = SESSION_NAMES | GUARD if options.inject else GUARD
-    problems = (*_covered(model, names), *_changed(model, options), *_without_messages(model, options))
+    problems = (*_covered(model, names), *_changed(model, options), *_without_messages(declared))
     if problems:
         raise DslError(problems)
     _intact[model] = looks
 
 
-def _looks(model: Any, options: SessionOptions) -> tuple[Any, ...]:
+def _looks(declared: Declared) -> tuple[Any, ...]:
     """Changes with all that could be wrong, and holds no reference to the model."""
-    kept = (model.save, *map(model._meta.fields.get, options.attributes))
-    return (_registry.message_of(model) is None, *map(len, map(vars, model.__mro__)), *map(id, kept))
+    model = declared.model
+    kept = (model.save, *map(model._meta.fields.get, declared.options.attributes))
+    return (declared.message_model is None, *map(len, map(vars, model.__mro__)), *map(id, kept))
 
 
 def _covered(model: type[Any], names: frozenset[str]) -> Iterator[Problem]:
@@ -80,8 +82,9 @@ def _changed(model: Any, options: SessionOptions) -> Iterator[Problem]:
             )
 
 
-def _without_messages(model: Any, options: SessionOptions) -> Iterator[Problem]:
-    if options.messages == ROWS and _registry.message_of(model) is None:
+def _without_messages(declared: Declared) -> Iterator[Problem]:
+    model = declared.model
+    if declared.options.messages == ROWS and declared.message_model is None:
         yield Problem(
             where=f"[{info.place(model)}] agent_session -> messages",
             found='messages="rows", and no model with @agent_message refers to it',

@@ -14,8 +14,9 @@ import peewee
 from agentsession import info
 from agentsession._drive.async_bridge import run_on_store
 from agentsession._store.connection import refuse_async
+from agentsession._store.declared import Declared
 from agentsession._store.identity import owner_of
-from agentsession._store.listing import Place, Row, SessionList
+from agentsession._store.listing import Cursor, ListedRow, SessionList
 from agentsession.actions.late_checks import refuse_altered
 from agentsession.actions.variants import ASYNC, like
 from agentsession.errors import InputInvalid
@@ -65,15 +66,15 @@ def list_sessions(
     ```
     """
     found = _listed(model, actor, limit)
-    refuse_async(model, "list_sessions")
-    return _page(found.page(limit + 1, _place(found, before)), limit)
+    refuse_async(found.declared, "list_sessions")
+    return _page(found.page(limit + 1, _before(found, before)), limit)
 
 
 async def alist_sessions(
     model: type[peewee.Model], *, actor: Any = None, limit: int = 20, before: str | None = None
 ) -> SessionPage:
     found = _listed(model, actor, limit)
-    read = partial(found.page, limit + 1, _place(found, before))
+    read = partial(found.page, limit + 1, _before(found, before))
     return _page(await run_on_store(found, read), limit)
 
 
@@ -81,35 +82,35 @@ alist_sessions = like(list_sessions, alist_sessions, "alist_sessions", ASYNC)
 
 
 def _listed(model: type[peewee.Model], actor: Any, limit: int) -> SessionList:
-    refuse_altered(model)
-    options = info.session_options(model)
-    updated = options.updated_attribute
+    declared = Declared.of(model)
+    refuse_altered(declared)
+    updated = declared.options.updated_attribute
     if updated is None:
         found, fix = "the model has no updated_attribute", '@agent_session(updated_attribute="updated")'
         raise _invalid(model, "updated_attribute", found, fix)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
         raise _invalid(model, "limit", f"limit is no number from 1 to {MAX_PAGE}", "pass limit=20")
-    return SessionList(model, options, updated, owner_of(model, options, actor))
+    return SessionList(declared, updated, owner_of(declared, actor))
 
 
-def _page(rows: list[Row], limit: int) -> SessionPage:
+def _page(rows: list[ListedRow], limit: int) -> SessionPage:
     """One row more was read than there are on a page, to know whether another follows."""
     shown = rows[:limit]
-    following = _cursor(Place(shown[-1].updated, shown[-1].key)) if len(rows) > limit else None
+    following = _cursor(Cursor(shown[-1].updated, shown[-1].key)) if len(rows) > limit else None
     return SessionPage(tuple(ListedSession(*row) for row in shown), following)
 
 
-def _cursor(place: Place) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(place, enc_hook=str)).decode().rstrip("=")
+def _cursor(end: Cursor) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(end, enc_hook=str)).decode().rstrip("=")
 
 
-def _place(found: SessionList, before: str | None) -> Place | None:
+def _before(found: SessionList, before: str | None) -> Cursor | None:
     if before is None:
         return None
     try:
         text = urlsafe_b64decode(before + "=" * (-len(before) % 4))
         updated, key = msgspec.json.decode(text, type=tuple[datetime | None, Any])
-        return found.place(updated, key)
+        return found.cursor(updated, key)
     except (TypeError, ValueError, msgspec.MsgspecError):
         fix = "pass the `next` of the page before"
         raise _invalid(found.model, "before", "before is not the end of a page", fix) from None

@@ -9,9 +9,9 @@ from typing import Any
 
 import peewee
 
-from agentsession import info
 from agentsession._options import LAYOUTS, ROWS, Layout
-from agentsession._store.connection import in_transaction, refuse_async
+from agentsession._store.connection import refuse_async
+from agentsession._store.declared import Declared
 from agentsession._store.migration import Fate, SessionToMove, sessions_to_move
 from agentsession.actions.late_checks import refuse_altered
 from agentsession.errors import ContextUnreadable, DslError, InputInvalid, Problem, SessionNotFound
@@ -67,12 +67,12 @@ def migrate(
         time.sleep(30)                          # a turn was running
     ```
     """
-    options = info.session_options(model)
-    _refuse(model, to, batch)
-    refuse_async(model, "migrate")
+    declared = Declared.of(model)
+    _refuse(declared, to, batch)
+    refuse_async(declared, "migrate")
     moved = MigrationReport()
-    for key in sessions_to_move(model, options, batch):
-        session = SessionToMove(model, options, key)
+    for key in sessions_to_move(declared, batch):
+        session = SessionToMove(declared, key)
         with suppress(SessionNotFound):
             try:
                 fate = session.move(to, dry_run=dry_run)
@@ -84,13 +84,13 @@ def migrate(
     return moved
 
 
-def _refuse(model: type[peewee.Model], to: Layout, batch: int) -> None:
-    refuse_altered(model)
-    if info.message_model(model) is None:
+def _refuse(declared: Declared, to: Layout, batch: int) -> None:
+    refuse_altered(declared)
+    if declared.message_model is None:
         raise DslError(
             (
                 Problem(
-                    f"[{info.place(model)}] agent_session -> messages",
+                    f"[{declared.name}] agent_session -> messages",
                     "the model has no @agent_message",
                     "its messages are moved from, or to, the rows of that model",
                     '@agent_session(messages="rows", …), and @agent_message on a model of its messages, in a '
@@ -103,10 +103,10 @@ def _refuse(model: type[peewee.Model], to: Layout, batch: int) -> None:
         found, fix = f"to is {to!r}", f"to= one of {', '.join(map(repr, LAYOUTS))}"
     elif not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         found, fix = f"batch is {batch!r}", "batch=100"
-    elif in_transaction(model):
+    elif declared.inside:
         found, fix = (
             "a transaction is open",
             "call migrate outside `atomic()`: each session is moved in its own",
         )
     if found:
-        raise InputInvalid(found, where=f"{info.place(model)} migrate", why="nothing was moved", fix=fix)
+        raise InputInvalid(found, where=f"{declared.name} migrate", why="nothing was moved", fix=fix)

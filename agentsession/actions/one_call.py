@@ -10,6 +10,7 @@ import msgspec
 from agentsession import info
 from agentsession._drive.performer import Performer
 from agentsession._json_values import JsonMap
+from agentsession._store.declared import Declared
 from agentsession._tracebacks import take_all
 from agentsession._turn import machine
 from agentsession._turn.effects import Outcome
@@ -49,9 +50,11 @@ def calling(
     ChatAgent.call(further)
     ```
     """
-    if info.is_session(model):
-        refuse_altered(model)
-    plan, options = plan_turn(model, "", instruction_args, client, client_options)
+    declared = Declared.of(model) if info.is_session(model) else None
+    if declared is not None:
+        refuse_altered(declared)
+    agent = info.agent_options(model) if declared is None else declared.agent
+    plan, options = plan_turn(agent, declared, "", instruction_args, client, client_options)
     given = context_or_input
     items = [given] if isinstance(given, Context) else [accepted_message(plan.agent, given)]
     context = _ending_with_the_user(plan, build_context(model, items))

@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import peewee
 
-from agentsession import info
 from agentsession._drive.performer import refuse_transaction
 from agentsession._json_values import unstorable
 from agentsession._options import AgentOptions, Client
-from agentsession._store.connection import in_transaction
+from agentsession._store.declared import Declared
+from agentsession._store.layout import selection_for_turn
 from agentsession._store.message_table import TURN_LENGTH as MAX_KEY
-from agentsession._store.open import new_session, open_session, wanted_for_a_turn
-from agentsession._store.session_store import StoredSession
+from agentsession._store.new_session import new_session
+from agentsession._store.session_store import StoredSession, open_session
 from agentsession._turn import machine
 from agentsession._turn.plan import InputContent, Plan, accept_input, refuse_large_input
 from agentsession.actions.action import Action
@@ -65,9 +65,12 @@ def starting(
     print(session.id, session.last_result.text)
     ```
     """
-    content = _accept(model, "start_session", input, run)
-    plan, options = plan_turn(model, content, instruction_args, client, client_options, run, idempotency_key)
-    session = new_session(model, info.session_options(model), attributes, actor, idempotency_key)
+    declared = _checked(model, "start_session", run)
+    content = accept_input(declared.agent, input)
+    plan, options = plan_turn(
+        declared.agent, declared, content, instruction_args, client, client_options, run, idempotency_key
+    )
+    session = new_session(declared, attributes, actor, idempotency_key)
     return Action(plan.agent, machine.start(plan), options, session, model, actor)
 
 
@@ -107,9 +110,12 @@ def continuing(
     ChatAgent.continue_session(session.id, {"message": "The same, by id"})
     ```
     """
-    content = _accept(model, "continue_session", input, run)
-    plan, options = plan_turn(model, content, instruction_args, client, client_options, run, idempotency_key)
-    opened = _opened(model, session, actor, plan.turn_id if plan.keyed else None)
+    declared = _checked(model, "continue_session", run)
+    content = accept_input(declared.agent, input)
+    plan, options = plan_turn(
+        declared.agent, declared, content, instruction_args, client, client_options, run, idempotency_key
+    )
+    opened = _opened(declared, session, actor, plan.turn_id if plan.keyed else None)
     return Action(plan.agent, machine.continue_(plan), options, opened, model, actor)
 
 
@@ -136,9 +142,9 @@ def resuming(
     ChatAgent.resume_session(session.id)                       # … a worker answers
     ```
     """
-    _check(model, "resume_session", True)
-    plan, options = plan_turn(model, "", instruction_args, client, client_options)
-    opened = _opened(model, session, actor)
+    declared = _checked(model, "resume_session", run=True)
+    plan, options = plan_turn(declared.agent, declared, "", instruction_args, client, client_options)
+    opened = _opened(declared, session, actor)
     return Action(plan.agent, machine.resume(plan), options, opened, model, actor)
 
 
@@ -159,25 +165,22 @@ def cancelling(model: type[M], session: Any, *, actor: Any = None) -> Action[M]:
     print(session.last_turn.status)
     ```
     """
-    _check(model, "cancel_session", False)
-    opened = _opened(model, session, actor)
-    return Action(info.agent_options(model), machine.cancel(), None, opened)
+    declared = _checked(model, "cancel_session", run=False)
+    opened = _opened(declared, session, actor)
+    return Action(declared.agent, machine.cancel(), None, opened)
 
 
-def _opened(model: type[Any], session: Any, actor: Any, turn: str | None = None) -> StoredSession:
-    options = info.session_options(model)
-    return open_session(model, options, session, actor, wanted_for_a_turn(options, turn))
-
-
-def _accept(model: type[Any], action: str, input: Any, run: bool) -> Any:
-    _check(model, action, run)
-    return accept_input(info.agent_options(model), input)
-
-
-def _check(model: type[Any], action: str, run: bool) -> None:
-    refuse_altered(model)
+def _checked(model: type[Any], action: str, run: bool) -> Declared:
+    """Resolve the model's options, and refuse a model or a transaction that the action cannot work with."""
+    declared = Declared.of(model)
+    refuse_altered(declared)
     if run:
-        refuse_transaction(model, action)
+        refuse_transaction(declared, action)
+    return declared
+
+
+def _opened(declared: Declared, session: Any, actor: Any, turn: str | None = None) -> StoredSession:
+    return open_session(declared, session, actor, selection_for_turn(declared.options, turn))
 
 
 ClientChoice: TypeAlias = "str | tuple[str, Mapping[str, Any]] | None"
@@ -185,7 +188,8 @@ Options: TypeAlias = "Mapping[str, Any] | None"
 
 
 def plan_turn(
-    model: type[Any],
+    agent: AgentOptions,
+    declared: Declared | None,
     content: InputContent,
     instruction_args: Any,
     client: ClientChoice,
@@ -193,12 +197,14 @@ def plan_turn(
     run: bool = True,
     key: str | None = None,
 ) -> tuple[Plan, Options]:
-    """The plan, and the client's options, which are kept out of it because they are never stored."""
-    agent = info.agent_options(model)
+    """Return the plan and the client's options, which are kept out of it because they are never stored.
+
+    `declared` is None for an agent without sessions.
+    """
     chosen = _client(agent, client)
     if client_options is not None and not isinstance(client_options, Mapping):
         raise _invalid(agent, f"client_options is a {type(client_options).__name__}")
-    declared = _of_session(agent, model, content) if info.is_session(model) else {}
+    of_session = {} if declared is None else _of_session(declared, content)
     plan = Plan(
         agent=agent,
         turn_id=uuid4().hex if key is None else _accepted_key(agent, key),
@@ -208,17 +214,17 @@ def plan_turn(
         instruction_args=instruction_args,
         client=chosen.id if chosen else None,
         run=run,
-        **declared,
+        **of_session,
     )
     return plan, {**(chosen.options if chosen else {}), **(client_options or {})}
 
 
-def _of_session(agent: AgentOptions, model: type[Any], content: InputContent) -> dict[str, Any]:
-    """What the session's options say of a turn."""
-    options = info.session_options(model)
-    refuse_large_input(agent, content, options.max_input_bytes)
+def _of_session(declared: Declared, content: InputContent) -> dict[str, Any]:
+    """Return what the session's options say of a turn."""
+    options = declared.options
+    refuse_large_input(declared.agent, content, options.max_input_bytes)
     # Inside a transaction it would wait for a turn that waits for the transaction.
-    waits = options.on_busy == "wait" and not in_transaction(model)
+    waits = options.on_busy == "wait" and not declared.inside
     return {
         "lease": options.lease,
         "patience": options.busy_timeout if waits else 0.0,

@@ -9,7 +9,8 @@ import peewee
 from agentsession import _clock, info
 from agentsession._options import ROWS
 from agentsession._store import format
-from agentsession._store.layout import NOTHING
+from agentsession._store.declared import Declared
+from agentsession._store.layout import NO_MESSAGES
 from agentsession._store.record import CLAIM, is_running_here
 from agentsession._store.session_store import StoredSession
 from agentsession._turn.effects import Outcome
@@ -63,7 +64,7 @@ def context_of(record: Any) -> Context:
     """The context in the record's own attribute; read once if the record was selected without it."""
     model, options = type(record), info.session_options(type(record))
     if options.context_attribute not in record.__data__:
-        session = StoredSession(model, options, record._pk, wanted=NOTHING)
+        session = StoredSession(Declared.of(model), record._pk, selection=NO_MESSAGES)
         session.load()
         record.__data__[options.context_attribute] = session.map or None
     where = f"{info.place(model)} {record._pk} {options.context_attribute}"

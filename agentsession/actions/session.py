@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 import peewee
 
-from agentsession import info
 from agentsession._drive.async_bridge import run_on_store
 from agentsession._store.connection import refuse_async
-from agentsession._store.layout import Wanted
-from agentsession._store.open import open_session
-from agentsession._store.record import primary_key_of
-from agentsession._store.session_store import StoredSession
+from agentsession._store.declared import Declared
+from agentsession._store.identity import primary_key_of
+from agentsession._store.layout import Selection
+from agentsession._store.session_store import StoredSession, open_session
 from agentsession._turn.effects import Loaded
 from agentsession.actions.late_checks import refuse_altered
 from agentsession.actions.prepare import cancelling, continuing, resuming, starting
@@ -75,7 +74,7 @@ def get_context(
     ```
     """
     opened = _opened(model, session, last, before, actor)
-    refuse_async(model, "get_context")
+    refuse_async(opened.declared, "get_context")
     return _as_read(opened.load())
 
 
@@ -104,16 +103,16 @@ def _as_read(loaded: Loaded) -> Context:
 def _opened(
     model: type[peewee.Model], session: Any, last: int | None, before: int | None, actor: Any
 ) -> StoredSession:
-    refuse_altered(model)
+    declared = Declared.of(model)
+    refuse_altered(declared)
     for name, number, least in (("last", last, 1), ("before", before, 0)):
         is_whole = isinstance(number, int) and not isinstance(number, bool)
         if number is not None and not (is_whole and least <= number < LARGEST):
             raise InputInvalid(
                 f"{name} is {number!r}, not a whole number from {least}",
-                where=f"{info.place(model)} get_context",
+                where=f"{declared.name} get_context",
                 why="a page is so many messages before a position",
                 fix="get_context(id, last=50), then get_context(id, last=50, before=page.first)",
             )
     key = primary_key_of(model, session)
-    wanted = Wanted(last=last, before=before, only_to_read=True)
-    return open_session(model, info.session_options(model), key, actor, wanted)
+    return open_session(declared, key, actor, Selection(last=last, before=before, only_to_read=True))

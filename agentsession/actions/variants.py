@@ -86,5 +86,5 @@ def _to_run_now(keywords: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _on_a_thread(prepared: Action[M], name: str) -> Action[M]:
     if prepared.session is not None:
-        refuse_async(prepared.session.model, name)
+        refuse_async(prepared.session.declared, name)
     return prepared

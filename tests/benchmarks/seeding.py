@@ -6,7 +6,7 @@ from typing import Any
 
 from agentsession import info
 from agentsession._json_values import compact
-from agentsession._store.connection import dialect_of
+from agentsession._store.backend import backend_of
 from tests.benchmarks.conversation import conversation
 from tests.benchmarks.texts import Texts
 
@@ -26,7 +26,7 @@ def seed(model: Any, length: int, texts: Texts) -> Any:
 def seed_rows(model: Any, key: Any, head: Any, length: int, texts: Texts) -> None:
     """The only function that knows what a row and the head beside it look like."""
     (field,) = (each for each in model._meta.backrefs if each.model is not model)
-    rows, document = field.model, dialect_of(model).document
+    rows, document = field.model, backend_of(model).dialect.json_value
     stored = rows.select().where(field == key).order_by(rows.seq)
     like = [{"role": row.role, "metadata": row.metadata} for row in stored]
     with model._meta.database.atomic():
@@ -41,5 +41,5 @@ def seed_rows(model: Any, key: Any, head: Any, length: int, texts: Texts) -> Non
 def put_head(model: Any, key: Any, head: Any) -> None:
     """Written as the package writes it, without white space."""
     column = model._meta.fields[info.session_options(model).context_attribute]
-    document = dialect_of(model).document(compact(head))
+    document = backend_of(model).dialect.json_value(compact(head))
     model.update({column: document}).where(model._meta.primary_key == key).execute()

@@ -12,7 +12,7 @@ import peewee as pw
 import pytest
 from playhouse.pwasyncio import await_
 
-from agentsession._store.connection import is_connected
+from agentsession._store.backend import backend_of
 from agentsession._turn.effects import WriteUnconfirmed
 from tests.support import servers
 from tests.support.async_databases import change, opened, read_again, run, stored_session
@@ -51,7 +51,7 @@ def test_a_write_that_is_stopped_while_it_waits_gives_the_connection_back(
                 server.kill(waiting=True)
             with pytest.raises((asyncio.CancelledError, WriteUnconfirmed)):
                 await write
-            assert not is_connected(session.model)
+            assert not backend_of(session.model).is_connected
         await other.close_pool()
         assert (await db.run(opened(session.model, session.key).load)).seen in (1, 2)
 
@@ -87,7 +87,7 @@ def test_a_connection_that_the_server_has_ended_is_replaced(
                 assert not (await db.run(session.load, change(2))).stored
                 assert await db.run(session.claim, 1, change(2))
         assert (await db.run(session.load)).seen == (2 if effect == "write" else 1)
-        assert is_connected(session.model) == holds
+        assert backend_of(session.model).is_connected == holds
 
     run(database_url, scenario)
 
@@ -149,7 +149,7 @@ def test_a_server_that_does_not_answer_is_an_operational_error(database_url: str
             await db.run(session.load)
         with pytest.raises(WriteUnconfirmed):
             await db.run(session.finish, change(), "mine")
-        assert not is_connected(session.model)
+        assert not backend_of(session.model).is_connected
 
     run(database_url, scenario)
 

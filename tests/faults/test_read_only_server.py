@@ -11,7 +11,7 @@ import peewee as pw
 import pytest
 
 from agentsession import StorageFailed, actions
-from agentsession._store.connection import is_connected
+from agentsession._store.backend import backend_of
 from agentsession._turn.effects import WriteUnconfirmed
 from agentsession.provider import Reply
 from tests.support import servers
@@ -131,7 +131,7 @@ def test_asyncpg_gets_another_connection_as_well(
             monkeypatch.setattr(db, "_pool_acquire", read_only_at_first(db._pool_acquire))
         with pytest.raises(WriteUnconfirmed):
             await db.run(session.claim, 1, change(2))
-        assert is_connected(session.model) == holds
+        assert backend_of(session.model).is_connected == holds
         assert await db.run(session.claim, 1, change(2))
 
     run(database_url, scenario)
@@ -200,7 +200,7 @@ def test_aiomysql_gets_another_connection_as_well(
             old = (await db.run(db.connection)).conn if holds else None
             with pytest.raises(WriteUnconfirmed):
                 await db.run(session.claim, 1, change(2))
-            assert is_connected(session.model) == holds
+            assert backend_of(session.model).is_connected == holds
             assert not holds or (await db.run(db.connection)).conn is not old
         admin.execute_sql("set global read_only = 0")
         assert await db.run(session.claim, 1, change(2))

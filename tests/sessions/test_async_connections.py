@@ -13,13 +13,9 @@ import peewee as pw
 import pytest
 
 from agentsession import DslError, InputInvalid, SessionNotFound, UnsafeDatabase
-from agentsession._store.connection import (
-    has_one_connection,
-    in_transaction,
-    is_async,
-    is_connected,
-    refuse_async,
-)
+from agentsession._store.backend import backend_of
+from agentsession._store.connection import refuse_async
+from agentsession._store.declared import Declared
 from tests.support import servers
 from tests.support.async_databases import change, new, opened, read_again, run, stored_session
 from tests.support.models import chat_model
@@ -34,7 +30,7 @@ def test_effects_of_many_tasks_share_one_connection(database_url: str) -> None:
         async def turn(number: int) -> bool:
             mine = opened(session.model, session.key)
             seen = (await db.run(mine.load)).seen
-            assert not is_connected(session.model)
+            assert not backend_of(session.model).is_connected
             return bool(await db.run(mine.claim, seen, change(number)))
 
         won = await asyncio.gather(*(turn(number) for number in range(20)))
@@ -50,7 +46,7 @@ def test_an_error_gives_the_connection_back(database_url: str) -> None:
             await db.run(opened(session.model, uuid4()).load)
         with pytest.raises(pw.IntegrityError):
             await db.run(new(session.model, {"id": session.key}).insert, change(2))
-        assert not is_connected(session.model)
+        assert not backend_of(session.model).is_connected
         assert await asyncio.create_task(db.run(session.claim, 1, change(2)))
 
     run(database_url, scenario)
@@ -60,13 +56,13 @@ def test_the_callers_connection_stays_open_and_is_used(database_url: str) -> Non
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         async with db:
-            assert is_connected(session.model)
+            assert backend_of(session.model).is_connected
             mine = await db.run(db.connection)
             session = opened(session.model, session.key)
             assert await db.run(session.claim, (await db.run(session.load)).seen, change(2))
             assert await db.run(db.connection) is mine
-            assert not in_transaction(session.model)
-        assert not is_connected(session.model)
+            assert not backend_of(session.model).is_in_transaction
+        assert not backend_of(session.model).is_connected
 
     run(database_url, scenario)
 
@@ -77,7 +73,7 @@ def test_the_callers_transaction_decides_what_is_stored(database_url: str) -> No
         Chat = session.model
 
         async def elsewhere() -> bool:
-            return in_transaction(Chat) or is_connected(Chat)
+            return backend_of(Chat).is_in_transaction or backend_of(Chat).is_connected
 
         async with db:
             with pytest.raises(ZeroDivisionError):
@@ -87,10 +83,10 @@ def test_the_callers_transaction_decides_what_is_stored(database_url: str) -> No
                         inside.claim, (await db.run(inside.load, locking=True)).seen, change(2)
                     )
                     assert await db.run(new(Chat, key="k").insert, change())
-                    assert in_transaction(Chat)
+                    assert backend_of(Chat).is_in_transaction
                     assert not await asyncio.create_task(elsewhere())
                     raise ZeroDivisionError
-            assert not in_transaction(Chat)
+            assert not backend_of(Chat).is_in_transaction
         assert (await db.run(session.load)).seen == 1
         assert await db.run(Chat.select().count) == 1
 
@@ -102,10 +98,10 @@ def test_a_transaction_begun_by_hand_is_seen(database_url: str) -> None:
         session = await stored_session(db)
         async with db:
             await db.aexecute_sql("begin")
-            assert in_transaction(session.model)
+            assert backend_of(session.model).is_in_transaction
             assert await db.run((await read_again(db, session)).claim, 1, change(2))
             await db.aexecute_sql("rollback")
-            assert not in_transaction(session.model)
+            assert not backend_of(session.model).is_in_transaction
         assert (await db.run(session.load)).seen == 1
 
     run(database_url, scenario)
@@ -115,7 +111,7 @@ def test_an_in_memory_database_is_one_for_all_tasks() -> None:
     async def scenario(db: Any) -> None:
         db.init(":memory:")
         session = await stored_session(db)
-        assert not has_one_connection(session.model), "tasks take turns"
+        assert not backend_of(session.model).has_one_connection, "tasks take turns"
         won = await asyncio.gather(*(db.run(session.claim, 1, change(number)) for number in range(5)))
         assert sum(won) == 1
         assert (await db.run(session.load)).seen == 2
@@ -153,25 +149,28 @@ def test_a_plain_call_is_refused_outside_the_bridge(database_url: str) -> None:
         with pytest.raises(
             InputInvalid, match="start_session was called on an asynchronous database"
         ) as error:
-            refuse_async(Chat, "start_session")
+            refuse_async(Declared.of(Chat), "start_session")
         assert error.value.fix == "await its async twin, astart_session(…), or await db.run(start_session, …)"
 
     async def scenario(_: Any) -> None:
         refused()
-        await db.run(refuse_async, Chat, "start_session")
+        await db.run(refuse_async, Declared.of(Chat), "start_session")
 
-    assert is_async(Chat)
-    assert not is_connected(Chat)
-    assert not in_transaction(Chat)
+    assert backend_of(Chat).is_async
+    assert not backend_of(Chat).is_connected
+    assert not backend_of(Chat).is_in_transaction
     refused()
     run(database_url, scenario)
 
 
 def test_a_plain_database_is_asked_without_what_an_asynchronous_one_needs() -> None:
     program = (
-        "import sys, peewee; from agentsession._store.connection import is_async, refuse_async\n"
+        "import sys, types, peewee\n"
+        "from agentsession._store.backend import backend_of\n"
+        "from agentsession._store.connection import refuse_async\n"
         "class Chat(peewee.Model):\n class Meta: database = peewee.SqliteDatabase(':memory:')\n"
-        "refuse_async(Chat, 'start_session'); assert not is_async(Chat)\n"
+        "backend = backend_of(Chat); assert not backend.is_async\n"
+        "refuse_async(types.SimpleNamespace(backend=backend), 'start_session')\n"
         "assert not {'greenlet', 'playhouse.pwasyncio'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

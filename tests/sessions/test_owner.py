@@ -72,9 +72,9 @@ def test_no_actor_is_the_programs_mistake_whatever_the_id(Texts: Any, actor: Any
     before = rows(Texts)
     for target in (session.id, uuid4(), session, Texts(id=uuid4()), Texts.get_by_id(session.id)):
         for action in ACTIONS.values():
-            with pytest.raises(InputInvalid, match="no actor was given"):
+            with pytest.raises(InputInvalid, match="actor is missing"):
                 action(Texts, target, actor)
-    with pytest.raises(InputInvalid, match="no actor was given"):
+    with pytest.raises(InputInvalid, match="actor is missing"):
         Texts.start_session("Two", actor=actor)
     assert rows(Texts) == before
 
@@ -89,7 +89,7 @@ def test_the_actor_is_a_keyword_that_may_not_be_left_out(Texts: Any) -> None:
         session.get_context,
         lambda: Texts.get_context(uuid4()),
     ):
-        with pytest.raises(InputInvalid, match="no actor was given"):
+        with pytest.raises(InputInvalid, match="actor is missing"):
             action()
     assert Texts.select().count() == 1
 
@@ -158,16 +158,16 @@ def test_every_statement_of_every_action_names_the_owner(database: Any) -> None:
 
 
 def test_a_lease_is_extended_for_the_owner_only(Texts: Any) -> None:
-    from agentsession import info
-    from agentsession._store.open import open_session
+    from agentsession._store.declared import Declared
+    from agentsession._store.session_store import open_session
 
     with testing.crash_after(1):
         Texts.start_session("One", actor="ann")
     before, record = rows(Texts), Texts.get()
-    options, claim = info.session_options(Texts), record.context["turn"]["claim"]
-    assert not open_session(Texts, options, record.id, "bob").extend(claim, 99.0)
+    declared, claim = Declared.of(Texts), record.context["turn"]["claim"]
+    assert not open_session(declared, record.id, "bob").extend(claim, 99.0)
     assert rows(Texts) == before
-    assert open_session(Texts, options, record.id, "ann").extend(claim, 99.0)
+    assert open_session(declared, record.id, "ann").extend(claim, 99.0)
     until = Texts.get_by_id(record.id).context["turn"]["until"]
     assert until > record.context["turn"]["until"]
 

@@ -145,7 +145,7 @@ def test_a_row_that_is_no_message_is_named(Chat: Any, Said: Any, column: str, va
     session.continue_session("Two")
     sql = f"update chat_message set {column} = ? where seq = 2"
     Chat._meta.database.execute_sql(sql, (value,))
-    with pytest.raises(ContextUnreadable, match=r"message 2\] the row is no message"):
+    with pytest.raises(ContextUnreadable, match=r"message 2\] the row is not a message"):
         session.get_context()
     with pytest.raises(ContextUnreadable):
         session.continue_session("Three")

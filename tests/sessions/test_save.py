@@ -219,11 +219,11 @@ def test_an_action_forgets_what_was_changed_in_place(Chat: Any) -> None:
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
 def test_a_context_that_nobody_reads_is_not_encoded(Chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agentsession._store import in_place
+    from agentsession._store import record as stored_record
 
     encoded: list[Any] = []
-    encode = in_place.digest
-    monkeypatch.setattr(in_place, "digest", lambda value: encoded.append(value) or encode(value))
+    encode = stored_record.digest
+    monkeypatch.setattr(stored_record, "digest", lambda value: encoded.append(value) or encode(value))
     session = Chat.start_session("One")
     session.continue_session("Two")
     record = Chat.get_by_id(session.id)

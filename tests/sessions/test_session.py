@@ -304,7 +304,7 @@ def test_a_record_of_another_model_is_refused(Chat: Any) -> None:
     class Other(pw.Model):
         pass
 
-    with pytest.raises(InputInvalid, match="Other is no session of Chat"):
+    with pytest.raises(InputInvalid, match="Other is not a session of Chat"):
         Chat.continue_session(Other(id=1), "Hi")
 
 
@@ -613,9 +613,9 @@ def test_the_time_that_a_provider_takes_to_get_ready_is_not_taken_from_the_lease
 @pytest.mark.parametrize("odd", [{}, (1, 2), [1], True, 1.5, b"x", {"id": 1}], ids=repr)
 def test_what_is_no_id_is_refused(Chat: Any, odd: Any) -> None:
     for action in (lambda: Chat.get_context(odd), lambda: Chat.continue_session(odd, "Hi")):
-        with pytest.raises(InputInvalid, match="is no id"):
+        with pytest.raises(InputInvalid, match="is not an id"):
             action()
-    with pytest.raises(InputInvalid, match="is no id"):
+    with pytest.raises(InputInvalid, match="is not an id"):
         Chat.get_context(Chat.id)
 
 

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from agentsession import info
-from agentsession._store.new_session import NewSession
-from agentsession._store.open import new_session, open_session
-from agentsession._store.session_store import StoredSession
+from agentsession._store.declared import Declared
+from agentsession._store.new_session import NewSession, new_session
+from agentsession._store.session_store import StoredSession, open_session
 from agentsession._turn.effects import Change
 from agentsession._turn_state import Turn
 from agentsession.context import Message
@@ -43,11 +42,11 @@ def change(number: int = 1, words: str = ODD, *, status: str = "running", **more
 
 
 def opened(Chat: Any, session: Any, actor: Any = None) -> StoredSession:
-    return open_session(Chat, info.session_options(Chat), session, actor)
+    return open_session(Declared.of(Chat), session, actor)
 
 
 def new(Chat: Any, attributes: Any = None, actor: Any = None, key: str | None = None) -> NewSession:
-    return new_session(Chat, info.session_options(Chat), attributes, actor, key)
+    return new_session(Declared.of(Chat), attributes, actor, key)
 
 
 async def stored_session(db: Any, Chat: Any = None, **options: Any) -> Any:

@@ -15,10 +15,12 @@ import peewee as pw
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from agentsession import _clock, info
+from agentsession import _clock
 from agentsession._drive.sync import SyncPerforming
-from agentsession._store.identity import derived_value
-from agentsession._store.open import new_session, open_session
+from agentsession._store.declared import Declared
+from agentsession._store.identity import key_value
+from agentsession._store.new_session import new_session
+from agentsession._store.session_store import open_session
 from agentsession._turn.effects import CallModel, ClaimLost, Interrupted, Load, WriteUnconfirmed
 from agentsession.actions.prepare import plan_turn
 from agentsession.context import Context
@@ -51,9 +53,9 @@ class Sessions(Stepping, RuleBasedStateMachine):
 
     def __init__(self, Chat: Any, time: _clock.FakeClock) -> None:
         super().__init__()
-        self.Chat, self.time, self.options = Chat, time, info.session_options(Chat)
+        self.Chat, self.time, self.declared = Chat, time, Declared.of(Chat)
         put_rows(Chat, [])
-        self.id = derived_value(Chat, self.options, Chat._meta.primary_key, None, START_KEY)
+        self.id = key_value(self.declared, Chat._meta.primary_key, None, START_KEY)
         time.seconds = 1_700_000_000.0
         self.actors: list[Actor] = []
         self.late: list[Actor] = []
@@ -210,13 +212,14 @@ class Sessions(Stepping, RuleBasedStateMachine):
         upto: Kinds = THE_END,
         has_to_return: bool = False,
     ) -> None:
-        plan, _ = plan_turn(self.Chat, words, None, None, None, run, key)
+        declared = Declared.of(self.Chat)
+        plan, _ = plan_turn(declared.agent, declared, words, None, None, None, run, key)
         plan = replace(plan, patience=patience)
         if action == "start":
             own = {"id": self.id} if key is None else None
-            session: Any = new_session(self.Chat, self.options, own, None, key)
+            session: Any = new_session(declared, own, None, key)
         else:
-            session = open_session(self.Chat, self.options, self.id, None)
+            session = open_session(declared, self.id, None)
         settled = reply_of(self.context, key) if key is not None else None
         perform = SyncPerforming(plan.agent, None, session)
         actor = Actor(action, plan, words, MACHINES[action](plan), perform, plan.turn_id, settled, Load())

@@ -46,7 +46,7 @@ class Memory:
         if context is None:
             raise SessionNotFound("there is no session")
         turns = sum(message.role == "user" for message in context.messages)
-        is_stored = change is not None and format.holds(context, change)
+        is_stored = change is not None and format.contains(context, change)
         return Loaded(context, self.now, 0, turns, context.revision, is_stored)
 
     def store(self, context: Any, change: Change, until: float | None = None) -> bool:

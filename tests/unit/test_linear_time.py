@@ -147,7 +147,7 @@ def show_a_conversation(text: str) -> None:
 def load_a_context(text: str) -> None:
     stored = {"v": 1, "revision": 1, "messages": [{"id": "0", "turn": "t", "role": "user", "content": text}]}
     encoded = json.dumps(stored)
-    stored_format.typed(encoded)
+    stored_format.decode_document(encoded)
     with suppress(Exception):
         stored_format.decode(text, "here")
     with suppress(Exception):

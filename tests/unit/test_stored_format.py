@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agentsession import AgentSessionError, ContextUnreadable, InputInvalid, LayoutMismatch, info, testing
-from agentsession._json_values import MAX_DEPTH, settled
+from agentsession._json_values import MAX_DEPTH, with_portable_numbers
 from agentsession._store import format
-from agentsession._store.open import new_session
+from agentsession._store.declared import Declared
+from agentsession._store.new_session import new_session
 from agentsession._store.session_store import StoredSession
 from agentsession._turn.effects import Change, apply_change
 from agentsession._turn_state import Turn, Usage
@@ -201,7 +202,7 @@ UNREADABLE = [
     ("5", "a JSON number, not an object"),
     ('"text"', "a JSON string, not an object"),
     ("true", "a JSON boolean, not an object"),
-    ("{broken", "is no JSON"),
+    ("{broken", "is not JSON"),
     ('{"v": 2, "messages": []}', "version 2, this package reads versions up to 1"),
     ('{"v": "1"}', "version '1'"),
     ('{"v": 1, "layout": "tree", "revision": 1}', "layout 'tree'"),
@@ -216,15 +217,15 @@ UNREADABLE = [
     ('{"v": 1, "revision": -1, "messages": []}', "no revision number"),
     ('{"v": 1, "revision": 99999999999999999999, "messages": []}', "no revision number"),
     ('{"v": 1, "revision": 1, "messages": [], "metadata": "\\ud800"}', "lone surrogate"),
-    ('{"messages": 7}', "is no list of objects"),
-    ('{"messages": [7]}', "is no list of objects"),
+    ('{"messages": 7}', "is not a list of objects"),
+    ('{"messages": [7]}', "is not a list of objects"),
     ('{"messages": [{"role": "user", "content": "a", "metadata": [1]}]}', "the metadata of message 0"),
     ('{"v": null, "messages": []}', "version None"),
     ('{"messages": [{"content": "no role"}]}', "role"),
     ('{"revision": 7}', "no version but the key 'revision'"),
 ]
 
-SERVERS_REFUSE = ("is no JSON", "lone surrogate")
+SERVERS_REFUSE = ("is not JSON", "lone surrogate")
 
 
 HEAD = '{"v": 1, "revision": 1, "layout": "rows", "count": 0, "turns": 0'
@@ -294,8 +295,8 @@ MESSAGES = st.builds(
     id=WORDS,
     turn=WORDS,
     role=st.sampled_from(["user", "assistant"]),
-    content=WORDS | st.dictionaries(WORDS, JSON.map(settled), max_size=2),
-    metadata=st.dictionaries(WORDS, JSON.map(settled), max_size=2),
+    content=WORDS | st.dictionaries(WORDS, JSON.map(with_portable_numbers), max_size=2),
+    metadata=st.dictionaries(WORDS, JSON.map(with_portable_numbers), max_size=2),
 )
 TURNS = st.builds(
     Turn,
@@ -310,15 +311,18 @@ TURNS = st.builds(
 @slow_fixture
 @given(
     st.lists(MESSAGES, min_size=1, max_size=3),
-    st.lists(st.tuples(TURNS, st.lists(MESSAGES, max_size=2), JSON.map(settled), st.booleans()), max_size=3),
+    st.lists(
+        st.tuples(TURNS, st.lists(MESSAGES, max_size=2), JSON.map(with_portable_numbers), st.booleans()),
+        max_size=3,
+    ),
 )
 def test_the_change_in_sql_and_the_change_in_memory_are_the_same(
     database: Any, first: list[Message], changes: Any
 ) -> None:
     Chat = chat_model(database)
-    new = new_session(Chat, info.session_options(Chat), {}, None, None)
+    new = new_session(Declared.of(Chat), {}, None, None)
     new.insert(Change(Turn("t", "running"), tuple(first), instruction_args={"a": 1}))
-    session = StoredSession(Chat, info.session_options(Chat), new.key)
+    session = StoredSession(Declared.of(Chat), new.key)
     for turn, more, args, drops in changes:
         before = session.load().context
         opening, last = before.messages[0].id, before.messages[-1].id

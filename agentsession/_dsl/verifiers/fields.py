@@ -10,8 +10,8 @@ import peewee
 
 from agentsession._dsl.json_fields import flaw_as_map
 from agentsession._dsl.session_draft import SessionDraft
+from agentsession._store.column_values import target_of
 from agentsession._store.identity import UUID_LENGTH, holds_a_uuid
-from agentsession._store.values import target_of
 from agentsession.errors import Problem
 
 STATUS_LENGTH = 17

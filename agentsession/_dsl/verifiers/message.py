@@ -14,8 +14,8 @@ from agentsession._dsl.json_fields import CONVERSIONS, PAST_THE_FIELD, flaw_as_m
 from agentsession._dsl.session_draft import ModelDraft
 from agentsession._dsl.verifiers.fields import is_text
 from agentsession._options import ROWS
+from agentsession._store.column_values import overridden
 from agentsession._store.message_table import JSON, OWN, ROLE_LENGTH, TURN_LENGTH
-from agentsession._store.values import overridden
 from agentsession.errors import Problem
 
 LINES = {

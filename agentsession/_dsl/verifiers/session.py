@@ -20,7 +20,7 @@ from agentsession._dsl.verifiers.fields import (
 )
 from agentsession._dsl.verifiers.rules import is_positive
 from agentsession._options import LAYOUTS, ON_BUSY, ROWS
-from agentsession._store.connection import refused_for_rows
+from agentsession._store.backend import problem_with_rows
 from agentsession.actions.mixins import GuardedSave, SessionActions
 from agentsession.errors import Problem
 
@@ -65,7 +65,7 @@ def verify_database_is_configured(draft: SessionDraft) -> Iterator[Problem]:
 
 def verify_rows_have_transactions(draft: SessionDraft) -> Iterator[Problem]:
     if draft.fields and draft.messages == ROWS:
-        problem = refused_for_rows(draft.model._meta.database, draft.where("Meta.database"))
+        problem = problem_with_rows(draft.model._meta.database, draft.where("Meta.database"))
         yield from () if problem is None else (problem,)
 
 

@@ -1,7 +1,7 @@
-"""The PostgreSQL dialect, for JSONB columns. The functions are those of `sqlite.py`.
+"""The PostgreSQL dialect, for JSONB columns.
 
-psycopg sends the types of its parameters, asyncpg asks the server for them: where the SQL around one does not
-tell its type, there is a cast.
+psycopg sends the types of its parameters, asyncpg asks the server for them. A parameter has a cast where the
+SQL around it does not determine its type.
 """
 
 from __future__ import annotations
@@ -11,123 +11,108 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from peewee import SQL, Cast, Expression, Field, Function, IntegerField, fn
+import peewee
+from peewee import SQL, Cast, Expression, Field, Function, fn
 
-from agentsession._store.expression import Path, in_groups, plain
-from agentsession._store.values import LARGE, target_of
+from agentsession._store.column_values import MAX_INTEGER, target_of
+from agentsession._store.dialects.base import PEEWEE_JSON_FIELD, Dialect, Path, in_groups, parameter
 
 OPEN = (1, 2, 3)
 """Transaction states: active, in a transaction, in a failed transaction (0 is idle, 4 a lost connection)."""
 
 
-PREFERS_FULL_REWRITE = False
+class PostgresDialect(Dialect):
+    database_class = peewee.PostgresqlDatabase
+    prefers_full_rewrite = False
+    json_fields = PEEWEE_JSON_FIELD | {
+        ("playhouse.postgres_ext", "BinaryJSONField"): "",
+        ("playhouse.postgres_ext", "JSONField"): "which is plain json there and cannot be changed in place",
+    }
 
+    def now(self) -> Function:
+        return fn.date_part(SQL("'epoch'"), fn.clock_timestamp())
 
-def now() -> Function:
-    return fn.date_part(SQL("'epoch'"), fn.clock_timestamp())
+    def seconds(self, time: Any) -> Cast:
+        return Cast(parameter(time), "double precision")
 
+    def text(self, column: Any, *path: str) -> Function:
+        return fn.jsonb_extract_path_text(column, *(SQL(f"'{part}'") for part in path))
 
-def seconds(time: float) -> Cast:
-    return Cast(plain(time), "double precision")
+    def number(self, column: Any, *path: str) -> Cast:
+        return Cast(self.text(column, *path), "bigint")
 
+    def raw(self, column: Field) -> Cast:
+        return Cast(column, "TEXT")
 
-def text(column: Any, *path: str) -> Function:
-    return fn.jsonb_extract_path_text(column, *(SQL(f"'{part}'") for part in path))
+    def is_json(self, _: Field) -> Any:
+        return SQL("TRUE")  # a jsonb column holds nothing else
 
+    def text_equals(self, column: Field, json_text: str) -> Any:
+        digest = fn.sha256(fn.convert_to(self.raw(column), SQL("'UTF8'")))
+        return fn.encode(digest, SQL("'hex'")) == parameter(sha256(json_text.encode()).hexdigest())
 
-def number(column: Any, *path: str) -> Cast:
-    return Cast(text(column, *path), "bigint")
+    def patch(
+        self, column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None
+    ) -> Expression:
+        """Replace keys of the map with one `||`; set the paths inside a key one by one."""
+        new: dict[str | int, Any] = {}
+        for (key, *inner), value in sets.items():
+            if inner:
+                outer = new.get(key, fn.jsonb_extract_path(column, SQL(f"'{key}'")))
+                value = fn.jsonb_set(outer, _path(*inner), value)
+            new[key] = value
+        appended = [*appends]
+        messages = new.get("messages", fn.jsonb_extract_path(column, SQL("'messages'")))
+        if drop is not None:
+            new["messages"] = messages = Expression(messages, "#-", _path(drop))
+        for group in in_groups(appended):
+            new["messages"] = messages = Expression(messages, "||", fn.jsonb_build_array(*group))
+        new["revision"] = self.number(column, "revision") + parameter(1)
+        pairs = (each for key, value in new.items() for each in (SQL(f"'{key}'"), value))
+        return Expression(column, "||", fn.jsonb_build_object(*pairs))
 
+    def set_numbers(self, value: Any, numbers: Mapping[Path, Any]) -> Any:
+        for path, number in numbers.items():
+            value = fn.jsonb_set(value, _path(*path), self.json_number(number))
+        return value
 
-def raw(column: Field) -> Cast:
-    return Cast(column, "TEXT")
+    def json_number(self, value: Any) -> Function:
+        return fn.to_jsonb(Cast(value, "double precision"))
 
+    def json_value(self, json_text: Any) -> Cast:
+        return Cast(parameter(json_text), "jsonb")
 
-def is_json(_: Field) -> Any:
-    """A jsonb column holds nothing else."""
-    return SQL("TRUE")
+    def equals_exactly(self, field: Any, value: Any) -> Any:
+        """Compare a number that is larger than any in the column without an error."""
+        if isinstance(target_of(field), peewee.IntegerField):
+            is_larger = isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER
+            value = Cast(parameter(value), "numeric" if is_larger else "bigint")
+        return field == value
 
+    def to_datetime(self, time: datetime) -> datetime:
+        return time
 
-def text_equals(column: Field, json_text: str) -> Any:
-    digest = fn.sha256(fn.convert_to(raw(column), SQL("'UTF8'")))
-    return fn.encode(digest, SQL("'hex'")) == plain(sha256(json_text.encode()).hexdigest())
+    def lock(self, _: Any, query: Any) -> Any:
+        return query.for_update()
 
+    def read_latest(self, query: Any) -> Any:
+        return query
 
-def patch(
-    column: Field, sets: Mapping[Path, Any], appends: Iterable[Any], drop: int | None = None
-) -> Expression:
-    """One `||` puts the changed keys of the map over the old ones; a key's inner paths are set one by one."""
-    changed: dict[str | int, Any] = {}
-    for (key, *inner), value in sets.items():
-        if inner:
-            outer = changed.get(key, fn.jsonb_extract_path(column, SQL(f"'{key}'")))
-            value = fn.jsonb_set(outer, _path(*inner), value)
-        changed[key] = value
-    appended = [*appends]
-    messages = changed.get("messages", fn.jsonb_extract_path(column, SQL("'messages'")))
-    if drop is not None:
-        changed["messages"] = messages = Expression(messages, "#-", _path(drop))
-    for group in in_groups(appended):
-        changed["messages"] = messages = Expression(messages, "||", fn.jsonb_build_array(*group))
-    changed["revision"] = number(column, "revision") + plain(1)
-    pairs = (each for key, value in changed.items() for each in (SQL(f"'{key}'"), value))
-    return Expression(column, "||", fn.jsonb_build_object(*pairs))
+    def is_transaction_open(self, connection: Any) -> bool:
+        if hasattr(connection, "is_in_transaction"):  # asyncpg
+            return bool(connection.is_in_transaction())
+        return connection.info.transaction_status in OPEN or not connection.autocommit
 
+    def is_closed(self, connection: Any) -> bool:
+        return bool(connection.closed)
 
-def with_numbers(value: Any, numbers: Mapping[Path, Any]) -> Any:
-    for path, number in numbers.items():
-        value = fn.jsonb_set(value, _path(*path), json_number(number))
-    return value
+    def check_settings(self, _: Any) -> None:
+        """Accept all settings."""
+
+    def is_memory(self, _: Any) -> bool:
+        return False
 
 
 def _path(*parts: str | int) -> SQL:
-    """A path of our own names, as a literal."""
+    """Return a path as a literal. Its parts are names of the library's, never a user's."""
     return SQL(f"'{{{','.join(map(str, parts))}}}'")
-
-
-def json_number(value: Any) -> Function:
-    return fn.to_jsonb(Cast(value, "double precision"))
-
-
-def document(json_text: Any) -> Cast:
-    return Cast(plain(json_text), "jsonb")
-
-
-def equals_exactly(field: Any, value: Any) -> Any:
-    """A number may be larger than any in the column."""
-    if isinstance(target_of(field), IntegerField):
-        is_larger = isinstance(value, int) and not -LARGE <= value < LARGE
-        value = Cast(plain(value), "numeric" if is_larger else "bigint")
-    return field == value
-
-
-def to_datetime(time: datetime) -> datetime:
-    """A time as a date-time column keeps it."""
-    return time
-
-
-def locked(_: Any, query: Any) -> Any:
-    return query.for_update()
-
-
-def read_latest(query: Any) -> Any:
-    return query
-
-
-def is_transaction_open(connection: Any) -> bool:
-    """asyncpg knows it by itself."""
-    if hasattr(connection, "is_in_transaction"):
-        return bool(connection.is_in_transaction())
-    return connection.info.transaction_status in OPEN or not connection.autocommit
-
-
-def is_closed(connection: Any) -> bool:
-    return bool(connection.closed)
-
-
-def check(_: Any) -> None:
-    """Nothing that a server's settings could break is known."""
-
-
-def is_memory(_: Any) -> bool:
-    return False

@@ -10,7 +10,7 @@ import peewee
 
 from agentsession import _clock, actions
 from agentsession._json_values import Json, JsonMap
-from agentsession._store.values import settled_value
+from agentsession._store.column_values import comparable_value
 from agentsession._turn.tool_messages import OPAQUE
 from agentsession._turn_state import AWAITING, Turn
 from agentsession.actions.approvals import Approval
@@ -22,7 +22,7 @@ from agentsession.events import TurnFinished
 
 def session_json(model: type[peewee.Model], session: str, context: Context) -> JsonMap:
     """A session that was found by this text."""
-    turn, key = context.turn, settled_value(model._meta.primary_key, session)
+    turn, key = context.turn, comparable_value(model._meta.primary_key, session)
     return {
         "id": json_id(key),
         "status": None if turn is None else turn.status,
