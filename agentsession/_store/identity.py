@@ -61,7 +61,7 @@ def owner_of(declared: Declared, actor: Any) -> Any:
     value = _owner_value(field, actor)
     if value is None or value == "":
         fix = f"pass actor=…, a value of {name!r}, to every action"
-        raise _invalid_actor(declared, "actor is missing", fix)
+        raise _invalid_actor(declared, "no actor was passed", fix)
     try:
         return comparable_value(field, value if is_scalar(value) else None)
     except ValueError:

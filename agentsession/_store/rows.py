@@ -104,13 +104,13 @@ class Rows:
             return []
         if selection.is_page:
             return self.table.page(key, selection.last, selection.before)
-        hidden = (
-            0 if selection.history is None else count_hidden_turns(map_.get("turns", 0), selection.history)
-        )
+        hidden, turns = 0, map_.get("turns", 0)
+        if selection.history is not None:
+            hidden = count_hidden_turns(turns, selection.history)
         if hidden == 0 or self.table.is_locked:
             return self.table.all(key)
         system = map_.get("system") if selection.system else None
-        return self.table.latest(key, map_["turns"] - hidden, selection.turn, system)
+        return self.table.latest(key, turns - hidden, selection.turn, system)
 
     def _seq(self, id_: str) -> int:
         """Return the position of a message. A message that was moved from a document may have another id."""

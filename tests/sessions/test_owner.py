@@ -72,9 +72,9 @@ def test_no_actor_is_the_programs_mistake_whatever_the_id(Texts: Any, actor: Any
     before = rows(Texts)
     for target in (session.id, uuid4(), session, Texts(id=uuid4()), Texts.get_by_id(session.id)):
         for action in ACTIONS.values():
-            with pytest.raises(InputInvalid, match="actor is missing"):
+            with pytest.raises(InputInvalid, match="no actor was passed"):
                 action(Texts, target, actor)
-    with pytest.raises(InputInvalid, match="actor is missing"):
+    with pytest.raises(InputInvalid, match="no actor was passed"):
         Texts.start_session("Two", actor=actor)
     assert rows(Texts) == before
 
@@ -89,7 +89,7 @@ def test_the_actor_is_a_keyword_that_may_not_be_left_out(Texts: Any) -> None:
         session.get_context,
         lambda: Texts.get_context(uuid4()),
     ):
-        with pytest.raises(InputInvalid, match="actor is missing"):
+        with pytest.raises(InputInvalid, match="no actor was passed"):
             action()
     assert Texts.select().count() == 1
 
