@@ -1,10 +1,10 @@
-"""The names that land on a model, those of later versions included: taken ones are refused at import."""
+"""The names of the generated actions. A model that already uses one of them is refused at import."""
 
 from __future__ import annotations
 
 
 def _with_twins(*names: str) -> frozenset[str]:
-    """Each action has an async twin, and those that run a turn have stream twins."""
+    """Return the names with those of their async, stream and async stream forms."""
     streamed = {f"{prefix}{name}" for name in names for prefix in ("stream_", "astream_")}
     return frozenset(names) | {f"a{name}" for name in names} | streamed
 

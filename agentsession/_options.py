@@ -1,16 +1,23 @@
-"""What the decorators were given: validated, frozen, with the derived things computed once."""
+"""The verified options of `@agent` and `@agent_session`.
+
+A field with a rule is a simple value: the rule verifies and converts it. To add such an option, write the
+field here, and the keyword in the signature and the docstring of the decorator. A value that a rule cannot
+describe needs a verifier in `_dsl/verifiers`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
+from agentsession._option_rules import choice, count, count_from_0, seconds, size, switch
 from agentsession._prompt import Template
 from agentsession._schema import InputSchema, OutputSchema, Schema
 from agentsession._tools.definition import Tool
+from agentsession.context import Message
 
 OutputMode = Literal["auto", "schema", "prompt"]
 OUTPUT_MODES: tuple[OutputMode, ...] = ("auto", "schema", "prompt")
@@ -19,7 +26,7 @@ OnToolError = Literal["continue", "halt"]
 ON_TOOL_ERROR: tuple[OnToolError, ...] = ("continue", "halt")
 
 OnBudget = Literal["warn", "halt"]
-BUDGET_STRATEGIES: tuple[OnBudget, ...] = ("warn", "halt")
+ON_BUDGET: tuple[OnBudget, ...] = ("warn", "halt")
 
 HOOKS = (
     "before_call",
@@ -31,7 +38,7 @@ HOOKS = (
     "prepare_tool_results",
     "on_iteration_complete",
 )
-"""The methods that an object given as `hooks` may have."""
+"""The methods that a `hooks` object may have."""
 
 OnBusy = Literal["raise", "wait"]
 ON_BUSY: tuple[OnBusy, ...] = ("raise", "wait")
@@ -40,14 +47,16 @@ Layout = Literal["document", "rows"]
 DOCUMENT: Layout = "document"
 ROWS: Layout = "rows"
 LAYOUTS = (DOCUMENT, ROWS)
-"""All messages in the context attribute, or each in a row of its own."""
+"""All messages in the context attribute, or each in its own row."""
+
+History: TypeAlias = Callable[[tuple[Message, ...]], Any] | None
 
 _CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>[^\s\0\ud800-\udfff]*)")
 
 
 @dataclass(frozen=True)
 class Client:
-    """Which model to ask: an id `provider:model`, and options that are never stored, logged or shown."""
+    """A model to ask: its id `provider:model`, and options that are never stored, logged or shown."""
 
     id: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -61,11 +70,15 @@ class Client:
         return self.id.partition(":")[2]
 
     @classmethod
-    def parse(cls, given: Any) -> Client:
-        """From `"provider:model"` or `("provider:model", {…})`; a `ValueError` never shows the options."""
-        name, options = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+    def parse(cls, value: Any) -> Client:
+        """Return the client of `"provider:model"` or `("provider:model", {…})`.
+
+        Raises:
+            ValueError: The value is neither. The message never shows the options.
+        """
+        name, options = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
         if not isinstance(name, str) or not isinstance(options, Mapping):
-            raise ValueError(f"a {type(given).__name__} is no client")  # noqa: TRY004
+            raise ValueError(f"a {type(value).__name__} is not a client")  # noqa: TRY004
         found = _CLIENT.fullmatch(name)
         if found is None or not (found["model"] or found["provider"] == "echo"):
             raise ValueError(f"{name!r} is not of the form 'provider:model'")
@@ -74,7 +87,7 @@ class Client:
 
 @dataclass(frozen=True, eq=False)
 class AgentOptions:
-    """The options of `@agent`. Equal to itself only: a class defined again is another agent."""
+    """The options of `@agent`. Equal to itself only: a class that is defined again is another agent."""
 
     place: str
     client: Client
@@ -83,24 +96,32 @@ class AgentOptions:
     input: InputSchema
     output: OutputSchema
     provider: Any
-    output_mode: OutputMode
-    timeout: float
-    retries: int
-    output_retries: int
     tools: tuple[Tool, ...]
-    max_iterations: int
-    tool_timeout: float
-    on_tool_error: OnToolError
-    approval_timeout: float | None
     hooks: Any
-    token_budget: int | None
-    on_budget: OnBudget
+    output_mode: Annotated[
+        OutputMode, choice(OUTPUT_MODES, "it says how the model is asked for structured output")
+    ]
+    timeout: Annotated[float, seconds("a model call without an end would keep its session busy", "120.0")]
+    retries: Annotated[int, count_from_0("it is a number of attempts", "2")]
+    output_retries: Annotated[int, count_from_0("it is a number of attempts", "1")]
+    max_iterations: Annotated[int, count("a model could ask for tools without end", "10")]
+    tool_timeout: Annotated[float, seconds("a tool call without an end would keep its turn open")]
+    on_tool_error: Annotated[
+        OnToolError, choice(ON_TOOL_ERROR, "it says what happens to a turn when a tool fails")
+    ]
+    approval_timeout: Annotated[
+        float | None, seconds("a call waits this long for a person's decision", optional=True)
+    ]
+    token_budget: Annotated[int | None, count("it limits the tokens of a turn", "50_000", optional=True)]
+    on_budget: Annotated[
+        OnBudget, choice(ON_BUDGET, "it says what happens to a turn that has used its tokens")
+    ]
 
     def tool_named(self, name: str) -> Tool | None:
         return next((tool for tool in self.tools if tool.name == name), None)
 
     def client_for(self, client_id: str | None, options: Mapping[str, Any] | None) -> Client:
-        """The client of one turn. The declared options go to the declared client only."""
+        """Return the client of one turn. The declared options go to the declared client only."""
         if client_id is None or client_id == self.client.id:
             return Client(self.client.id, {**self.client.options, **(options or {})})
         return Client(client_id, dict(options or {}))
@@ -111,28 +132,31 @@ class SessionOptions:
     """The options of `@agent_session`."""
 
     context_attribute: str
-    messages: Layout
     status_attribute: str | None
     updated_attribute: str | None
     owner_attribute: str | None
     idempotency_attribute: str | None
-    max_input_bytes: int
-    max_context_bytes: int
-    lease: float
-    on_busy: OnBusy
-    busy_timeout: float
-    history: Any
-    pin_instruction: bool
-    inject: bool
+    history: History
+    messages: Annotated[Layout, choice(LAYOUTS, "it says where the messages are stored")]
+    max_input_bytes: Annotated[int, size("it limits an input", "16 * 1024 * 1024")]
+    max_context_bytes: Annotated[int, size("it limits a conversation", "64 * 1024 * 1024")]
+    lease: Annotated[float, seconds("another process may take over the turn of a dead one after it")]
+    on_busy: Annotated[OnBusy, choice(ON_BUSY, "it says what an action does while a turn is open")]
+    busy_timeout: Annotated[float, seconds("it limits the wait for a busy session")]
+    history_turns: Annotated[
+        int | None, count("it says how many turns the model is shown", "40", optional=True)
+    ]
+    pin_instruction: Annotated[bool, switch("it says which instruction later turns have", "False")]
+    inject: Annotated[bool, switch("it says whether the actions become methods of the model", "True")]
 
     @cached_property
     def managed(self) -> tuple[str, ...]:
-        """The attributes that belong to the library once the record exists."""
+        """The attributes that only the library writes once the record exists."""
         names = (self.context_attribute, self.status_attribute, self.updated_attribute)
         return tuple(name for name in names if name is not None)
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
-        """All attributes that the library writes or looks for."""
+        """All attributes that the library writes or queries."""
         names = (self.owner_attribute, self.idempotency_attribute)
         return (*self.managed, *(name for name in names if name is not None))

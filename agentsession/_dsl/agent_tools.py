@@ -18,18 +18,18 @@ from agentsession._tools.from_callable import snake_case
 from agentsession._tools.signature import WholeValue
 from agentsession.actions.mixins import AgentActions
 
-_ASKING = tuple(vars(AgentActions)[name].__func__ for name in ("call", "acall"))
+_CALLS = tuple(vars(AgentActions)[name].__func__ for name in ("call", "acall"))
 
 
-def asked_agent(given: Any) -> Any:
-    """The class whose `call` or `acall` this is, or None."""
-    if isinstance(given, MethodType) and given.__func__ in _ASKING and isinstance(given.__self__, type):
-        return given.__self__
+def agent_of_call(value: Any) -> Any:
+    """Return the class whose `call` or `acall` the value is, or None."""
+    if isinstance(value, MethodType) and value.__func__ in _CALLS and isinstance(value.__self__, type):
+        return value.__self__
     return None
 
 
 def needs_arguments(options: AgentOptions) -> bool:
-    """Would `call` without `instruction_args` fail?"""
+    """Return whether `call` fails without `instruction_args`."""
     if not options.template.has_variables:
         return False
     schema = options.instruction_schema
@@ -42,25 +42,26 @@ def needs_arguments(options: AgentOptions) -> bool:
 
 
 def tool_of_agent(model: Any, *, asynchronous: bool) -> Tool | None:
-    """A tool that asks the agent and gives its output; None for a class that is no agent."""
+    """Return a tool that calls the agent and returns its output. None for a class that is not an agent."""
     if not info.is_agent(model):
         return None
 
-    def ask(input: Any) -> Any:
+    def call(input: Any) -> Any:
         return model.call(input).output
 
-    async def aask(input: Any) -> Any:
+    async def acall(input: Any) -> Any:
         return (await model.acall(input)).output
 
     return Tool(
         name=snake_case(model.__name__),
         description=inspect.cleandoc(model.__doc__ or "") or f"Ask {model.__name__}.",
         parameters=_parameters(info.agent_options(model).input),
-        function=aask if asynchronous else ask,
+        function=acall if asynchronous else call,
     )
 
 
 def _parameters(input: InputSchema) -> Any:
+    """Return the input itself if it is an object, else an object with the field `input`."""
     schema = input.adapter.json_schema()
     if resolve(schema, schema).get("type") == "object":
         return WholeValue(input.type)

@@ -1,4 +1,7 @@
-"""The tools of an agent as they were declared: listed in `tools=`, or marked in the class."""
+"""The tools of an agent as they were declared: listed in `tools=`, or marked in the class.
+
+Something else that `tools=[…]` takes is a function that makes a `Tool` of it, called in `DeclaredTool.tool`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from types import FunctionType, MethodType
 from typing import Any
 from weakref import proxy
 
-from agentsession._dsl.agent_tools import asked_agent, tool_of_agent
+from agentsession._dsl.agent_tools import agent_of_call, tool_of_agent
 from agentsession._tools.definition import Tool
 from agentsession._tools.from_callable import tool_of
 from agentsession._tools.marks import mark_of
@@ -19,25 +22,28 @@ from agentsession._tools.signature import is_async
 
 @dataclass(frozen=True)
 class DeclaredTool:
-    """One thing that was declared as a tool, and where it stands: an option, or an attribute of its owner."""
+    """A value that was declared as a tool.
+
+    `option` says where: an item of `tools`, or the name of an attribute of `owner`.
+    """
 
     option: str
-    given: Any
+    value: Any
     is_plain_method: bool = False
     owner: type | None = None
 
     @cached_property
     def tool(self) -> Tool | None:
-        """None for what a verifier refuses."""
-        if isinstance(self.given, Tool):
-            return self.given
-        if not self.is_callable or self.lacks_its_object:
+        """The tool, or None for a value that a verifier refuses."""
+        if isinstance(self.value, Tool):
+            return self.value
+        if not self.is_callable or self.is_unbound:
             return None
-        asked = asked_agent(self.given)
-        if asked is not None:
-            return tool_of_agent(asked, asynchronous=is_async(self.given))
+        agent = agent_of_call(self.value)
+        if agent is not None:
+            return tool_of_agent(agent, asynchronous=is_async(self.value))
         try:
-            made = tool_of(self.given)
+            made = tool_of(self.value)
         except (ValueError, TypeError):
             return None
         if self.owner is None:
@@ -45,8 +51,10 @@ class DeclaredTool:
         return replace(made, function=self._by_name(self.owner, made.is_async))
 
     def _by_name(self, owner: type, asynchronous: bool) -> Callable[..., Any]:
-        """The method as the class has it when it is called. Options that held their own class would keep
-        it for ever."""
+        """Return a function that finds the method by its name when it is called.
+
+        It holds the class weakly: options that refer to their own class would keep it alive indefinitely.
+        """
         model, name = proxy(owner), self.option
 
         def call(*args: Any, **keywords: Any) -> Any:
@@ -59,53 +67,53 @@ class DeclaredTool:
 
     @property
     def is_callable(self) -> bool:
-        return callable(self.given) and not isinstance(self.given, type)
+        return callable(self.value) and not isinstance(self.value, type)
 
     @cached_property
-    def lacks_its_object(self) -> bool:
-        """Is it a method without the object that it is a method of?"""
-        if self.is_plain_method or not isinstance(self.given, FunctionType):
+    def is_unbound(self) -> bool:
+        """Whether the value is a method without its object."""
+        if self.is_plain_method or not isinstance(self.value, FunctionType):
             return self.is_plain_method
         try:
-            first = next(iter(signature(self.given).parameters.values()), None)
+            first = next(iter(signature(self.value).parameters.values()), None)
         except (ValueError, TypeError):
             return False
         return first is not None and first.name == "self" and first.annotation is Parameter.empty
 
     def key(self, model: Any) -> tuple[int, int]:
-        """Equal for what is the same tool of this model: a classmethod of a base is its own."""
-        if not isinstance(self.given, MethodType):
-            return id(self.given), 0
-        owner = self.given.__self__
+        """Return a key that is equal for the same tool. A classmethod of a base is one of the model, too."""
+        if not isinstance(self.value, MethodType):
+            return id(self.value), 0
+        owner = self.value.__self__
         is_inherited = isinstance(owner, type) and isinstance(model, type) and issubclass(model, owner)
-        return id(self.given.__func__), id(model if is_inherited else owner)
+        return id(self.value.__func__), id(model if is_inherited else owner)
 
 
 def declared_tools(model: Any, tools: Any) -> tuple[DeclaredTool, ...]:
-    """Each once, in the order of the list; those of the class behind them."""
-    given = tools if isinstance(tools, (list, tuple)) else ()
+    """Return each tool once: those of the list in its order, then the marked ones of the class."""
+    listed = tools if isinstance(tools, (list, tuple)) else ()
     found: dict[tuple[int, int], DeclaredTool] = {}
-    for each in (*_from_the_list(given), *_from_the_class(model)):
+    for each in (*_from_list(listed), *_from_class(model)):
         found.setdefault(each.key(model), each)
     return tuple(found.values())
 
 
-def _from_the_list(tools: Any) -> Iterator[DeclaredTool]:
-    for position, given in enumerate(tools):
-        yield DeclaredTool(f"tools[{position}]", given)
+def _from_list(tools: Any) -> Iterator[DeclaredTool]:
+    for position, value in enumerate(tools):
+        yield DeclaredTool(f"tools[{position}]", value)
 
 
-def _from_the_class(model: Any) -> Iterator[DeclaredTool]:
-    """What is marked along the bases, unless a class nearer to the model has something else by the name."""
+def _from_class(model: Any) -> Iterator[DeclaredTool]:
+    """Yield the marked attributes of the class and its bases that no nearer class replaces."""
     seen: set[str] = set()
     for base in getattr(model, "__mro__", ()):
         for name, raw in vars(base).items():
-            if name not in seen and _marked(raw):
+            if name not in seen and _is_marked(raw):
                 is_plain = isinstance(raw, FunctionType)
-                given = raw if is_plain else getattr(model, name)
-                yield DeclaredTool(name, given, is_plain_method=is_plain, owner=model)
+                value = raw if is_plain else getattr(model, name)
+                yield DeclaredTool(name, value, is_plain_method=is_plain, owner=model)
             seen.add(name)
 
 
-def _marked(raw: Any) -> bool:
+def _is_marked(raw: Any) -> bool:
     return isinstance(raw, (FunctionType, classmethod, staticmethod)) and mark_of(raw) is not None

@@ -1,4 +1,4 @@
-"""Giving a class our actions, and taking them away again if the declaration fails."""
+"""Add the actions to a class, and remove them if the declaration fails."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from agentsession.errors import DslError, Problem
 
 
 @contextmanager
-def given(model: Any, mixin: type, decorator: str) -> Iterator[None]:
-    """The mixin as a base of the class, unless it is one; undone if the block fails.
+def with_actions(model: Any, mixin: type, decorator: str) -> Iterator[None]:
+    """Add the mixin to the bases of the class, unless it is one; remove it if the block fails.
 
-    A class whose only base is `object` cannot be given another by CPython: it gets the actions themselves.
+    CPython cannot change the bases of a class whose only base is `object`. It gets the actions as attributes.
     """
     try:
-        undo = _inscribe(model) if model.__bases__ == (object,) else _rebase(model, _with(model, mixin))
+        undo = (
+            _add_attributes(model)
+            if model.__bases__ == (object,)
+            else _set_bases(model, _bases_with(model, mixin))
+        )
     except TypeError as error:
         raise DslError((_immutable(model, mixin, decorator, error),)) from error
     try:
@@ -30,11 +34,14 @@ def given(model: Any, mixin: type, decorator: str) -> Iterator[None]:
         raise
 
 
-def _with(model: Any, mixin: type) -> tuple[type, ...]:
-    """The bases with the mixin in front of the model that it guards, else last, where layouts never clash."""
+def _bases_with(model: Any, mixin: type) -> tuple[type, ...]:
+    """Return the bases with the mixin.
+
+    It stands before the model, whose `save` it guards. Without a model it stands last, where the layouts of
+    instances cannot conflict.
+    """
     kept = [base for base in model.__bases__ if base is not GivenActions]
-    served = AgentActions if mixin is GivenActions else mixin
-    if any(issubclass(base, served) for base in kept):
+    if any(issubclass(base, _public(mixin)) for base in kept):
         return tuple(kept)
     position = 0
     while position < len(kept) and not _stays_behind(kept[position], mixin):
@@ -42,11 +49,16 @@ def _with(model: Any, mixin: type) -> tuple[type, ...]:
     return (*kept[:position], mixin, *kept[position:])
 
 
+def _public(mixin: type) -> type:
+    """Return the mixin that a user would write as a base."""
+    return AgentActions if mixin is GivenActions else mixin
+
+
 def _stays_behind(base: type, mixin: type) -> bool:
     return issubclass(base, peewee.Model) or issubclass(mixin, base)
 
 
-def _rebase(model: Any, bases: tuple[type, ...]) -> Callable[[], None]:
+def _set_bases(model: Any, bases: tuple[type, ...]) -> Callable[[], None]:
     before = model.__bases__
     if bases != before:
         model.__bases__ = bases
@@ -58,7 +70,7 @@ def _rebase(model: Any, bases: tuple[type, ...]) -> Callable[[], None]:
     return undo
 
 
-def _inscribe(model: Any) -> Callable[[], None]:
+def _add_attributes(model: Any) -> Callable[[], None]:
     names = [name for name in vars(AgentActions) if not name.startswith("_")]
     for name in names:
         setattr(model, name, vars(AgentActions)[name])
@@ -71,10 +83,9 @@ def _inscribe(model: Any) -> Callable[[], None]:
 
 
 def _immutable(model: Any, mixin: type, decorator: str, error: TypeError) -> Problem:
-    public = AgentActions if mixin is GivenActions else mixin
     return Problem(
         where(model, decorator, "class"),
-        f"the class cannot be given the actions: {error}",
-        "they are methods of a base that the decorator adds",
-        f"class {model.__name__}({public.__name__}, …): add the base yourself, as the first one",
+        f"the actions cannot be added to the class: {error}",
+        "the decorator adds a base class with the actions",
+        f"class {model.__name__}({_public(mixin).__name__}, …): add the base yourself, as the first one",
     )

@@ -1,4 +1,4 @@
-"""Which fields hold JSON that SQL can read and change, as the library does."""
+"""The JSON fields of Peewee, and whether SQL can read and change their values, as the library does."""
 
 from __future__ import annotations
 
@@ -11,26 +11,23 @@ from agentsession._store.dialects import DIALECTS
 CONVERSIONS = ("db_value", "python_value")
 
 DUMPS, LOADS = ("_dumps", "_json_dumps"), ("_loads", "_json_loads")
-"""Where Peewee's fields keep the functions that they were given."""
+"""Where Peewee's fields keep their `dumps` and `loads`."""
 
 EXAMPLE = {"text": "é", "list": [1, None, True]}
 
-PAST_THE_FIELD = "the library reads and writes the column in SQL, past its field"
+PAST_THE_FIELD = "the library reads and writes the column in SQL, without its field"
 
 
-def flaw_as_map(field: Any) -> str | None:
-    """What is wrong with a JSON field, "" where nothing is; None for another field.
-
-    The kinds are known by name, so that optional modules are not imported.
-    """
+def json_flaw(field: Any) -> str | None:
+    """Return the flaw of a JSON field, "" for one without a flaw, and None for another field."""
     kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
     flaws = {kind: flaw for dialect in DIALECTS for kind, flaw in dialect.json_fields.items()}
     flaw = next((flaws[kind] for kind in kinds if kind in flaws), None)
-    return _flaw_of_conversion(field) if flaw == "" else flaw
+    return _conversion_flaw(field) if flaw == "" else flaw
 
 
-def _flaw_of_conversion(field: Any) -> str:
-    """How the field changes JSON in Python, as one that encrypts does; "" where it does not."""
+def _conversion_flaw(field: Any) -> str:
+    """Return how the field converts JSON in Python, as one that encrypts does. "" for a plain one."""
     method = overridden(field, *CONVERSIONS)
     if method is not None:
         return f"whose class overrides {method}: {PAST_THE_FIELD}"
@@ -38,7 +35,7 @@ def _flaw_of_conversion(field: Any) -> str:
 
 
 def _is_plain(field: Any) -> bool:
-    """Whether the functions that the field was given write and read a value as JSON has it."""
+    """Return whether the `dumps` and `loads` of the field are those of JSON."""
     dumps, loads = ([getattr(field, name, None) for name in names] for names in (DUMPS, LOADS))
     try:
         written = [json.loads(function(EXAMPLE)) for function in dumps if function is not None]

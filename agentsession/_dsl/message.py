@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar, overload
 
 from agentsession import _registry
-from agentsession._dsl.declare import UNSET, apply, problems_of, raise_problems, refuse_unknown
-from agentsession._dsl.verifiers.message import MESSAGE_VERIFIERS, MessageDraft
+from agentsession._dsl.declare import apply, problems_of, raise_problems, unknown_options
+from agentsession._dsl.drafts import MessageDraft
+from agentsession._dsl.verifiers.message import MESSAGE_VERIFIERS
+from agentsession._option_rules import UNSET
 
 C = TypeVar("C", bound=type)
 
@@ -17,33 +19,39 @@ C = TypeVar("C", bound=type)
 def agent_message() -> Callable[[C], C]: ...
 @overload
 def agent_message(model: C, /) -> C: ...
-def agent_message(model: Any = UNSET, /, **unknown: Any) -> Any:
-    """Make a Peewee model the messages of a session: each message is a row that you can query, join, page
-    through and delete.
+def agent_message(model: Any = UNSET, /, **options: Any) -> Any:
+    """Make a Peewee model the messages of a session: each message is a row.
 
-    The model has a foreign key to a session model that is declared with `messages="rows"`; `MessageFields` as
-    a base brings the other columns. What was said is then inserted here, and `context_attribute` keeps the
-    head only: the latest turn, the latest reply, the instruction's arguments. Nothing is put on the model.
+    The model has a foreign key to a session model with `messages="rows"`, and the columns of `MessageFields`.
+    At import it is verified and registered; nothing is added to it. Each turn then inserts its messages here,
+    and the `context_attribute` of the session stores only the latest turn, the latest reply and the
+    instruction's arguments. The rows are yours to query, join, page through and delete.
 
-    Raises `DslError` with every problem at once and a line to paste for each; nothing is then registered.
+    Returns:
+        The model itself.
 
-    ```python
-    @agent_message
-    class ChatMessage(MessageFields):
-        session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)
+    Raises:
+        DslError: The declaration is wrong. The error has every problem with a line to paste; nothing is
+            registered.
 
-        class Meta:
-            database = db
+    Example:
+        ```python
+        @agent_message
+        class ChatMessage(MessageFields):
+            session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)
 
-    ChatMessage.select().where(ChatMessage.role == "user").order_by(ChatMessage.seq)
-    ```
+            class Meta:
+                database = db
+
+        ChatMessage.select().where(ChatMessage.role == "user").order_by(ChatMessage.seq)
+        ```
     """
-    return apply(partial(_declare, unknown), model)
+    return apply(partial(_declare, options), model)
 
 
-def _declare(unknown: dict[str, Any], model: Any) -> Any:
+def _declare(options: Mapping[str, Any], model: Any) -> Any:
     draft = MessageDraft(model)
-    surplus = refuse_unknown(model, "agent_message", unknown, {})
-    raise_problems((*surplus, *problems_of(draft, MESSAGE_VERIFIERS)))
+    unknown = unknown_options(model, "agent_message", options, {})
+    raise_problems((*unknown, *problems_of(draft, MESSAGE_VERIFIERS)))
     _registry.declare_message(draft.key.rel_model, model, draft.key.name)
     return model

@@ -1,4 +1,4 @@
-"""The fields of a message, for a model with `@agent_message`."""
+"""`MessageFields`: the columns of a message, for a model with `@agent_message`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from agentsession._store.message_table import ROLE_LENGTH, TURN_LENGTH
 
 
 class MessageModel(peewee.ModelBase):
-    """The metaclass of `MessageFields`, which may stand before or behind a project's own base class.
+    """The metaclass of `MessageFields`, which may stand before or behind another base class.
 
-    Peewee takes each option of `Meta`, and the primary key, from the first base, even where that base has
-    none: as the first base `MessageFields` would hide the database, as a later one it would lose its indexes.
-    So Peewee sees the bases of messages that have no database last, and the indexes of all bases.
+    Peewee takes each option of `Meta`, and the primary key, from the first base, even if that base does not
+    set it. As the first base `MessageFields` would hide the database; as a later one it would lose its
+    indexes. This class gives Peewee the message bases without a database last, and the indexes of all bases.
     """
 
     def __new__(cls, name: str, bases: tuple[type, ...], attributes: dict[str, Any], **options: Any) -> Any:
@@ -31,7 +31,7 @@ class MessageModel(peewee.ModelBase):
 
 
 def _indexes(bases: tuple[type, ...]) -> list[Any]:
-    """The indexes of all bases, each once."""
+    """Return the indexes of all bases, each once."""
     found: list[Any] = []
     for base in bases:
         found += [index for index in _meta(base, "indexes") or () if index not in found]
@@ -39,7 +39,7 @@ def _indexes(bases: tuple[type, ...]) -> list[Any]:
 
 
 def _without_a_database_last(bases: tuple[type, ...]) -> tuple[type, ...]:
-    """The bases, with those of messages that have no database behind the models that are not theirs."""
+    """Return the bases, with the message bases without a database behind the other models."""
     last = [base for base in bases if isinstance(base, MessageModel) and _meta(base, "database") is None]
     ordered = [base for base in bases if base not in last]
     behind = max((number for number, base in enumerate(ordered, 1) if hasattr(base, "_meta")), default=0)
@@ -51,26 +51,28 @@ def _meta(base: type, option: str) -> Any:
 
 
 class MessageFields(peewee.Model, metaclass=MessageModel):
-    """The columns of a message, as a base of your own model of messages. You add the foreign key to the
-    session, called `session`, and the database, in `Meta` or by another base (in either order); then the two
-    indexes are made with the table.
+    """The columns of a message: the base class of a model with `@agent_message`.
 
-    - `seq`: the position in the conversation, from 0. Order by it, never by a time.
-    - `turn`: the id of the turn; a message of the transcript has the id `turn:seq`.
-    - `role`: `user`, `assistant`, or `system` for a pinned instruction.
-    - `content`: text, a list of parts, or a dict for structured input, as `Message.content` has it.
-    - `metadata`: what `Message.metadata` holds.
+    Your model adds the foreign key to the session, called `session`, and the database, in `Meta` or by
+    another base (in either order). `create_tables` then creates the two indexes with the table. The library
+    inserts the rows, so a column of your own needs a default or `null=True`.
 
-    Columns of your own are welcome: with a default or `null=True`, since the library inserts the rows.
+    Attributes:
+        seq: Position in the conversation, from 0. Order by it, never by a time.
+        turn: Id of the turn. A message of the transcript has the id `turn:seq`.
+        role: `user`, `assistant`, `tool`, or `system` for a pinned instruction.
+        content: Text, a list of parts, or a dict for structured input, like `Message.content`.
+        metadata: The dict of `Message.metadata`.
 
-    ```python
-    @agent_message
-    class ChatMessage(MessageFields):
-        session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)
+    Example:
+        ```python
+        @agent_message
+        class ChatMessage(MessageFields):
+            session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)
 
-        class Meta:
-            database = db
-    ```
+            class Meta:
+                database = db
+        ```
     """
 
     seq = peewee.IntegerField()

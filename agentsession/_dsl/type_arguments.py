@@ -1,4 +1,4 @@
-"""What `SessionActions[Ask, Answer]` among the bases of a class says about its schemas."""
+"""The schemas of a class from its bases: `SessionActions[Ask, Answer]`."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from agentsession.actions.mixins import AgentActions, SessionActions
 
 
 def type_arguments(model: Any) -> tuple[Any, Any]:
-    """Input and output, None where there is none: for `Any`, for an input that is plain text, and for a
-    variable that nobody has filled."""
+    """Return the input and the output type of the mixin.
+
+    None stands for a missing argument, `Any`, a type variable without a value, and an input of the type
+    `str`.
+    """
     first, second = _along_bases(model) if isinstance(model, type) else (None, None)
-    return (None if first is str else _named(first)), _named(second)
+    return (None if first is str else _known(first)), _known(second)
 
 
 def _along_bases(base: Any) -> tuple[Any, Any]:
-    origin, given = get_origin(base) or base, get_args(base)
+    origin, arguments = get_origin(base) or base, get_args(base)
     if origin in (AgentActions, SessionActions):
-        first, second, *_ = (*given, None, None)
+        first, second, *_ = (*arguments, None, None)
         return first, second
     if not isinstance(origin, type):
         return None, None
-    filled = list(zip(getattr(origin, "__parameters__", ()), given, strict=False))
+    values = list(zip(getattr(origin, "__parameters__", ()), arguments, strict=False))
     for above in vars(origin).get("__orig_bases__", origin.__bases__):
         found = _along_bases(above)
         if found != (None, None):
-            return _filled(found[0], filled), _filled(found[1], filled)
+            return _substituted(found[0], values), _substituted(found[1], values)
     return None, None
 
 
-def _filled(argument: Any, filled: list[tuple[Any, Any]]) -> Any:
-    return next((given for variable, given in filled if variable is argument), argument)
+def _substituted(argument: Any, values: list[tuple[Any, Any]]) -> Any:
+    return next((value for variable, value in values if variable is argument), argument)
 
 
-def _named(argument: Any) -> Any:
+def _known(argument: Any) -> Any:
     return None if argument is Any or isinstance(argument, TypeVar) else argument

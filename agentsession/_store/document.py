@@ -35,7 +35,7 @@ class Document:
             context = format.convert(map_, Context, where)
         messages, count = context.messages, len(context.messages)
         turns = 0
-        if selection.history is not None:
+        if selection.history_turns is not None:
             turns = sum(message.role == "user" for message in messages)
         first = 0
         if selection.is_page:

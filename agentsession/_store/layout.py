@@ -18,7 +18,7 @@ class Selection:
     """The messages that an action reads: all, those that a turn needs, or a page.
 
     Attributes:
-        history: The number of latest turns whose messages are read.
+        history_turns: The number of latest turns whose messages are read.
         turn: The id of a turn whose messages are read, too.
         system: Whether the system message is read, too.
         last: The number of messages of a page.
@@ -26,7 +26,7 @@ class Selection:
         only_to_read: Whether nothing is written after the read.
     """
 
-    history: int | None = None
+    history_turns: int | None = None
     turn: str | None = None
     system: bool = False
     last: int | None = None
@@ -44,8 +44,7 @@ NO_MESSAGES = Selection(last=0)
 
 def selection_for_turn(options: SessionOptions, turn: str | None = None) -> Selection:
     """Return what the model is shown, and the turn with this id."""
-    history = options.history if isinstance(options.history, int) else None
-    return Selection(history=history, turn=turn, system=options.pin_instruction)
+    return Selection(history_turns=options.history_turns, turn=turn, system=options.pin_instruction)
 
 
 class SessionRead(NamedTuple):

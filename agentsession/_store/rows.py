@@ -105,8 +105,8 @@ class Rows:
         if selection.is_page:
             return self.table.page(key, selection.last, selection.before)
         hidden, turns = 0, map_.get("turns", 0)
-        if selection.history is not None:
-            hidden = count_hidden_turns(turns, selection.history)
+        if selection.history_turns is not None:
+            hidden = count_hidden_turns(turns, selection.history_turns)
         if hidden == 0 or self.table.is_locked:
             return self.table.all(key)
         system = map_.get("system") if selection.system else None

@@ -1,1 +1,1 @@
-"""ACT: what a tool is, how its parameters are read from a function, and what becomes of its result."""
+"""ACT: the tools: what one is, its parameters and how they are read from a function, and its result."""

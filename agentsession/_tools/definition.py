@@ -1,4 +1,4 @@
-"""A tool: a function that the model may ask for, and what may be done with it."""
+"""`Tool`: a function that the model may call, with its parameters and options."""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ from agentsession._tools.tool_options import Tokens, ToolOptions, cut
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tool(ToolOptions):
-    """A function that the model may ask for. `@agent(tools=[…])` makes one of a plain function; one that is
-    written out may have parameters that no signature can say.
+    """A function that the model may call.
 
-    - `parameters`: a pydantic model, dataclass or TypedDict, whose fields become the function's arguments, or
-      a JSON schema (a dict), which gives it plain values.
-    - `function`: plain or asynchronous. A parameter of the type `ToolContext` is given the context.
-    - All else as in `@tool`.
+    `@agent(tools=[…])` makes one of a plain function. Write one out for parameters that a signature cannot
+    express. `@agent` verifies it. Beside the arguments below it takes the options of `@tool`.
 
-    ```python
-    from agentsession import Tool
+    Args:
+        name: The tool's name.
+        description: What the model reads about the tool.
+        parameters: A pydantic model, dataclass or TypedDict, whose fields become the arguments of the
+            function, or a JSON schema of an object (a dict), whose values are passed as plain JSON.
+        function: A plain or asynchronous function. Its parameter of the type `ToolContext` gets the context.
 
-    Tool(
-        name="find_orders",
-        description="Find the orders of a customer.",
-        parameters={"properties": {"customer": {"type": "string"}}, "required": ["customer"]},
-        function=lambda customer: [],
-    )
-    ```
+    Example:
+        ```python
+        from agentsession import Tool
+
+        Tool(
+            name="find_orders",
+            description="Find the orders of a customer.",
+            parameters={"properties": {"customer": {"type": "string"}}, "required": ["customer"]},
+            function=lambda customer: [],
+        )
+        ```
     """
 
     name: str
@@ -44,48 +49,57 @@ class Tool(ToolOptions):
 
     @cached_property
     def schema(self) -> JsonMap:
-        """JSON schema of the arguments, as the model is told: an object, without the context."""
+        """The JSON schema of the arguments, for the model: an object, without the context."""
         return self._parameters.schema
 
     @cached_property
     def is_async(self) -> bool:
-        """Is the function a coroutine function?"""
+        """Whether the function is a coroutine function."""
         return signature.is_async(self.function)
 
     @property
     def source(self) -> signature.Source | None:
-        """Where the function is defined. The function of a method that is found by its name is a wrapper."""
+        """Where the function is defined. A method that is found by its name is called by a wrapper."""
         if isinstance(self.parameters, FromSignature) and self.parameters.source is not None:
             return self.parameters.source
         return signature.source_of(self.function)
 
     @property
     def argument_names(self) -> frozenset[str]:
-        """The names of the arguments that the function may be given, `**kwargs` and the context aside."""
+        """The names of the arguments, without `**kwargs` and the context."""
         return self._parameters.names
 
     def accept(self, arguments: str) -> dict[str, Any]:
-        """The arguments of a call as typed values, by parameter; raises `SchemaMismatch`, which names each
-        place and never the value. No text stands for no arguments."""
+        """Return the arguments of a call as typed values, by parameter. An empty text means no arguments.
+
+        Raises:
+            SchemaMismatch: The arguments do not fit. The message names each field, never the value.
+        """
         return self._parameters.accept(arguments)
 
     def plain(self, accepted: dict[str, Any]) -> JsonMap:
-        """What `accept` has given as a plain JSON object, defaults included. Never raises: an argument that
-        has no JSON form is the name of its type."""
+        """Return the accepted arguments as a JSON object, with defaults.
+
+        It never raises: an argument without a JSON form becomes the name of its type.
+        """
         found = result.plain_values(accepted)
-        whole = found.get("input") if isinstance(self.parameters, WholeValue) else None
-        return whole if isinstance(whole, dict) else found
+        value = found.get("input") if isinstance(self.parameters, WholeValue) else None
+        return value if isinstance(value, dict) else found
 
     def call(self, arguments: dict[str, Any], context: ToolContext) -> Any:
-        """Call the function with what `accept` has given; what comes back may have to be awaited."""
+        """Call the function with the accepted arguments. Return the result, or a coroutine."""
         positional, keywords = self._signature.bind(arguments, context)
         return self.function(*positional, **keywords)
 
     rendered = staticmethod(result.rendered)
 
     def limited(self, value: Any, text: str) -> str:
-        """What the model is shown of a result, of which `rendered` made the text: all of it, or as much as
-        `result_limit` lets through, with a last line that says how much that is."""
+        """Return what the model is shown of a result, within `result_limit`.
+
+        Args:
+            value: The result.
+            text: The result as `rendered` returned it.
+        """
         limit = self.result_limit
         if limit is None:
             return text

@@ -1,4 +1,4 @@
-"""A tool made of a function: its name, docstring, signature and mark say all that a tool needs."""
+"""Make a tool of a function: from its name, docstring, signature and mark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def tool_of(function: Callable[..., Any]) -> Tool:
-    """Raises `ValueError` or `TypeError` where Python knows no signature of it."""
+    """Return the tool of a function.
+
+    Raises:
+        ValueError, TypeError: Python does not know the signature of the function.
+    """
     mark = mark_of(function) or Mark()
     plain = plain_function(function)
     name = _name(function, plain) if mark.name is None else mark.name
@@ -30,25 +34,8 @@ def tool_of(function: Callable[..., Any]) -> Tool:
     )
 
 
-def snake_case(name: str) -> str:
-    """`WebSearch` → `web_search`."""
-    return _WORD.sub("_", name).lower()
-
-
-def _docstring(function: Any, plain: Any) -> str:
-    """That of an object's class, where its `__call__` has none."""
-    if getattr(plain, "__name__", "") == "__call__":
-        return inspect.cleandoc(plain.__doc__ or type(function).__doc__ or "")
-    return inspect.getdoc(plain) or ""
-
-
-def _name(function: Any, plain: Any) -> str:
-    own = str(getattr(plain, "__name__", ""))
-    return snake_case(type(function).__name__) if own == "__call__" else own
-
-
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """The description (summary, body, what is returned), and one for each parameter that has one."""
+    """Return the description (summary, body, return value), and the description of each parameter."""
     if not text.strip():
         return "", {}
     import docstring_parser
@@ -62,6 +49,23 @@ def read_docstring(text: str) -> tuple[str, dict[str, str]]:
     if parts[0] and parsed.returns is not None and parsed.returns.description:
         parts.append(f"Returns: {_line(parsed.returns.description)}")
     return "\n\n".join(part for part in parts if part), described
+
+
+def snake_case(name: str) -> str:
+    """Return a name in snake case: `WebSearch` → `web_search`."""
+    return _WORD.sub("_", name).lower()
+
+
+def _docstring(function: Any, plain: Any) -> str:
+    """Return the docstring; of an object, that of `__call__` or of its class."""
+    if getattr(plain, "__name__", "") == "__call__":
+        return inspect.cleandoc(plain.__doc__ or type(function).__doc__ or "")
+    return inspect.getdoc(plain) or ""
+
+
+def _name(function: Any, plain: Any) -> str:
+    own = str(getattr(plain, "__name__", ""))
+    return snake_case(type(function).__name__) if own == "__call__" else own
 
 
 def _line(text: str) -> str:

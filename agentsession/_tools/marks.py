@@ -1,4 +1,4 @@
-"""`@tool`: what a function says about itself as a tool. The function stays what it is."""
+"""`@tool`: the options of a function as a tool, kept in an attribute of the function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, TypeVar, overload
 
 from agentsession._json_values import JsonMap
-from agentsession._tools.tool_options import RepeatLimit, Tokens, ToolOptions
+from agentsession._option_rules import UNSET, keywords_of, suggestion
+from agentsession._tools.tool_options import RepeatLimit, ResultLimit, ToolOptions
 
 F = TypeVar("F")
 
@@ -17,86 +18,80 @@ ATTRIBUTE = "__agentsession_tool__"
 
 @dataclass(frozen=True, kw_only=True)
 class Mark(ToolOptions):
-    """The options of `@tool`; None where the function or the agent decides."""
+    """The options of `@tool`. None for the name and the description of the function itself."""
 
     name: str | None = None
     description: str | None = None
 
 
 @overload
-def tool(function: F, /) -> F: ...
-@overload
 def tool(
     *,
-    name: str | None = ...,
-    description: str | None = ...,
-    timeout: float | None = ...,
-    idempotent: bool = ...,
-    needs_approval: bool | Callable[[JsonMap], Any] = ...,
-    sequential: bool = ...,
-    result_limit: int | Tokens | Callable[[Any], Any] | None = ...,
-    repeat_limit: RepeatLimit = ...,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    idempotent: bool = False,
+    needs_approval: bool | Callable[[JsonMap], Any] = False,
+    sequential: bool = False,
+    result_limit: ResultLimit = None,
+    repeat_limit: RepeatLimit = "auto",
 ) -> Callable[[F], F]: ...
-def tool(
-    function: Any = None,
-    /,
-    *,
-    name: Any = None,
-    description: Any = None,
-    timeout: Any = None,
-    idempotent: Any = False,
-    needs_approval: Any = False,
-    sequential: Any = False,
-    result_limit: Any = None,
-    repeat_limit: Any = "auto",
-) -> Any:
-    """Mark a function as a tool, with options; it is called and tested as before.
+@overload
+def tool(function: F, /) -> F: ...
+def tool(function: Any = UNSET, /, **options: Any) -> Any:
+    """Mark a function as a tool, with options. It can be called and tested as before.
 
-    A marked classmethod or staticmethod in the body of an agent is one of its tools. Any other function
-    becomes one by `@agent(tools=[…])`, where the mark is needed for its options only. Stands above or below
-    `@classmethod` and `@staticmethod`.
+    A marked classmethod or staticmethod of an agent's class is one of its tools. Any other function becomes a
+    tool by `@agent(tools=[…])`, and needs the mark only for its options. The decorator stands above or below
+    `@classmethod` and `@staticmethod`. `@agent` verifies the options.
 
-    - `name`, `description`: instead of the function's name and docstring.
-    - `timeout`: seconds, instead of the agent's `tool_timeout`.
-    - `idempotent`: a call may be run again when nobody knows whether it was.
-    - `needs_approval`: `True`, or a function of the arguments (a dict) that says so: a person decides first.
-    - `sequential`: no other call of the step runs at the same time.
-    - `result_limit`: how much of a result the model is shown: bytes, `Tokens(n)`, or a function that makes of
-      the result what the model sees. The whole result is stored.
-    - `repeat_limit`: how many calls with equal arguments run in one turn; `None` sets no limit. `"auto"` is 1
-      for a plain tool, and sets no limit for an idempotent one. A call beyond the limit does not run, and the
-      model is told so.
+    Args:
+        name: The tool's name. Default: the name of the function.
+        description: What the model reads about the tool. Default: the docstring of the function.
+        timeout: Seconds for one call. Default: the `tool_timeout` of the agent.
+        idempotent: `True` if a call may run again when a crash leaves it unknown whether it ran. Default:
+            False.
+        needs_approval: `True`, or a function of the arguments (a dict) that returns it: a person approves the
+            call before it runs. Default: False.
+        sequential: `True` if no other call of the same reply may run at the same time. Default: False.
+        result_limit: How much of a result the model is shown: a number of bytes, `Tokens(n)`, or a function
+            that takes the result and returns what the model is shown. All of the result is stored. Default:
+            None, no limit.
+        repeat_limit: Number of calls with equal arguments that run in one turn; the model learns that a
+            further one did not run. None is no limit. Default: `"auto"`, 1 for a plain tool and no limit for
+            an idempotent one.
 
-    ```python
-    from agentsession import tool
+    Returns:
+        The function itself.
 
-    @tool(idempotent=True, result_limit=8_000)
-    def find_orders(customer: str, limit: int = 10) -> list[str]:
-        \"\"\"Find the latest orders of a customer.
+    Raises:
+        TypeError: There is no such option, or the value below the decorator is not a function.
 
-        Args:
-            customer: The customer's number.
-        \"\"\"
-        return [f"order of {customer}"][:limit]
+    Example:
+        ```python
+        from agentsession import tool
 
-    assert find_orders("C-7") == ["order of C-7"]
-    ```
+        @tool(idempotent=True, result_limit=8_000)
+        def find_orders(customer: str, limit: int = 10) -> list[str]:
+            \"\"\"Find the latest orders of a customer.
+
+            Args:
+                customer: The customer's number.
+            \"\"\"
+            return [f"order of {customer}"][:limit]
+
+        assert find_orders("C-7") == ["order of C-7"]
+        ```
     """
-    mark = Mark(
-        name=name,
-        description=description,
-        timeout=timeout,
-        idempotent=idempotent,
-        needs_approval=needs_approval,
-        sequential=sequential,
-        result_limit=result_limit,
-        repeat_limit=repeat_limit,
-    )
-    return partial(_put, mark) if function is None else _put(mark, function)
+    known = keywords_of(tool)
+    for name in options.keys() - known.keys():
+        raise TypeError(f"@tool has no option {name!r}: {suggestion(name, known)}")
+    mark = Mark(**options)
+    return partial(_put, mark) if function is UNSET else _put(mark, function)
 
 
 def mark_of(function: Any) -> Mark | None:
-    """The mark of a function, of the one that a partial calls, or of a method's."""
+    """Return the mark of a function, of the function of a partial, or of a method."""
     while isinstance(function, partial) and ATTRIBUTE not in vars(function):
         function = function.func
     found = getattr(getattr(function, "__func__", function), ATTRIBUTE, None)

@@ -1,4 +1,7 @@
-"""What a tool has returned, as the text that is stored; and the plain form of what it is given."""
+"""The result of a tool as the text that is stored, and its arguments as plain JSON.
+
+The values are counted while they are converted: pydantic would read an iterator to its end in one call.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ from agentsession._json_values import Json, JsonMap, storable_text
 _ROWS = (peewee.SelectBase, peewee.RawQuery, peewee.CursorWrapper)
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Bytes that a result may take where no session says otherwise."""
+"""Bytes of a result outside a session, which has `max_input_bytes`."""
 
 MOST_VALUES = 1_000_000
-"""Values that a result may hold: an endless one of short values would take long to fill the bytes."""
+"""Values in a result: an endless one of short values would take long to reach the limit in bytes."""
 
 
 class ResultEnded(Exception):
-    """The result is not turned to JSON any further."""
+    """The conversion of a result was ended."""
 
 
 class ResultTooLarge(ResultEnded):
@@ -34,17 +37,22 @@ class ResultTooLarge(ResultEnded):
 
 
 class GivenUp(ResultEnded):
-    """Nobody waits for the result any more."""
+    """No caller waits for the result."""
 
 
 def rendered(
     value: Any, most_bytes: float = MOST_BYTES, is_given_up: Callable[[], bool] = lambda: False
 ) -> str:
-    """A text as it is, all else as compact JSON. Raises `TypeError` that names the type without a JSON form,
-    `ResultTooLarge` as soon as the value exceeds a limit, and `GivenUp` as soon as that is so.
+    """Return a text unchanged, another value as compact JSON.
 
-    A record is its column values, a query its rows. What pydantic, dataclasses and msgspec can show is shown
-    their way.
+    A record becomes its column values, a query its rows. Values of pydantic, dataclasses and msgspec have
+    their own JSON form. The size that is counted is a lower bound, so that no result within the limit is
+    refused.
+
+    Raises:
+        TypeError: A value has no JSON form. The message names its type.
+        ResultTooLarge: The value exceeds a limit. It is not read any further.
+        GivenUp: `is_given_up` returned true.
     """
     if isinstance(value, str):
         return storable_text(value)
@@ -57,14 +65,18 @@ def rendered(
 def without_iterators(
     value: Any, most_bytes: float = MOST_BYTES, is_given_up: Callable[[], bool] = lambda: False
 ) -> Any:
-    """The same value, with a list for each iterator in its dicts and lists. Raises as `rendered` does for an
-    iterator that does not end."""
+    """Return the value with a list in place of each iterator in its dicts and lists.
+
+    It has the limits of `rendered`, and raises the same errors.
+    """
     return _Conversion(most_bytes, is_given_up).listed(value)
 
 
 def plain_values(values: Mapping[str, Any]) -> JsonMap:
-    """Each value as plain JSON: the name of its type where it has no JSON form, or where reading it would
-    use it up or ask a database."""
+    """Return each value as plain JSON, or as the name of its type.
+
+    The name stands for a value without a JSON form, and for an iterator or a query, which is not read.
+    """
     return {storable_text(name): _plain_or_named(value) for name, value in values.items()}
 
 
@@ -83,15 +95,14 @@ def _dumped(plain: Json) -> str:
 
 
 class _Conversion:
-    """Turns one value to plain JSON. It counts the values, and the characters that the text takes at least:
-    no value is read beyond the limits."""
+    """Converts one value to plain JSON, and counts its values and a lower bound of its characters."""
 
     def __init__(self, most_bytes: float, is_given_up: Callable[[], bool] = lambda: False) -> None:
         self.most_bytes, self.is_given_up = most_bytes, is_given_up
         self.size = self.values = 0
 
     def count(self, size: int) -> None:
-        """Count one value, whose text has at least `size` characters; raises `ResultEnded`."""
+        """Count one value, whose text has at least `size` characters; raises `ResultEnded` beyond a limit."""
         self.size += size
         self.values += 1
         if self.size > self.most_bytes:
@@ -121,7 +132,7 @@ class _Conversion:
             return [self.plain(item) for item in value]
         if isinstance(value, peewee.Model):
             return self.plain(value.__data__)
-        return self._shown(value)
+        return self._by_type(value)
 
     def listed(self, value: Any) -> Any:
         self.count(1)
@@ -133,8 +144,8 @@ class _Conversion:
             return {key: self.listed(item) for key, item in value.items()}
         return value
 
-    def _shown(self, value: Any) -> Json:
-        """A value of a kind of its own: pydantic's, a dataclass, a date …"""
+    def _by_type(self, value: Any) -> Json:
+        """Return the JSON form of another type: of pydantic, a dataclass, a date …"""
         if hasattr(value, "__pydantic_serializer__") and not isinstance(value, type):
             self._refuse_hidden(value)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -149,7 +160,7 @@ class _Conversion:
         return plain
 
     def _otherwise(self, value: Any) -> Json:
-        """What pydantic does not know."""
+        """Return the JSON form of a type that pydantic does not know."""
         if isinstance(value, (peewee.Model, Mapping, *_ROWS)) or _is_a_row_of_values(value):
             return self.plain(value)
         if isinstance(value, os.PathLike):
@@ -166,8 +177,10 @@ class _Conversion:
         return str(name)
 
     def _refuse_hidden(self, value: Any) -> None:
-        """Refuse what pydantic would turn to JSON by itself, inside a value of its own: it makes null of NaN,
-        and reads an iterator to its end."""
+        """Raise `TypeError` for a value inside one of pydantic that pydantic would convert itself.
+
+        Pydantic converts NaN to null, and reads an iterator to its end.
+        """
         self.count(0)
         if isinstance(value, float):
             _finite(value)
@@ -194,7 +207,7 @@ def _is_a_row_of_values(value: Any) -> bool:
 
 
 def _finite_size(plain: Json) -> int:
-    """The characters of its text."""
+    """Return the number of characters of its text."""
     try:
         return len(_dumped(plain))
     except ValueError:

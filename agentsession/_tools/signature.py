@@ -1,4 +1,4 @@
-"""The parameters of a function: which the model fills, which is the context, and how it is called."""
+"""The signature of a tool's function: the arguments for the model, the context, and how to call it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNTYPED: Any = object()
 
 @dataclass(frozen=True)
 class Argument:
-    """One parameter that the model fills; `reason` says why its type could not be found."""
+    """A parameter that the model fills. `reason` says why its type cannot be resolved."""
 
     name: str
     kind: Any
@@ -30,8 +30,11 @@ class Argument:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function takes. `positional` are the names that cannot be given as keywords, `more` is the
-    `**kwargs` and `star` the name of the `*args`, `hidden` are names that the model must not give."""
+    """The parameters of a function.
+
+    `positional` are the names of positional-only parameters, `more` is the `**kwargs` and `star` the name of
+    the `*args`. `hidden` are names that the model must not pass.
+    """
 
     arguments: tuple[Argument, ...] = ()
     contexts: tuple[str, ...] = ()
@@ -41,7 +44,7 @@ class Signature:
     hidden: frozenset[str] = frozenset()
 
     def bind(self, arguments: JsonMap, context: Any) -> tuple[list[Any], JsonMap]:
-        """The arguments in the form in which the function takes them."""
+        """Return the positional and the keyword arguments of a call."""
         keywords = {**arguments, **dict.fromkeys(self.contexts, context)}
         positional = []
         for name in self.positional:
@@ -51,8 +54,33 @@ class Signature:
         return positional, keywords
 
 
+class Source(NamedTuple):
+    """Where a function is defined."""
+
+    name: str
+    line: int
+    file: str
+
+
+@dataclass(frozen=True)
+class FromSignature:
+    """Parameters that are those of a function, with their descriptions and where the function is defined."""
+
+    name: str
+    signature: Signature
+    described: dict[str, str] = field(default_factory=dict)
+    source: Source | None = None
+
+
+@dataclass(frozen=True)
+class WholeValue:
+    """Parameters that are passed as one value of the type: as the argument `input` of the function."""
+
+    type: Any
+
+
 def signature_of(function: Callable[..., Any]) -> Signature:
-    """Raises `ValueError` or `TypeError` where Python knows no signature."""
+    """Return the signature; raises `ValueError` or `TypeError` if Python does not know it."""
     parameters = inspect.signature(function).parameters.values()
     bound = frozenset(_bound_keywords(function))
     found = [
@@ -73,7 +101,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
 
 
 def plain_function(function: Any) -> Any:
-    """The function in which a callable was written: that of a method, a partial, a wrapper, an object."""
+    """Return the Python function of a callable: of a method, a partial, a wrapper or an object."""
     while True:
         if isinstance(function, partial):
             function = function.func
@@ -87,23 +115,15 @@ def plain_function(function: Any) -> Any:
             function = type(function).__call__
 
 
-class Source(NamedTuple):
-    """Where a function is defined."""
-
-    name: str
-    line: int
-    file: str
-
-
 def source_of(function: Any) -> Source | None:
-    """None for a function that is not written in Python."""
+    """Return where a function is defined, or None if it is not written in Python."""
     plain = plain_function(function)
     code = getattr(plain, "__code__", None)
     return None if code is None else Source(plain.__name__, code.co_firstlineno, code.co_filename)
 
 
 def is_async(function: Any) -> bool:
-    """Does calling it make a coroutine? Methods, partials and callable objects included."""
+    """Return whether a call makes a coroutine, also for methods, partials and callable objects."""
     while isinstance(function, partial):
         function = function.func
     if isinstance(function, type):
@@ -112,7 +132,7 @@ def is_async(function: Any) -> bool:
 
 
 def is_context(hint: Any) -> bool:
-    """Is it `ToolContext`, or that among other types?"""
+    """Return whether a type is `ToolContext`, or a union with it."""
     if get_origin(hint) is Annotated:
         return is_context(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
@@ -121,7 +141,7 @@ def is_context(hint: Any) -> bool:
 
 
 def _bound_keywords(function: Any) -> Iterator[str]:
-    """What a partial gives itself: it may be a secret, and is nothing of the model's."""
+    """Yield the keywords that a partial binds. Their values may be secrets."""
     while isinstance(function, partial):
         yield from function.keywords
         function = function.func
@@ -146,20 +166,3 @@ def _resolved(parameter: Parameter, function: Any) -> Any:
     )
     found = get_type_hints(holder, getattr(plain, "__globals__", {}), local, include_extras=True)
     return found["it"]
-
-
-@dataclass(frozen=True)
-class FromSignature:
-    """The parameters of a function, each with what its docstring says of it, and where it is defined."""
-
-    name: str
-    signature: Signature
-    described: dict[str, str] = field(default_factory=dict)
-    source: Source | None = None
-
-
-@dataclass(frozen=True)
-class WholeValue:
-    """Parameters whose values the function is given as one: the typed value, as its argument `input`."""
-
-    type: Any

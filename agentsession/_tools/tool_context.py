@@ -1,4 +1,4 @@
-"""What a tool is told about its call."""
+"""What a tool receives about its call, and the value with which it ends the turn."""
 
 from __future__ import annotations
 
@@ -7,20 +7,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def _nobody_listens(progress: Any) -> None:
-    """What a context reports to that no stream follows."""
+def _ignore(progress: Any) -> None:
+    """Ignore the progress of a call whose turn is not streamed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolContext:
-    """What a tool is told about its call, if it has a parameter of this type, which the model does not see.
+    """The call of a tool: which one it is, and of which session.
 
-    - `session_id`: the session's primary key, `actor` the one for whom it was run; None where there is none.
-    - `call`: the key of the call in its session, `turn:step:index`; `turn`: the id of the turn.
-    - `idempotency_key`: a UUID that stands for this call among those of all sessions. It is the same when the
-      call is run again after a crash: pass it on to whoever must not do the same thing twice.
+    A tool receives it as the parameter of this type, which the model does not see. A test makes one with
+    `ToolContext(call="t:0:0")`.
 
-    In a test: `ToolContext(call="t:0:0")`.
+    Args:
+        session_id: Primary key of the session. Default: None, as for a single call.
+        actor: The actor of the action. Default: None.
+        call: Key of the call in its session, `turn:step:index`.
+        turn: Id of the turn. Default: an empty string.
+        idempotency_key: A UUID of this call, unique among all sessions. It is the same when the call runs
+            again after a crash: pass it on to a service that must not do the same thing twice. Default: an
+            empty string.
+
+    Example:
+        ```python
+        from agentsession import ToolContext
+
+        def pay(amount: int, context: ToolContext) -> str:
+            \"\"\"Pay an amount.\"\"\"
+            return f"paid {amount} once for {context.idempotency_key}"
+
+        pay(3, ToolContext(call="t:0:0", idempotency_key="a-uuid"))
+        ```
     """
 
     session_id: Any = None
@@ -28,22 +44,36 @@ class ToolContext:
     call: str
     turn: str = ""
     idempotency_key: str = ""
-    _report: Callable[[Any], None] = field(default=_nobody_listens, repr=False, compare=False)
+    _report: Callable[[Any], None] = field(default=_ignore, repr=False, compare=False)
 
     def report(self, progress: Any) -> None:
-        """Tell who follows the stream how far the tool is, with any JSON value. Nothing is stored."""
+        """Send the progress of the call to the reader of the stream. Nothing is stored.
+
+        Args:
+            progress: Any JSON value.
+        """
         self._report(progress)
 
 
 @dataclass(frozen=True)
 class Halt:
-    """A tool returns it to end the turn with this value: the model is not asked again.
+    """A tool returns it to end the turn: the model is not called again.
 
-    ```python
-    def hand_over(reason: str) -> Halt:
-        \"\"\"Hand the conversation over to a person.\"\"\"
-        return Halt("A colleague will answer you.")
-    ```
+    The value becomes the reply of the turn, and is stored with its end.
+
+    Args:
+        value: The reply: a text, or a value of the `output_schema`.
+
+    Example:
+        ```python
+        from agentsession import Halt
+
+        def hand_over(reason: str) -> Halt:
+            \"\"\"Hand the conversation over to a person.\"\"\"
+            return Halt("A colleague will answer you.")
+
+        hand_over("angry").value
+        ```
     """
 
     value: Any

@@ -1,6 +1,6 @@
-"""Parameters that have types: a model, dataclass or TypedDict, or the signature of a function.
+"""The parameters of a tool with types: a model, dataclass or TypedDict, or the signature of a function.
 
-Imported when a tool is made: pydantic takes its time for what only these need.
+The module is imported when the first such tool is made, because pydantic's JSON schema is slow to import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from agentsession._validation import MAX_DESCRIPTION
 
 
 class TypedParameters:
-    """A model, dataclass or TypedDict whose fields are the parameters."""
+    """Parameters that are the fields of a model, dataclass or TypedDict.
+
+    `is_whole`: the function gets the value itself as its argument `input`.
+    """
 
     def __init__(self, type_: Any, signature: Signature, *, is_whole: bool = False) -> None:
         self.typed = _Fields(type_)
@@ -35,25 +38,25 @@ class TypedParameters:
 
     @cached_property
     def schema(self) -> JsonMap:
-        whole = self.typed.adapter.json_schema(schema_generator=_Untitled)
-        shape = {**resolve(whole, whole)}
+        root = self.typed.adapter.json_schema(schema_generator=_Untitled)
+        shape = {**resolve(root, root)}
         if shape.get("type") != "object":
-            raise TypeError(f"{self.typed.name} is no object with fields")
+            raise TypeError(f"{self.typed.name} is not an object with fields")
         shape.pop("title", None)
         shape = {"type": "object", "properties": {}, **shape, "additionalProperties": self._is_open}
-        return shape | ({"$defs": whole["$defs"]} if "$defs" in whole else {})
+        return shape | ({"$defs": root["$defs"]} if "$defs" in root else {})
 
     @cached_property
     def names(self) -> frozenset[str]:
         return frozenset({"input"} if self.is_whole else self.typed.names)
 
     def accept(self, text: str) -> JsonMap:
-        given, text = read_arguments(text)
-        surplus = {name: value for name, value in given.items() if name not in self._known}
+        arguments, text = read_arguments(text)
+        surplus = {name: value for name, value in arguments.items() if name not in self._known}
         refused = self.hidden & surplus.keys() if self._is_open else surplus.keys()
         problems = [f"{name}: there is no such argument" for name in surplus if name in refused]
         if problems:
-            text = json.dumps({name: value for name, value in given.items() if name not in refused})
+            text = json.dumps({name: value for name, value in arguments.items() if name not in refused})
         loaded: Any = None
         try:
             loaded = self.typed.load_json(text)
@@ -66,24 +69,24 @@ class TypedParameters:
 
     @cached_property
     def _is_open(self) -> bool:
-        """May there be arguments that no field names? Then the function takes them, or the value itself."""
+        """Whether arguments without a field are allowed: the function takes them, or the value does."""
         takes = self.typed.takes_more if self.is_whole else self.more is not None
         return takes and not self.typed.forbids_more
 
     @cached_property
     def _known(self) -> frozenset[str]:
-        """Every name under which a field may be given."""
+        """Every name and alias of a field."""
         return frozenset({*self.typed.given_names, *self.schema["properties"]})
 
     def _fields(self, value: Any) -> JsonMap:
-        """The fields of a typed value, each as it is."""
+        """Return the fields of a typed value, without a conversion."""
         if isinstance(value, dict):
             return value
         found = {name: getattr(value, name) for name in self.typed.names}
         return found | (getattr(value, "model_extra", None) or {})
 
     def _more(self, surplus: JsonMap) -> JsonMap:
-        """What `**kwargs` are given."""
+        """Return the arguments for `**kwargs`, validated with its type."""
         if self.more is None or self.more.hint is UNTYPED:
             return surplus
         typed: JsonMap = Schema(GenericAlias(dict, (str, self.more.hint))).load(surplus)
@@ -108,7 +111,7 @@ class _Fields(Schema):
 
 
 class _Untitled(GenerateJsonSchema):
-    """A JSON schema without what only costs tokens, and without warnings about defaults that are no JSON."""
+    """A JSON schema without titles, which cost tokens, and without warnings about defaults."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
@@ -116,17 +119,17 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def type_of(signed: FromSignature) -> Any:
-    """The parameters of a function as a TypedDict, whose keys may have any name."""
-    fields = {each.name: _field(each, signed.described) for each in signed.signature.arguments}
+def type_of(declared: FromSignature) -> Any:
+    """Return the parameters of a function as a TypedDict, whose keys may have any name."""
+    fields = {each.name: _field(each, declared.described) for each in declared.signature.arguments}
     make: Any = TypedDict
-    return make(signed.name, fields)
+    return make(declared.name, fields)
 
 
 def _field(argument: Argument, described: dict[str, str]) -> Any:
-    """The parameter as a field of a TypedDict."""
+    """Return the type of a parameter as a field of a TypedDict."""
     hint: Any = Any if argument.hint is UNTYPED else argument.hint
-    text = _words_of(hint) or described.get(argument.name)
+    text = _annotated_text(hint) or described.get(argument.name)
     if isinstance(argument.default, FieldInfo):
         hint = Annotated[hint, argument.default]
     elif argument.default is not Parameter.empty:
@@ -137,6 +140,6 @@ def _field(argument: Argument, described: dict[str, str]) -> Any:
     return hint if known.is_required() else NotRequired[hint]
 
 
-def _words_of(hint: Any) -> str | None:
-    """`Annotated[str, "The customer's number."]`."""
+def _annotated_text(hint: Any) -> str | None:
+    """Return the description in `Annotated[str, "The customer's number."]`."""
     return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, str)), None)

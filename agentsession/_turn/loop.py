@@ -123,8 +123,8 @@ def _past(active: ActiveTurn) -> Generator[Effect, Any, Prompt]:
     now = active.context.position(active.opening.id)
     messages = active.context.messages[: now + 1]
     chosen, history, results = select_visible(messages), active.plan.history, None
-    if isinstance(history, int):
-        chosen = select_visible(select_window(messages, active.turns, history))
+    if active.plan.history_turns is not None:
+        chosen = select_visible(select_window(messages, active.turns, active.plan.history_turns))
     elif history is not None:
         known = tuple(message for message in chosen if message.role != "system")
         check = partial(check_chosen, opening=active.opening)

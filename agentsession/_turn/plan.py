@@ -12,10 +12,9 @@ from uuid import UUID
 import msgspec
 
 from agentsession._json_values import JsonMap
-from agentsession._options import AgentOptions
+from agentsession._options import AgentOptions, History
 from agentsession._prompt import VariableMissing
 from agentsession._schema import SchemaMismatch
-from agentsession._turn.prompt_messages import History
 from agentsession.context import Context, Message, with_schema
 from agentsession.errors import InputInvalid
 
@@ -40,6 +39,7 @@ class Plan:
     patience: float = 0.0
     max_bytes: float = math.inf
     pin_instruction: bool = False
+    history_turns: int | None = None
     history: History = None
     content: InputContent = ""
     instruction_args: Any = None

@@ -8,10 +8,10 @@ nobody remembers. Nothing stored is changed by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, eq
-from typing import Any, TypeAlias
+from typing import Any
 
 from agentsession._schema import InputSchema
 from agentsession._turn.model_io import Prompt, PromptMessage
@@ -177,21 +177,18 @@ def latest_reply(context: Context) -> Message | None:
     return None
 
 
-History: TypeAlias = "int | Callable[[tuple[Message, ...]], Any] | None"
-
-
-def count_hidden_turns(turns: int, history: int) -> int:
+def count_hidden_turns(turns: int, history_turns: int) -> int:
     """How many of so many turns stand before the window."""
-    step = max(1, history // 4)
-    surplus = max(0, turns - history)
+    step = max(1, history_turns // 4)
+    surplus = max(0, turns - history_turns)
     return -(-surplus // step) * step
 
 
-def select_window(messages: Sequence[Message], turns: int, history: int) -> Sequence[Message]:
+def select_window(messages: Sequence[Message], turns: int, history_turns: int) -> Sequence[Message]:
     """The last messages of a conversation of so many turns, from which the first ones may be missing."""
     openings = [position for position, message in enumerate(messages) if message.role == "user"]
     missing = turns - len(openings)
-    surplus = count_hidden_turns(turns, history) - missing
+    surplus = count_hidden_turns(turns, history_turns) - missing
     return messages[openings[surplus] :] if 0 < surplus < len(openings) else messages
 
 

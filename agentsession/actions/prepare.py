@@ -230,6 +230,7 @@ def _of_session(declared: Declared, content: InputContent) -> dict[str, Any]:
         "patience": options.busy_timeout if waits else 0.0,
         "max_bytes": options.max_context_bytes,
         "pin_instruction": options.pin_instruction,
+        "history_turns": options.history_turns,
         "history": options.history,
     }
 

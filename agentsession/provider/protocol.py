@@ -13,6 +13,9 @@ from agentsession._tools.definition import Tool
 from agentsession._turn.model_io import Prompt, Reply, ToolCall
 from agentsession.errors import ProviderCallError
 
+RESERVED_TOOL = "json_tool_call"
+"""The name of the tool by which litellm asks some models for structured output. No other tool may have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

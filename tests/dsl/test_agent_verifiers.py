@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import new_class
@@ -14,17 +13,14 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from agentsession import AgentActions, SessionActions, agent, info, testing
-from agentsession._dsl.declare import UNSET
+from agentsession._dsl.drafts import AgentDraft
 from agentsession._dsl.verifiers import agent as verifiers
-from agentsession._dsl.verifiers.agent import AGENT_VERIFIERS, AgentDraft
+from agentsession._dsl.verifiers.agent import AGENT_VERIFIERS
+from agentsession._option_rules import UNSET, keywords_of
 from agentsession.provider.echo import Echo
 from tests.support.models import About, Answer, Ask
 
-DEFAULTS = {
-    parameter.name: parameter.default
-    for parameter in inspect.signature(agent).parameters.values()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-}
+DEFAULTS = keywords_of(agent)
 WANTED = {"client": "echo:", "instruction": "You help."}
 
 
@@ -70,7 +66,7 @@ def declared() -> Any:
 CLIENT = 'client="anthropic:claude-sonnet-4-20250514"'
 NO_ID = "{!r} is not of the form 'provider:model'"
 INSTRUCTION = 'instruction="You help {{ company_name }}."'
-ABOVE = "@agent(client=…, instruction=…) above a class of your own; all options are keywords"
+ABOVE = "@agent(client=…, instruction=…) above your own class; all options are keywords"
 ASKS = "provider=… with an object that has `def ask(self, request) -> Reply`"
 FIELDS = "use one of: name, nickname, is_new, address, staff"
 SCHEMA = "pydantic model, dataclass, TypedDict, union or plain type whose names are defined above the class"
@@ -78,8 +74,9 @@ UNDEFINED = (
     "pydantic cannot use 'Missing': `TypeAdapter[Missing]` is not fully defined; you should define `Missing` "
     "and all referenced types, then call `.rebuild()` on the instance."
 )
-SECONDS = "timeout is {!r}, not a positive number of seconds"
+SECONDS = "{} is {!r}, not a positive number of seconds"
 COUNT = "{} is {!r}, not a whole number from 0"
+COUNT_FROM_1 = "{} is {!r}, not a whole number from 1"
 
 CASES: dict[Any, list[Case]] = {
     verifiers.verify_target_is_a_class: [
@@ -107,8 +104,8 @@ CASES: dict[Any, list[Case]] = {
         bad("client", NO_ID.format("gpt-5"), CLIENT, client="gpt-5"),
         bad("client", NO_ID.format("openai:"), CLIENT, client="openai:"),
         bad("client", NO_ID.format("open ai:x"), CLIENT, client="open ai:x"),
-        bad("client", "a list is no client", CLIENT, client=["openai:gpt-5", {}]),
-        bad("client", "a tuple is no client", CLIENT, client=("openai:gpt-5", "sk-1")),
+        bad("client", "a list is not a client", CLIENT, client=["openai:gpt-5", {}]),
+        bad("client", "a tuple is not a client", CLIENT, client=("openai:gpt-5", "sk-1")),
         good(client="ollama:llama3:8b"),
         good(client=("openai:gpt-5", {"temperature": 0.7})),
     ],
@@ -173,21 +170,21 @@ CASES: dict[Any, list[Case]] = {
     verifiers.verify_variables_are_fields: [
         bad(
             "instruction",
-            "the variable {{ company }} is no field of About",
+            "the variable {{ company }} is not a field of About",
             "add `company: str` to About, or use one of: company_name",
             instruction="{{ company }}",
             instruction_schema=About,
         ),
         bad(
             "instruction",
-            "the variable {{ name.first }} is no field of Company",
+            "the variable {{ name.first }} is not a field of Company",
             FIELDS,
             instruction="{{ name.first }}",
             instruction_schema=Company,
         ),
         bad(
             "instruction",
-            "the variable {{ nick }} is no field of Company",
+            "the variable {{ nick }} is not a field of Company",
             f"add `nick: str` to Company, or {FIELDS}",
             instruction="{{#nickname}}{{ nick }}{{/nickname}}",
             instruction_schema=Company,
@@ -208,18 +205,47 @@ CASES: dict[Any, list[Case]] = {
         bad("provider", "provider is the class Echo, not an object of it", ASKS, provider=Echo),
         good(provider=Echo()),
     ],
-    verifiers.verify_output_mode_is_known: [
+    verifiers.verify_values_fit: [
         bad(
             "output_mode",
-            "output_mode is 'json'",
-            "output_mode= one of 'auto', 'schema', 'prompt'",
+            "output_mode is 'json', not 'auto', 'schema' or 'prompt'",
+            "output_mode='auto'",
             output_mode="json",
         ),
         good(output_mode="prompt"),
-    ],
-    verifiers.verify_numbers_fit: [
         *(
-            bad("timeout", SECONDS.format(value), "timeout=120.0", timeout=value)
+            bad(option, SECONDS.format(option, value), f"{option}=30.0", **{option: value})
+            for option in ("tool_timeout", "approval_timeout")
+            for value in (0, -1, "30", True, float("inf"))
+        ),
+        bad("tool_timeout", SECONDS.format("tool_timeout", None), "tool_timeout=30.0", tool_timeout=None),
+        *(
+            bad("max_iterations", COUNT_FROM_1.format("max_iterations", value), "max_iterations=10", **each)
+            for value in (0, 1.0, True, None)
+            for each in [{"max_iterations": value}]
+        ),
+        *(
+            bad("token_budget", COUNT_FROM_1.format("token_budget", value), "token_budget=50_000", **each)
+            for value in (0, "9", True)
+            for each in [{"token_budget": value}]
+        ),
+        good(tool_timeout=1, approval_timeout=3600, max_iterations=1, token_budget=1),
+        good(approval_timeout=None, token_budget=None),
+        bad(
+            "on_tool_error",
+            "on_tool_error is 'raise', not 'continue' or 'halt'",
+            "on_tool_error='continue'",
+            on_tool_error="raise",
+        ),
+        bad(
+            "on_budget",
+            "on_budget is ['warn'], not 'warn' or 'halt'",
+            "on_budget='warn'",
+            on_budget=["warn"],
+        ),
+        good(on_tool_error="halt", on_budget="halt"),
+        *(
+            bad("timeout", SECONDS.format("timeout", value), "timeout=120.0", timeout=value)
             for value in (0, -1.0, float("nan"), float("inf"), 10**400, "120", True, None)
         ),
         *(

@@ -196,10 +196,10 @@ def refused(model: Any, **functions: Any) -> list[Problem]:
     ("functions", "found"),
     [
         ({}, "no function is named"),
-        ({"start": ["input"]}, "there is no action 'start'"),
-        ({"start_session": "input"}, "'input' is no list of names"),
-        ({"start_session": None}, "None is no list of names"),
-        ({"start_session": [["input"]]}, "[['input']] is no list of names"),
+        ({"start": ["input"]}, "'start' is not an action"),
+        ({"start_session": "input"}, "'input' is not a list of names"),
+        ({"start_session": None}, "None is not a list of names"),
+        ({"start_session": [["input"]]}, "[['input']] is not a list of names"),
         ({"start_session": ["message"]}, "start_session has no argument 'message'"),
         ({"start_session": ["model", "input"]}, "start_session has no argument 'model'"),
         ({"start_session": ["id"]}, "start_session has no argument 'id'"),
@@ -224,13 +224,13 @@ def test_all_problems_come_at_once_and_nothing_is_defined(standing: Any) -> None
 def test_a_class_inside_a_function_has_no_module_to_put_functions_in(Chat: Any) -> None:
     problems = refused(Chat, start_session=["input"])
     assert [problem.found for problem in problems] == ["the class is not at module level"]
-    assert problems[0].fix == "start_session = Chat.start_session, where you need it"
+    assert problems[0].fix == "start_session = Chat.start_session where you need it"
 
 
 def test_a_module_that_nobody_can_import_is_refused(standing: Any) -> None:
     del sys.modules["standing"]
     problems = refused(standing, start_session=["input"])
-    assert [problem.found for problem in problems] == ["no module 'standing' is imported"]
+    assert [problem.found for problem in problems] == ["the module 'standing' is not imported"]
 
 
 def test_the_decorators_it_needs_stand_below_it(standing: Any) -> None:

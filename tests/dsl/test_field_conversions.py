@@ -48,7 +48,7 @@ class OnlyItsName(pw.JSONField):
     """A subclass that converts nothing."""
 
 
-PAST = "the library reads and writes the column in SQL, past its field"
+PAST = "the library reads and writes the column in SQL, without its field"
 CHANGED = "whose dumps or loads are not those of plain JSON"
 CONVERTING = [
     (WritesHidden, f"a WritesHidden, whose class overrides db_value: {PAST}"),

@@ -14,7 +14,7 @@ from playhouse import signals
 from pydantic import BaseModel
 
 from agentsession import AgentActions, DslError, SessionActions, actions, agent, agent_session, info, testing
-from agentsession._dsl.inject import given
+from agentsession._dsl.inject import with_actions
 from agentsession.actions.mixins import GivenActions, GuardedSave
 from tests.dsl.test_session_verifiers import AGENT, chat, table
 from tests.support.models import Answer, Ask
@@ -113,7 +113,7 @@ def test_any_class_can_be_an_agent(name: str) -> None:
 def test_a_failure_after_the_injection_leaves_the_class_as_it_was(name: str) -> None:
     target = CLASSES[name]()
     before = (target.__bases__, target.__mro__, dict(vars(target)))
-    with pytest.raises(KeyError), given(target, GivenActions, "agent"):
+    with pytest.raises(KeyError), with_actions(target, GivenActions, "agent"):
         assert callable(target.call)
         raise KeyError
     assert (target.__bases__, target.__mro__, dict(vars(target))) == before

@@ -14,7 +14,7 @@ import peewee as pw
 import pytest
 
 from agentsession import DslError, _registry, actions, agent, agent_session, info
-from agentsession._dsl.verifiers.agent import AgentDraft
+from agentsession._dsl.drafts import AgentDraft
 from agentsession.provider.protocol import Request
 from tests.dsl.test_agent_verifiers import DEFAULTS, WANTED, support
 from tests.dsl.test_session_verifiers import AGENT, chat, table

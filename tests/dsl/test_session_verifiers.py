@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from types import new_class
 from typing import Any
@@ -12,16 +11,14 @@ import pytest
 from playhouse.sqliteq import SqliteQueueDatabase
 
 from agentsession import SessionActions, agent, agent_session, info, testing
-from agentsession._dsl.session_draft import SessionDraft
+from agentsession._dsl.drafts import SessionDraft
 from agentsession._dsl.verifiers import session as verifiers
 from agentsession._dsl.verifiers.session import SESSION_VERIFIERS
+from agentsession._option_rules import keywords_of
 from tests.dsl.test_agent_verifiers import Case, named
 
-DEFAULTS = {
-    parameter.name: parameter.default
-    for parameter in inspect.signature(agent_session).parameters.values()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-}
+DEFAULTS = keywords_of(agent_session)
+TURNS = "history_turns={0} for the last {0} turns, or history=lambda messages: messages[-10:]"
 AGENT = agent(client="echo:", instruction="You help.")
 DATABASE = pw.SqliteDatabase(":memory:")
 QUEUED = SqliteQueueDatabase(":memory:", autostart=False)
@@ -76,8 +73,8 @@ TIME = "updated = peewee.DateTimeField(null=True)"
 KEY = "id = peewee.UUIDField(primary_key=True, default=uuid.uuid4)"
 OWNER = "user = peewee.ForeignKeyField(User)"
 START = "key = peewee.CharField(max_length=36, null=True, unique=True)"
-OWN = "{}=… with a field of its own"
-NO_MAP = "'context' is a {}, which is not map-typed"
+OWN = "{}=… with another field"
+NO_MAP = "'context' is a {}, not a JSON field"
 BELOW = "put @agent(client=…, instruction=…) below @agent_session, next to the class"
 NO_DATABASE = (
     "database = peewee.SqliteDatabase(…) in class Meta, or a peewee.DatabaseProxy() that is initialized later"
@@ -85,7 +82,7 @@ NO_DATABASE = (
 
 CASES: dict[Any, list[Case]] = {
     verifiers.verify_class_is_a_model: [
-        bad("class", "Chat is no Peewee model", "class Chat(peewee.Model): …", lambda: chat(object)),
+        bad("class", "Chat is not a Peewee model", "class Chat(peewee.Model): …", lambda: chat(object)),
         good(),
         good(lambda: chat(table())),
     ],
@@ -137,7 +134,7 @@ CASES: dict[Any, list[Case]] = {
         good(with_(key=pw.CharField(primary_key=True))),
         good(lambda: chat(user=pw.ForeignKeyField(User, primary_key=True, backref="+"))),
     ],
-    verifiers.verify_context_is_a_map: [
+    verifiers.verify_context_is_a_json_field: [
         bad(
             "context_attribute",
             "the model has no field 'contxt'; did you mean 'context'?",
@@ -203,7 +200,7 @@ CASES: dict[Any, list[Case]] = {
         *(
             bad(
                 "owner_attribute",
-                f"'user' is a {type(field).__name__}, whose values cannot be told apart for sure",
+                f"'user' is a {type(field).__name__}, which some database does not compare exactly",
                 f"{OWNER}, or an integer, UUID or text field",
                 with_(user=field),
                 owner_attribute="user",
@@ -258,7 +255,7 @@ CASES: dict[Any, list[Case]] = {
         *(
             bad(
                 "idempotency_attribute",
-                "'key' is not unique, or has a value where no key was given",
+                "'key' is not unique, or has a value for a session without a key",
                 START,
                 with_(key=field),
                 idempotency_attribute="key",
@@ -319,7 +316,12 @@ CASES: dict[Any, list[Case]] = {
         ),
         bad("inject", "inject is 'no', not True or False", "inject=True", inject="no"),
         *(
-            bad("messages", f"messages is {value!r}", "messages= one of 'document', 'rows'", messages=value)
+            bad(
+                "messages",
+                f"messages is {value!r}, not 'document' or 'rows'",
+                "messages='document'",
+                messages=value,
+            )
             for value in ("row", None, True, ["rows"])
         ),
         good(messages="rows"),
@@ -343,23 +345,39 @@ CASES: dict[Any, list[Case]] = {
             for value in (0, -1, 1.5, "16", None, True)
         ),
         *(
-            bad("on_busy", f"on_busy is {value!r}", "on_busy= one of 'raise', 'wait'", on_busy=value)
+            bad("on_busy", f"on_busy is {value!r}, not 'raise' or 'wait'", "on_busy='raise'", on_busy=value)
             for value in ("queue", "Wait", None, True, ["wait"])
         ),
+        *(
+            bad(
+                "history_turns",
+                f"history_turns is {value!r}, not a whole number from 1",
+                "history_turns=40",
+                history_turns=value,
+            )
+            for value in (0, -1, 1.5, True, "all", len)
+        ),
+        good(history_turns=40),
         good(lease=1, pin_instruction=True, inject=False),
         good(on_busy="wait", busy_timeout=0.5, max_input_bytes=1, max_context_bytes=2**40),
     ],
-    verifiers.verify_history_is_a_number_or_a_function: [
+    verifiers.verify_history_is_a_function: [
         *(
-            bad(
-                "history",
-                f"history is {value!r}, neither a number of turns nor a function",
-                "history=40 for the last 40 turns, or history=lambda messages: messages[-10:]",
-                history=value,
-            )
-            for value in (0, -1, 1.5, True, "all", list, [])
+            bad("history", f"history is {value!r}, not a function", TURNS.format(turns), history=value)
+            for value, turns in [(8, 8), (0, 40), (-1, 40), (1.5, 40), (True, 40), ("all", 40), (list, 40)]
         ),
-        *(good(history=value) for value in (1, 40, None, len)),
+        *(good(history=value) for value in (None, len)),
+    ],
+    verifiers.verify_history_is_chosen_in_one_way: [
+        bad(
+            "history",
+            "history_turns and history are both given",
+            "keep one; messages[-10:] in the function of history leaves the last ten",
+            history=len,
+            history_turns=4,
+        ),
+        good(history=len),
+        good(history_turns=1),
     ],
     verifiers.verify_save_is_guarded: [
         bad(
@@ -443,11 +461,11 @@ def test_every_verifier_has_a_bad_and_a_good_case() -> None:
         ("playhouse.mysql_ext", "MySQLJSONField", None),
         ("playhouse.sqlite_ext", "JSONField", None),
         ("playhouse.postgres_ext", "BinaryJSONField", None),
-        ("playhouse.postgres_ext", "JSONField", "a JSONField, which is plain json there"),
-        ("playhouse.sqlite_ext", "JSONBField", "a JSONBField, whose binary form cannot be read"),
-        ("playhouse.postgres_ext", "HStoreField", "a HStoreField, which is not map-typed"),
-        ("playhouse.fields", "PickleField", "a PickleField, which is not map-typed"),
-        ("peewee", "BlobField", "a BlobField, which is not map-typed"),
+        ("playhouse.postgres_ext", "JSONField", "a JSONField, whose type `json` cannot be changed"),
+        ("playhouse.sqlite_ext", "JSONBField", "a JSONBField, whose binary form a SELECT cannot read"),
+        ("playhouse.postgres_ext", "HStoreField", "a HStoreField, not a JSON field"),
+        ("playhouse.fields", "PickleField", "a PickleField, not a JSON field"),
+        ("peewee", "BlobField", "a BlobField, not a JSON field"),
     ],
 )
 def test_a_map_is_a_field_that_holds_json_in_place(module: str, field: str, found: str | None) -> None:
@@ -479,7 +497,7 @@ def test_what_is_no_model_is_two_problems_and_no_crash(target: Any) -> None:
 
 def test_all_problems_of_a_declaration_come_at_once() -> None:
     model = table(last_turn=1, meta={"database": None, "primary_key": False}, context=pw.TextField())
-    mistakes: dict[str, Any] = {"status_attribute": "context", "lease": 0, "on_bsy": "wait", "history": 0}
+    mistakes: dict[str, Any] = {"status_attribute": "context", "lease": 0, "on_bsy": "wait", "history": 5}
     with testing.dsl_errors() as problems:
         agent_session(**mistakes)(model)
     assert [problem.where.split("-> ")[1] for problem in problems] == [

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from agentsession import AgentActions, Tokens, Tool, ToolContext, agent, info, testing, tool
-from agentsession._dsl.verifiers import loop, tool_parameters
+from agentsession._dsl.drafts import AgentDraft
+from agentsession._dsl.verifiers import hooks, tool_parameters
 from agentsession._dsl.verifiers import tools as verifiers
-from agentsession._dsl.verifiers.agent import AgentDraft
-from agentsession._dsl.verifiers.loop import LOOP_VERIFIERS
+from agentsession._dsl.verifiers.hooks import HOOK_VERIFIERS
 from agentsession._dsl.verifiers.tools import TOOL_VERIFIERS
 from agentsession._options import HOOKS
 from tests.dsl.test_agent_verifiers import DEFAULTS, WANTED, Case, bad, good, named, support
@@ -218,6 +218,8 @@ PYDANTIC = (
     "<class 'peewee.Database'>."
 )
 
+UNSIGNED = "write a function with type hints that calls it"
+
 CASES: dict[Any, list[Case]] = {
     verifiers.verify_tools_are_a_list: [
         bad("tools", "tools is of the type function, not a list", "tools=[find_orders, …]", tools=find),
@@ -244,20 +246,20 @@ CASES: dict[Any, list[Case]] = {
     verifiers.verify_tool_methods_are_bound: [
         bad(
             "lookup",
-            "lookup is a method without the object that it is called on",
+            "lookup is a method without its object",
             "@classmethod or @staticmethod above def lookup",
             with_method,
         ),
         bad(
             "tools[0]",
-            "lookup is a method without the object that it is called on",
+            "lookup is a method without its object",
             "pass a bound method: tools=[Shop().lookup]",
             tools=[Shop.lookup],
         ),
         good(lambda: with_method(classmethod)),
         good(tools=[Shop().lookup]),
     ],
-    verifiers.verify_asked_agents_can_be_asked: [
+    verifiers.verify_called_agents_need_only_an_input: [
         bad(
             "tools[0]",
             "Undeclared has no @agent",
@@ -279,7 +281,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         bad(
             "tools[0]",
-            "the name 'json_tool_call' is litellm's own",
+            "the name 'json_tool_call' is reserved for structured output",
             "another name",
             tools=[marked(name="json_tool_call")],
         ),
@@ -287,10 +289,10 @@ CASES: dict[Any, list[Case]] = {
         good(tools=[marked(name="find-orders_2"), marked(name="_")]),
     ],
     verifiers.verify_tool_names_differ: [
-        bad("tools[1]", "'it' is the name of tools[0], too", DIFFER, tools=[marked(), made()]),
+        bad("tools[1]", "'it' is also the name of tools[0]", DIFFER, tools=[marked(), made()]),
         bad(
             "lookup",
-            "'lookup' is the name of tools[0], too",
+            "'lookup' is also the name of tools[0]",
             DIFFER,
             lambda: with_method(classmethod),
             tools=[Shop().lookup],
@@ -304,9 +306,14 @@ CASES: dict[Any, list[Case]] = {
         good(tools=[tool(description="Find.")(quiet)]),
     ],
     tool_parameters.verify_tool_signatures_are_known: [
-        bad("tools[0]", "it takes *texts", "a parameter that is a list: texts: list[str]", tools=[many]),
+        bad("tools[0]", "it takes *texts", "make the parameter a list: texts: list[str]", tools=[many]),
         *(
-            bad("tools[0]", "Python knows no signature of it", "a function of your own around it", tools=[it])
+            bad(
+                "tools[0]",
+                "Python does not know its signature",
+                UNSIGNED,
+                tools=[it],
+            )
             for it in (Unsigned(), odd)
         ),
         good(tools=[find, Shop()]),
@@ -320,7 +327,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         bad(
             "tools[0]",
-            "the parameter price has a type that cannot be found: NameError: name 'Decimal' is not defined",
+            "the parameter price has a type that cannot be resolved: NameError: name 'Decimal' is not",
             TYPED.format("unresolved", "price") + AT_THE_TOP,
             tools=[unresolved],
         ),
@@ -333,13 +340,13 @@ CASES: dict[Any, list[Case]] = {
         ),
         bad(
             "tools[0]",
-            "the parameter ctx has a type that cannot be found: NameError: name 'Missing' is not defined",
+            "the parameter ctx has a type that cannot be resolved: NameError: name 'Missing' is not defined",
             TYPED.format("lost_context", "ctx") + AT_THE_TOP,
             tools=[lost_context],
         ),
         bad(
             "tools[0]",
-            "the parameter ctx has a type that cannot be found: NameError: name 'ToolContexts' is not",
+            "the parameter ctx has a type that cannot be resolved: NameError: name 'ToolContexts' is not",
             CONTEXT_TYPED.replace("with_context", "lost_tool_context").replace(" context:", " ctx:"),
             tools=[lost_tool_context],
         ),
@@ -350,22 +357,25 @@ CASES: dict[Any, list[Case]] = {
         *(
             bad("tools[0]", NO_SCHEMA.format(reason), SHAPED, tools=[made(parameters)])
             for parameters, reason in [
-                (list[int], "list is no object with fields"),
-                (int | None, "int | None is no object with fields"),
+                (list[int], "list is not an object with fields"),
+                (int | None, "int | None is not an object with fields"),
             ]
         ),
         *(
             bad("tools[0]", NO_SCHEMA.format(reason), WRITTEN, tools=[made(parameters)])
             for parameters, reason in [
-                ({"type": "array"}, "the schema describes no object with properties"),
+                ({"type": "array"}, "the schema is not one of an object with properties"),
                 (
                     {"properties": {"text": {"type": "txt"}}},
-                    "no JSON schema: 'txt' is not valid under any of",
+                    "not a JSON schema: 'txt' is not valid under any of",
                 ),
-                ({"text": "str"}, "a dict with the key 'text' is no JSON schema of an object"),
-                ({"title": "It", 5: "str"}, "a dict with the key 5 is no JSON schema of an object"),
-                ({"$ref": "#/x"}, "its $ref '#/x' leads nowhere"),
-                ({"properties": {"text": {"$ref": "#/$defs/T"}}}, "its $ref '#/$defs/T' leads nowhere"),
+                ({"text": "str"}, "a dict with the key 'text' is not a JSON schema of an object"),
+                ({"title": "It", 5: "str"}, "a dict with the key 5 is not a JSON schema of an object"),
+                ({"$ref": "#/x"}, "its $ref '#/x' has no target in the schema"),
+                (
+                    {"properties": {"text": {"$ref": "#/$defs/T"}}},
+                    "its $ref '#/$defs/T' has no target",
+                ),
                 (
                     {"properties": {"text": {"$ref": "http://127.0.0.1:9/x"}}},
                     "its $ref 'http://127.0.0.1:9/x'",
@@ -386,19 +396,19 @@ CASES: dict[Any, list[Case]] = {
     tool_parameters.verify_tool_functions_take_the_parameters: [
         bad(
             "tools[0]",
-            "the function of it takes no 'name'",
+            "the function of it has no parameter 'name'",
             SAME,
             tools=[made({"properties": {"text": {}, "name": {}}})],
         ),
         bad(
             "tools[0]",
-            "the function of it wants 'text', which is no field of the parameters",
+            "the function of it requires 'text', which is not a field of the parameters",
             SAME,
             tools=[made({})],
         ),
         bad(
             "tools[0]",
-            "the function of it takes no 'where'",
+            "the function of it has no parameter 'where'",
             SAME,
             tools=[made({"properties": {"where": {}}}, afind)],
         ),
@@ -472,65 +482,30 @@ CASES: dict[Any, list[Case]] = {
             for function in (len, min, str.upper, lambda a, b=1: a, lambda *a: a, partial(untyped, limit=1))
         ),
     ],
-    loop.verify_loop_numbers_fit: [
-        *(
-            bad(option, SECONDS.format(option, value), f"{option}=30.0", **{option: value})
-            for option in ("tool_timeout", "approval_timeout")
-            for value in (0, -1, "30", True, float("inf"))
-        ),
-        bad("tool_timeout", SECONDS.format("tool_timeout", None), "tool_timeout=30.0", tool_timeout=None),
-        *(
-            bad("max_iterations", COUNT.format("max_iterations", value), "max_iterations=10", **each)
-            for value in (0, 1.0, True, None)
-            for each in [{"max_iterations": value}]
-        ),
-        *(
-            bad("token_budget", COUNT.format("token_budget", value), "token_budget=50_000", **each)
-            for value in (0, "9", True)
-            for each in [{"token_budget": value}]
-        ),
-        good(tool_timeout=1, approval_timeout=3600, max_iterations=1, token_budget=1),
-        good(approval_timeout=None, token_budget=None),
-    ],
-    loop.verify_strategies_are_known: [
-        bad(
-            "on_tool_error",
-            "on_tool_error is 'raise'",
-            "on_tool_error= one of 'continue', 'halt'",
-            on_tool_error="raise",
-        ),
-        bad(
-            "on_budget",
-            "on_budget is ['warn']",
-            "on_budget= one of 'warn', 'halt'",
-            on_budget=["warn"],
-        ),
-        good(on_tool_error="halt", on_budget="halt"),
-    ],
-    loop.verify_hooks_can_be_made: [
+    hooks.verify_hooks_can_be_made: [
         bad(
             "hooks",
             "Unmade() raised TypeError: Unmade.__init__() missing 1 required positional argument: 'key'",
-            "hooks=… with an object, where its class takes arguments",
+            "hooks=… with an object, if its class takes arguments",
             hooks=Unmade,
         ),
         good(hooks=Watcher),
         good(hooks=Unmade("key")),
         good(hooks=None),
     ],
-    loop.verify_there_is_a_hook: [
+    hooks.verify_there_is_a_hook: [
         *(
             bad(
                 "hooks",
                 f"hooks is of the type {kind}, which has no hook",
-                f"a method by one of the names {', '.join(HOOKS)}",
+                f"a method with one of the names {', '.join(HOOKS)}",
                 hooks=it,
             )
             for kind, it in [("Shop", Shop()), ("Shop", Shop), ("dict", {"on_error": find}), ("int", 0)]
         ),
         good(hooks=Watcher()),
     ],
-    loop.verify_hooks_are_methods: [
+    hooks.verify_hooks_are_methods: [
         bad(
             "hooks",
             "Flat.on_error is of the type bool, not a method",
@@ -539,7 +514,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         good(hooks=type("Lent", (), {"on_error": Watcher().before_call})),
     ],
-    loop.verify_hooks_take_a_context_and_a_value: [
+    hooks.verify_hooks_take_a_context_and_a_value: [
         *(
             bad(
                 "hooks",
@@ -552,10 +527,10 @@ CASES: dict[Any, list[Case]] = {
         good(hooks=Native),
         good(hooks=type("Free", (), {"on_error": lambda *values: None, "after_call": partial(print, 1)})),
     ],
-    loop.verify_hook_names_are_known: [
+    hooks.verify_hook_names_are_known: [
         bad(
             "hooks",
-            "Partly.on_eror is no hook",
+            "Partly.on_eror is not a hook",
             "did you mean on_error?",
             hooks=type("Partly", (Watcher,), {"on_eror": find}),
         ),
@@ -587,7 +562,7 @@ def test_a_good_declaration_passes(verifier: Any, case: Case) -> None:
 
 
 def test_every_verifier_has_a_bad_and_a_good_case() -> None:
-    assert list(CASES) == [*TOOL_VERIFIERS, *LOOP_VERIFIERS]
+    assert list(CASES) == [*TOOL_VERIFIERS, *HOOK_VERIFIERS]
     for cases in CASES.values():
         assert {case.problem is None for case in cases} == {True, False}
 
@@ -602,19 +577,19 @@ def test_all_problems_come_at_once_and_nothing_is_registered() -> None:
             hooks=Mistyped,
         )(under)
     assert [(each.where.split("-> ")[1], each.found.split(":")[0]) for each in problems] == [
+        ("max_iterations", "max_iterations is 0, not a whole number from 1"),
         ("tools[0]", "it is of the type int, which cannot be called"),
-        ("tools[4]", "sell is a method without the object that it is called on"),
-        ("lookup", "lookup is a method without the object that it is called on"),
+        ("tools[4]", "sell is a method without its object"),
+        ("lookup", "lookup is a method without its object"),
         ("tools[5]", f"the name 'a b' does not fit {NAMES}"),
-        ("tools[7]", "'find' is the name of tools[6], too"),
+        ("tools[7]", "'find' is also the name of tools[6]"),
         ("tools[1]", "silent has no description"),
         ("tools[3]", "it takes *texts"),
         ("tools[2]", "the parameter text has no type"),
         ("tools[2]", "the parameter limit has no type"),
-        ("tools[5]", "the function of a b wants 'text', which is no field of the parameters"),
-        ("max_iterations", "max_iterations is 0, not a whole number from 1"),
-        ("hooks", "Mistyped.before_calls is no hook"),
-        ("hooks", "Mistyped.on_iteration_started is no hook"),
+        ("tools[5]", "the function of a b requires 'text', which is not a field of the parameters"),
+        ("hooks", "Mistyped.before_calls is not a hook"),
+        ("hooks", "Mistyped.on_iteration_started is not a hook"),
     ]
     assert not info.is_agent(under)
 

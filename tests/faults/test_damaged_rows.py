@@ -146,7 +146,7 @@ class Damaged:
         self.database.layout = layout
         self.database.connection_context().__enter__()
         self.Chat = tooled(
-            self.database, order, pay, create=False, provider=Replies(), session={"history": 2}
+            self.database, order, pay, create=False, provider=Replies(), session={"history_turns": 2}
         )
         models = [self.Chat]
         if layout == "rows":

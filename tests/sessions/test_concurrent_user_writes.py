@@ -148,7 +148,7 @@ def test_columns_of_the_users_own_may_be_json_and_have_any_name(database: Any) -
 
 @rows_only
 def test_a_pinned_instruction_that_was_deleted_is_pinned_once_more(database: Any) -> None:
-    Chat = chat_model(database, provider=Meanwhile(), session={"history": 4, "pin_instruction": True})
+    Chat = chat_model(database, provider=Meanwhile(), session={"history_turns": 4, "pin_instruction": True})
     Said = info.message_model(Chat)
     session = Chat.start_session("0")
     Said.delete().where(Said.role == "system").execute()

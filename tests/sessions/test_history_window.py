@@ -64,7 +64,7 @@ def test_a_window_of_a_part_is_that_of_the_whole(turns: int, history: int, missi
 
 
 def test_the_model_is_shown_the_last_turns_and_all_are_kept(database: Any) -> None:
-    Chat, record, model = talk(database, 12, history=4)
+    Chat, record, model = talk(database, 12, history_turns=4)
     for turn, prompt in enumerate(model.prompts):
         first = count_hidden_turns(turn + 1, 4)
         assert asked(prompt) == [str(number) for number in range(first, turn + 1)]
@@ -73,7 +73,7 @@ def test_the_model_is_shown_the_last_turns_and_all_are_kept(database: Any) -> No
 
 
 def test_between_two_steps_the_view_is_a_prefix_of_the_next(database: Any) -> None:
-    _, _, model = talk(database, 20, history=8)
+    _, _, model = talk(database, 20, history_turns=8)
     moves = 0
     for before, after in zip(model.prompts, model.prompts[1:], strict=False):
         if before[1] == after[1]:
@@ -84,7 +84,7 @@ def test_between_two_steps_the_view_is_a_prefix_of_the_next(database: Any) -> No
 
 
 def test_no_more_than_the_window_is_read(database: Any) -> None:
-    Chat, record, _ = talk(database, 12, history=4)
+    Chat, record, _ = talk(database, 12, history_turns=4)
     database.statements.clear()
     with testing.script(Chat, ["ok"]):
         record.continue_session("12")
@@ -96,7 +96,7 @@ def test_no_more_than_the_window_is_read(database: Any) -> None:
 
 @pytest.mark.layouts("rows")
 def test_a_load_with_a_key_is_two_statements_and_finds_a_turn_before_the_window(database: Any) -> None:
-    Chat, record, model = talk(database, 2, history=2)
+    Chat, record, model = talk(database, 2, history_turns=2)
     record.continue_session("keyed", idempotency_key="Key")
     first = record.last_result.text
     for number in range(8):
@@ -111,11 +111,11 @@ def test_a_load_with_a_key_is_two_statements_and_finds_a_turn_before_the_window(
 
 
 def test_a_pinned_instruction_is_shown_however_far_back_it_is(database: Any) -> None:
-    _, record, _ = talk(database, 7, history=2, pin_instruction=True)
+    _, record, _ = talk(database, 7, history_turns=2, pin_instruction=True)
     changed = Recorder()
     Later = chat_model(
         database, create=False, instruction="Changed.", provider=changed,
-        session={"history": 2, "pin_instruction": True},
+        session={"history_turns": 2, "pin_instruction": True},
     )  # fmt: skip
     Later.continue_session(record.id, "last")
     assert changed.prompts[-1][0] == "You help."
@@ -123,7 +123,7 @@ def test_a_pinned_instruction_is_shown_however_far_back_it_is(database: Any) -> 
 
 
 def test_failed_turns_in_the_window_are_hidden(database: Any) -> None:
-    Chat, record, model = talk(database, 3, history=4)
+    Chat, record, model = talk(database, 3, history_turns=4)
     with testing.script(Chat, [ProviderCallError("down")]), pytest.raises(TurnFailed):
         record.continue_session("fails")
     record.continue_session("next")
@@ -131,7 +131,7 @@ def test_failed_turns_in_the_window_are_hidden(database: Any) -> None:
 
 
 def test_a_resumed_turn_is_shown_what_it_was(database: Any) -> None:
-    Chat, record, model = talk(database, 9, history=4)
+    Chat, record, model = talk(database, 9, history_turns=4)
     with testing.script(Chat, [ProviderCallError("down")]) as requests, pytest.raises(TurnFailed):
         record.continue_session("fails")
     seen = [shown.content for shown in requests[-1]]

@@ -29,11 +29,9 @@ def restored(Chat: Any, *, is_older: bool) -> Any:
     return session
 
 
-@pytest.mark.parametrize("history", [None, 1])
-def test_a_session_whose_head_is_older_goes_on_behind_its_last_row(
-    database: Any, history: int | None
-) -> None:
-    Chat = chat_model(database, session={"history": history})
+@pytest.mark.parametrize("turns", [None, 1])
+def test_a_session_whose_head_is_older_goes_on_behind_its_last_row(database: Any, turns: int | None) -> None:
+    Chat = chat_model(database, session={"history_turns": turns})
     session = restored(Chat, is_older=True)
     context, page = Chat.get_context(session.id), Chat.get_context(session.id, last=2)
     assert [message.text for message in context.messages] == SAID

@@ -19,6 +19,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentsession import AgentActions, Tokens, Tool, ToolContext, agent, info, tool
+from agentsession._option_rules import keywords_of
 from agentsession._schema import SchemaMismatch
 from agentsession._tools.from_callable import snake_case, tool_of
 from agentsession._tools.marks import Mark, mark_of
@@ -347,7 +348,7 @@ def test_a_mark_says_what_the_function_does_not() -> None:
     assert (marked.timeout, marked.idempotent, marked.result_limit) == (3, True, Tokens(9))
     assert mark_of(functools.partial(find, text="b")) == mark_of(find)
     assert mark_of(google) is None
-    assert set(inspect.signature(tool).parameters) == {"function", *Mark.__dataclass_fields__}
+    assert keywords_of(tool) == {name: field.default for name, field in Mark.__dataclass_fields__.items()}
 
 
 def test_what_cannot_hold_a_mark_is_refused() -> None:

@@ -1,50 +1,52 @@
-"""The verifiers of what tools are given; they stand in `TOOL_VERIFIERS`."""
+"""The verifiers of the parameters of tools. They are part of `TOOL_VERIFIERS`."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
 
-from agentsession._dsl.agent_tools import asked_agent
-from agentsession._dsl.verifiers.agent import AgentDraft
+from agentsession._dsl.agent_tools import agent_of_call
+from agentsession._dsl.drafts import AgentDraft
 from agentsession._schema import Schema, unusable
 from agentsession._tools.definition import Tool
 from agentsession._tools.signature import UNTYPED, Argument, FromSignature, Signature, signature_of
 from agentsession.errors import Problem, words
 
 LAMBDA = "<lambda>"
-"""What Python calls a function without a name."""
+"""The name of a function without a name."""
 
 CONTEXTS = ("context", "ctx", "tool_context")
-"""Names of parameters that are meant for the context."""
+"""Names of parameters that probably are the context."""
 
-SHAPED = "parameters=… with a pydantic model, dataclass, TypedDict or JSON schema of an object"
-SCHEMA = 'parameters={"properties": {"customer": {"type": "string"}}, "required": ["customer"]}, or a model'
+OBJECT_TYPE = "parameters=… with a pydantic model, dataclass, TypedDict or JSON schema of an object"
+OBJECT_SCHEMA = (
+    'parameters={"properties": {"customer": {"type": "string"}}, "required": ["customer"]}, or a model'
+)
 
 
 def verify_tool_signatures_are_known(draft: AgentDraft) -> Iterator[Problem]:
     for each in draft.declared_tools:
-        if not each.is_callable or each.lacks_its_object or asked_agent(each.given) is not None:
+        if not each.is_callable or each.is_unbound or agent_of_call(each.value) is not None:
             continue
         try:
-            signature = signature_of(each.given)
+            signature = signature_of(each.value)
         except (ValueError, TypeError):
-            found = "Python knows no signature of it"
-            fix = "a function of your own around it"
+            found = "Python does not know its signature"
+            fix = "write a function with type hints that calls it"
         else:
             if signature.star is None:
                 continue
             found = f"it takes *{signature.star}"
-            fix = f"a parameter that is a list: {signature.star}: list[str]"
-        why = "the model gives each argument by its name"
+            fix = f"make the parameter a list: {signature.star}: list[str]"
+        why = "the model passes each argument by its name"
         yield Problem(draft.where(each.option), found, why, fix)
 
 
 def verify_tool_parameters_have_types(draft: AgentDraft) -> Iterator[Problem]:
-    why = "the model is told the type, and what it gives is validated by it"
+    why = "the model gets the type, and its arguments are validated with it"
     for option, tool in draft.made_tools:
         for argument in _arguments(tool):
-            found = _trouble(argument)
+            found = _flaw(argument)
             if found is not None:
                 fix = _typed(tool, argument)
                 yield Problem(draft.where(option), f"the parameter {argument.name} {found}", why, fix)
@@ -52,18 +54,18 @@ def verify_tool_parameters_have_types(draft: AgentDraft) -> Iterator[Problem]:
 
 def verify_tool_parameters_are_an_object(draft: AgentDraft) -> Iterator[Problem]:
     for option, tool in draft.made_tools:
-        if any(_trouble(argument) for argument in _arguments(tool)):
+        if any(_flaw(argument) for argument in _arguments(tool)):
             continue
         try:
             tool.schema  # noqa: B018
         except Exception as error:
             found = f"there is no JSON schema of its parameters: {words(error).splitlines()[0]}"
-            fix = SCHEMA if isinstance(tool.parameters, dict) else SHAPED
-            yield Problem(draft.where(option), found, "the model is told what to give", fix)
+            fix = OBJECT_SCHEMA if isinstance(tool.parameters, dict) else OBJECT_TYPE
+            yield Problem(draft.where(option), found, "the model gets the schema of the arguments", fix)
 
 
 def verify_tool_functions_take_the_parameters(draft: AgentDraft) -> Iterator[Problem]:
-    """Of a `Tool` that was written out: its parameters and its function are two things."""
+    """A `Tool` has its parameters and its function apart, so that they may disagree."""
     for option, tool in draft.made_tools:
         signature = _own_signature(tool)
         if signature is None:
@@ -78,9 +80,9 @@ def _arguments(tool: Tool) -> Iterator[Argument]:
         yield from tool.parameters.signature.arguments
 
 
-def _trouble(argument: Argument) -> str | None:
+def _flaw(argument: Argument) -> str | None:
     if argument.reason is not None:
-        return f"has a type that cannot be found: {argument.reason}"
+        return f"has a type that cannot be resolved: {argument.reason}"
     if argument.hint is UNTYPED:
         return "has no type"
     reason = unusable(argument.hint, Schema)
@@ -88,7 +90,7 @@ def _trouble(argument: Argument) -> str | None:
 
 
 def _typed(tool: Tool, argument: Argument) -> str:
-    """How the parameter should look. A lambda cannot say it."""
+    """Return the parameter with a type. A lambda cannot have types, so it gets a name."""
     name = "find_orders" if tool.name == LAMBDA else tool.name
     is_context = argument.name in CONTEXTS and (argument.reason is None or "ToolContext" in argument.reason)
     if is_context and argument.hint is UNTYPED:
@@ -110,11 +112,11 @@ def _own_signature(tool: Tool) -> Signature | None:
 
 
 def _disagreements(tool: Tool, signature: Signature) -> Iterator[str]:
-    given = tool.argument_names
-    taken = {argument.name: argument for argument in signature.arguments}
-    for name in sorted(given - taken.keys()):
+    fields = tool.argument_names
+    arguments = {argument.name: argument for argument in signature.arguments}
+    for name in sorted(fields - arguments.keys()):
         if signature.more is None or name in signature.hidden:
-            yield f"the function of {tool.name} takes no {name!r}"
-    for name, argument in taken.items():
-        if argument.default is inspect.Parameter.empty and name not in given:
-            yield f"the function of {tool.name} wants {name!r}, which is no field of the parameters"
+            yield f"the function of {tool.name} has no parameter {name!r}"
+    for name, argument in arguments.items():
+        if argument.default is inspect.Parameter.empty and name not in fields:
+            yield f"the function of {tool.name} requires {name!r}, which is not a field of the parameters"

@@ -26,7 +26,7 @@ class PostgresDialect(Dialect):
     prefers_full_rewrite = False
     json_fields = PEEWEE_JSON_FIELD | {
         ("playhouse.postgres_ext", "BinaryJSONField"): "",
-        ("playhouse.postgres_ext", "JSONField"): "which is plain json there and cannot be changed in place",
+        ("playhouse.postgres_ext", "JSONField"): "whose type `json` cannot be changed in place",
     }
 
     def now(self) -> Function:

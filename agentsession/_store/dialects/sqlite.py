@@ -26,7 +26,7 @@ class SqliteDialect(Dialect):
     prefers_full_rewrite = True  # SQLite parses and renders all of a JSON text for each change
     json_fields = PEEWEE_JSON_FIELD | {
         ("playhouse.sqlite_ext", "JSONField"): "",
-        ("playhouse.sqlite_ext", "JSONBField"): "whose binary form cannot be read with SELECT",
+        ("playhouse.sqlite_ext", "JSONBField"): "whose binary form a SELECT cannot read",
     }
 
     def now(self) -> Expression:

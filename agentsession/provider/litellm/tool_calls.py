@@ -15,8 +15,9 @@ import msgspec
 
 from agentsession._json_values import JsonMap, compact
 from agentsession._turn.model_io import PromptMessage, ToolCall
+from agentsession.provider.protocol import RESERVED_TOOL
 
-FORCED_TOOL = "json_tool_call"
+FORCED_TOOL = RESERVED_TOOL
 """litellm's tool for structured output where a model knows no schema."""
 
 HOSTED = "srvtoolu_"

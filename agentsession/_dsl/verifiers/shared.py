@@ -1,0 +1,76 @@
+"""What the verifiers of several decorators share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+import peewee
+
+from agentsession._dsl.declare import where
+from agentsession._dsl.drafts import Draft
+from agentsession._option_rules import violations
+from agentsession.actions.mixins import AgentActions
+from agentsession.errors import Problem
+
+
+def values_that_break_rules(draft: Draft, options: type) -> Iterator[Problem]:
+    """Yield a problem for each option whose value breaks its rule."""
+    for option, found, why, fix in violations(options, draft):
+        yield Problem(draft.where(option), f"{option} {found}", why, fix)
+
+
+def second_declaration(model: Any, decorator: str, find: Callable[[Any], object]) -> Iterator[Problem]:
+    """Yield a problem if the class itself has the decorator already. A subclass may have it again."""
+    declared = find(model)
+    if declared is None or any(find(base) is declared for base in model.__mro__[1:]):
+        return
+    yield Problem(
+        where(model, decorator, "class"),
+        f"{model.__name__} already has @{decorator}",
+        "the options of one would silently replace those of the other",
+        f"keep one @{decorator}(…); for other options declare another class",
+    )
+
+
+def names_in_use(model: Any, decorator: str, names: frozenset[str]) -> Iterator[Problem]:
+    """Yield a problem for each name of a generated action that the class, or a base of it, already uses."""
+    for base in getattr(model, "__mro__", ()):
+        if base.__module__ == AgentActions.__module__ or base in (object, peewee.Model):
+            continue
+        for name in sorted(names & vars(base).keys()):
+            if vars(base)[name] is vars(AgentActions).get(name):
+                continue
+            yield Problem(
+                where(model, decorator, name),
+                f"{base.__name__} already has {name!r}",
+                "one of it and the generated action of that name would silently replace the other",
+                f"rename {base.__name__}.{name}"
+                + (", or pass inject=False" if decorator == "agent_session" else ""),
+            )
+
+
+def other_parameters(function: Callable[..., Any], count: int) -> str | None:
+    """Return the parameters of a function that cannot be called with `count` positional values.
+
+    None for a function that can, or whose signature Python does not know.
+    """
+    try:
+        found = signature(function)
+    except (ValueError, TypeError):
+        return None
+    try:
+        found.bind(*[None] * count)
+    except TypeError:
+        return _names_only(found)
+    return None
+
+
+def _names_only(found: Signature) -> str:
+    """Return a signature without annotations and defaults: a default may be a secret."""
+    bare = [
+        each.replace(annotation=Parameter.empty, default=Parameter.empty)
+        for each in found.parameters.values()
+    ]
+    return str(Signature(bare))
