@@ -1,7 +1,8 @@
-"""Which model was declared with which options: the only state of declarations.
+"""The declared models and their options.
 
-Keyed by the class itself, weakly: a class defined again under the same name is another class, and one
-that is gone leaves nothing. Options are found along the bases, so a subclass keeps them.
+They are kept by class, weakly: a class that is defined again under the same name is another class, and a
+class that is collected leaves nothing. Options are found along the bases of a class, so a subclass keeps
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from agentsession._options import AgentOptions, SessionOptions
 
-Options = TypeVar("Options")
+OptionsT = TypeVar("OptionsT")
 
 _agents: WeakKeyDictionary[type, AgentOptions] = WeakKeyDictionary()
 _sessions: WeakKeyDictionary[type, SessionOptions] = WeakKeyDictionary()
@@ -27,7 +28,7 @@ def declare_session(model: type, options: SessionOptions) -> None:
 
 
 def declare_message(session: type, message: type, session_attribute: str) -> None:
-    """`session_attribute`: the message's foreign key to the session."""
+    """Declare the message model of a session model. `session_attribute` is the message's foreign key."""
     _messages[session] = ref(message), session_attribute
 
 
@@ -40,8 +41,10 @@ def session_of(model: Any) -> SessionOptions | None:
 
 
 def message_of(session: Any) -> tuple[Any, str] | None:
-    """The model of a session's messages, and the name of its foreign key. A subclass has them with its base
-    if both are the same table."""
+    """Return the message model of a session model and the name of its foreign key.
+
+    A subclass has the message model of its base if both have the same table.
+    """
     for base in getattr(session, "__mro__", ()):
         declared = _messages.get(base)
         message = None if declared is None else declared[0]()
@@ -54,7 +57,7 @@ def _is_same_table(base: Any, session: Any) -> bool:
     return bool(base is session or base._meta.table_name == session._meta.table_name)
 
 
-def _along_bases(declared: WeakKeyDictionary[type, Options], model: Any) -> Options | None:
+def _along_bases(declared: WeakKeyDictionary[type, OptionsT], model: Any) -> OptionsT | None:
     for base in getattr(model, "__mro__", ()):
         options = declared.get(base)
         if options is not None:

@@ -1,4 +1,4 @@
-"""Read-only questions about a decorated model.
+"""The declared options of a model, read-only.
 
 >>> from agentsession import info
 >>> info.is_session(dict)
@@ -15,25 +15,28 @@ from agentsession._tools.definition import Tool
 from agentsession.errors import DslError, Problem
 
 
-def place(model: Any) -> str:
-    """How errors name a model: `module.Model`. What is no class is named by its type: it may be a secret."""
+def qualified_name(model: Any) -> str:
+    """Return the name of a model in errors: `module.Model`.
+
+    A value that is not a class is named by its type, because it may be a secret.
+    """
     if not isinstance(model, type):
         return f"<{type(model).__name__}>"
     return f"{model.__module__}.{model.__qualname__}"
 
 
 def is_agent(model: Any) -> bool:
-    """Does `@agent` stand on this model or one of its bases?"""
+    """Return whether the model, or one of its bases, has `@agent`."""
     return _registry.agent_of(model) is not None
 
 
 def is_session(model: Any) -> bool:
-    """Does `@agent_session` stand on this model or one of its bases?"""
+    """Return whether the model, or one of its bases, has `@agent_session`."""
     return _registry.session_of(model) is not None
 
 
 def agent_options(model: Any) -> AgentOptions:
-    """The options of `@agent`; raises `DslError` for a model without it."""
+    """Return the options of `@agent`. Raises `DslError` for a model without it."""
     options = _registry.agent_of(model)
     if options is None:
         raise DslError((_undeclared(model, "agent", "client=…, instruction=…"),))
@@ -41,7 +44,7 @@ def agent_options(model: Any) -> AgentOptions:
 
 
 def session_options(model: Any) -> SessionOptions:
-    """The options of `@agent_session`; raises `DslError` for a model without it."""
+    """Return the options of `@agent_session`. Raises `DslError` for a model without it."""
     options = _registry.session_of(model)
     if options is None:
         raise DslError((_undeclared(model, "agent_session", 'context_attribute="context"'),))
@@ -49,44 +52,44 @@ def session_options(model: Any) -> SessionOptions:
 
 
 def client(model: Any) -> Client:
-    """The client that the model was declared with (its options do not show in its repr)."""
+    """Return the declared client. Its options are not part of its repr."""
     return agent_options(model).client
 
 
 def instruction(model: Any) -> str:
-    """The instruction's template, as it was written."""
+    """Return the template of the instruction, as it was declared."""
     return agent_options(model).template.source
 
 
 def input_schema(model: Any) -> Any:
-    """The type of a user's message."""
+    """Return the type of a user's message."""
     return agent_options(model).input.type
 
 
 def output_schema(model: Any) -> Any:
-    """The type of a reply; `str` where replies are text."""
+    """Return the type of a reply; `str` if replies are text."""
     return agent_options(model).output.type
 
 
 def tools(model: Any) -> tuple[Tool, ...]:
-    """What the model may ask for, in the order in which it is told of them."""
+    """Return the tools that the LLM may call, in the order in which a request names them."""
     return agent_options(model).tools
 
 
 def message_model(model: Any) -> Any:
-    """The model of its messages, where they are rows; None where there is none (yet)."""
+    """Return the model of the messages in rows; None if no `@agent_message` refers to this model (yet)."""
     declared = _registry.message_of(model)
     return None if declared is None else declared[0]
 
 
 def managed_attributes(model: Any) -> tuple[str, ...]:
-    """The attributes that `save()` leaves out once the record exists."""
+    """Return the attributes that `save()` does not write once the record is stored."""
     return session_options(model).managed
 
 
 def _undeclared(model: Any, decorator: str, arguments: str) -> Problem:
     return Problem(
-        where=f"[{place(model)}] {decorator}",
+        where=f"[{qualified_name(model)}] {decorator}",
         found=f"the model has no @{decorator}",
         why="its actions need the options that the decorator collects",
         fix=f"put @{decorator}({arguments}) above the class",

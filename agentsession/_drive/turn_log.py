@@ -23,7 +23,7 @@ _log = logging.getLogger("agentsession")
 def warn_about(session: StoredSession, text: str, error: Exception) -> None:
     """Log a warning about the turn that is run on the session, with the type of the error."""
     turn = None if session.turn is None else session.turn.id
-    place = info.place(session.model)
+    place = info.qualified_name(session.model)
     _write(logging.WARNING, place, session.key, turn, f"{text}: %s", type(error).__name__)
 
 

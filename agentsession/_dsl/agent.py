@@ -134,7 +134,7 @@ def _declare(options: Mapping[str, Any], model: Any) -> Any:
 
 def _verified(draft: AgentDraft) -> AgentOptions:
     return AgentOptions(
-        place=info.place(draft.model),
+        place=info.qualified_name(draft.model),
         client=draft.parsed_client,
         template=draft.parsed_template,
         instruction_schema=draft.instruction_type,

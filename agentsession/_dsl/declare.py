@@ -19,7 +19,7 @@ def apply(decorate: Callable[[Any], Any], model: Any) -> Any:
 
 def where(model: Any, decorator: str, option: str) -> str:
     """Return the path of a problem."""
-    return f"[{info.place(model)}] {decorator} -> {option}"
+    return f"[{info.qualified_name(model)}] {decorator} -> {option}"
 
 
 def stands_on(value: Any) -> str:

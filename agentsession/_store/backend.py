@@ -134,5 +134,5 @@ def problem_with_rows(database: Any, where: str) -> Problem | None:
 
 
 def _unusable(model: type[peewee.Model], found: str, fix: str) -> DslError:
-    where = f"[{info.place(model)}] Meta -> database"
+    where = f"[{info.qualified_name(model)}] Meta -> database"
     return DslError((Problem(where, found, "sessions are stored in the model's table", fix),))

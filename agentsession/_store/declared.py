@@ -47,7 +47,7 @@ class Declared:
     @property
     def name(self) -> str:
         """The model as errors name it: `module.Model`."""
-        return info.place(self.model)
+        return info.qualified_name(self.model)
 
     @property
     def context_field(self) -> Any:

@@ -110,6 +110,6 @@ def _code(error: peewee.DatabaseError) -> object:
 
 
 def _note(error: BaseException, model: Any, found: str, fix: str) -> None:
-    note = f"[{info.place(model)}] {found}\n  Fix: {fix}"
+    note = f"[{info.qualified_name(model)}] {found}\n  Fix: {fix}"
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)

@@ -24,7 +24,7 @@ def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     if not is_record and not is_scalar(session):
         raise InputInvalid(
             f"a {type(session).__name__} is not an id",
-            where=info.place(model),
+            where=info.qualified_name(model),
             why="a session is found by the value of its primary key",
             fix=f"pass a {model.__name__} record or its id",
         )
@@ -33,7 +33,7 @@ def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     if not isinstance(session, model) or _table(type(session)) != _table(model):
         raise InputInvalid(
             f"a {type(session).__name__} is not a session of {model.__name__}",
-            where=info.place(model),
+            where=info.qualified_name(model),
             why="the id of a row in one table must not be looked up in another",
             fix=f"pass a {model.__name__} record or its id",
         )

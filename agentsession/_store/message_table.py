@@ -121,7 +121,9 @@ class MessageTable:
         backend = backend_of(message)
         if backend.database is not declared.backend.database:
             raise _elsewhere(model, message)
-        if problem := problem_with_rows(backend.database, f"[{info.place(message)}] Meta -> database"):
+        if problem := problem_with_rows(
+            backend.database, f"[{info.qualified_name(message)}] Meta -> database"
+        ):
             raise DslError((problem,))  # a proxy may be initialized after the declaration
         self.table = Table(message, backend)
         self.dialect = backend.dialect
@@ -253,7 +255,7 @@ class MessageTable:
 def _elsewhere(model: Any, message: Any) -> DslError:
     found = f"{message.__name__} is bound to another database than {model.__name__}"
     why = "a message and its session are written in one transaction"
-    where = f"[{info.place(message)}] Meta -> database"
+    where = f"[{info.qualified_name(message)}] Meta -> database"
     return DslError((Problem(where, found, why, "bind both models to the same database"),))
 
 

@@ -25,7 +25,7 @@ from agentsession.errors import LayoutMismatch
 Fate = Literal["moved", "busy", "there"]
 
 MAX_ROWS, MAX_CHARACTERS = 200, 2**20
-"""What one INSERT stores at most: MariaDB takes no more than a packet."""
+"""What one INSERT stores at most: one packet of MariaDB holds it."""
 
 TRIES = 3
 """How often a session is tried that others change meanwhile."""

@@ -144,7 +144,7 @@ def _managed(record: Any, name: str, how: str) -> ManagedField:
     model = type(record)
     return ManagedField(
         f"{name!r} {how}, and belongs to the library",
-        where=info.place(model),
+        where=info.qualified_name(model),
         why="saving a copy could overwrite a newer turn; nothing was written",
         fix=f"change it on purpose with {model.__name__}.update({name}=…).where(…).execute()",
     )

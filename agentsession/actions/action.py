@@ -108,7 +108,7 @@ class Action(Generic[M]):
             error.where = error.where or f"{self.agent.place} call"
             error.fix = error.fix or "call again, or ask another model with client="
             return
-        error.where = error.where or f"{info.place(session.model)} {session.key}"
+        error.where = error.where or f"{info.qualified_name(session.model)} {session.key}"
         if isinstance(error, (TurnFailed, TurnCancelled, LeaseLost, SessionNotFound, StorageFailed)):
             error.session = session.record
         if isinstance(error, TurnFailed) and session.turn is not None:

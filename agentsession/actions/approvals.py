@@ -112,7 +112,7 @@ class Approval:
 
     def _unfit(self, found: str, fix: str) -> InputInvalid:
         why = "the decision is stored with the turn, and the model is told of it; nothing was changed"
-        return InputInvalid(found, where=f"{info.place(self._model)} approval", why=why, fix=fix)
+        return InputInvalid(found, where=f"{info.qualified_name(self._model)} approval", why=why, fix=fix)
 
 
 def approvals(model: type[peewee.Model], session: Any, *, actor: Any = None) -> list[Approval]:

@@ -51,7 +51,7 @@ def _covered(model: type[Any], names: frozenset[str]) -> Iterator[Problem]:
             if isinstance(found, PUT_BY_PEEWEE):
                 free = "" if name in GUARD else f", or declare {model.__name__} with inject=False"
                 yield Problem(
-                    where=f"[{info.place(model)}] {name}",
+                    where=f"[{info.qualified_name(model)}] {name}",
                     found=_origin(base, name, found),
                     why="Peewee put it over the generated action of that name",
                     fix=f"give it another name{free}",
@@ -75,7 +75,7 @@ def _changed(model: Any, options: SessionOptions) -> Iterator[Problem]:
             was = f"{name!r} is a {_described(original)} of {declared.__name__}"
             now = "no field" if field is None else f"a {_described(field)}"
             yield Problem(
-                where=f"[{info.place(model)}] {name}",
+                where=f"[{info.qualified_name(model)}] {name}",
                 found=f"{was}, and {now} of {model.__name__}",
                 why=f"{model.__name__} has the options of {declared.__name__}, which store the session in it",
                 fix=f"leave {name!r} as it is, or decorate {model.__name__} with options of its own",
@@ -86,7 +86,7 @@ def _without_messages(declared: Declared) -> Iterator[Problem]:
     model = declared.model
     if declared.options.messages == ROWS and declared.message_model is None:
         yield Problem(
-            where=f"[{info.place(model)}] agent_session -> messages",
+            where=f"[{info.qualified_name(model)}] agent_session -> messages",
             found='messages="rows", and no model with @agent_message refers to it',
             why="there is no table for its messages",
             fix=f"@agent_message above class {model.__name__}Message(MessageFields): "

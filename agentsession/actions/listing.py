@@ -118,4 +118,4 @@ def _before(found: SessionList, before: str | None) -> Cursor | None:
 
 def _invalid(model: type[peewee.Model], argument: str, found: str, fix: str) -> InputInvalid:
     why = "the page cannot be told; nothing was read"
-    return InputInvalid(found, where=f"{info.place(model)} {argument}", why=why, fix=fix)
+    return InputInvalid(found, where=f"{info.qualified_name(model)} {argument}", why=why, fix=fix)

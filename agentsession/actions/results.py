@@ -67,7 +67,7 @@ def context_of(record: Any) -> Context:
         session = StoredSession(Declared.of(model), record._pk, selection=NO_MESSAGES)
         session.load()
         record.__data__[options.context_attribute] = session.map or None
-    where = f"{info.place(model)} {record._pk} {options.context_attribute}"
+    where = f"{info.qualified_name(model)} {record._pk} {options.context_attribute}"
     map_ = format.as_map(record.__data__[options.context_attribute], where)
     return format.convert({"messages": [], **map_}, Context, where)
 
@@ -77,7 +77,7 @@ def latest_result(record: Any) -> Result[Any] | None:
     context = context_of(record)
     map_ = record.__data__[info.session_options(type(record)).context_attribute] or {}
     if context.layout == ROWS:
-        where = f"{info.place(type(record))} {record._pk} reply"
+        where = f"{info.qualified_name(type(record))} {record._pk} reply"
         message = format.convert(map_["reply"], Message, where) if "reply" in map_ else None
     else:
         message = latest_reply(context)
@@ -87,7 +87,7 @@ def latest_result(record: Any) -> Result[Any] | None:
 def _none(record: peewee.Model, found: str, fix: str = READ_FIRST) -> NoResult:
     return NoResult(
         found,
-        where=info.place(type(record)),
+        where=info.qualified_name(type(record)),
         why="an absent result is an error, never a silent None",
         fix=fix,
     )

@@ -55,7 +55,7 @@ def test_info_answers_what_the_decorators_were_given(database: Any) -> None:
     assert info.instruction(Chat) == "You work for {{ company_name }}."
     assert (info.input_schema(Chat), info.output_schema(Chat)) == (Ask, Answer)
     assert info.managed_attributes(Chat) == ("context", "status", "updated")
-    assert info.place(Chat) == "tests.support.models.chat_model.<locals>.Chat"
+    assert info.qualified_name(Chat) == "tests.support.models.chat_model.<locals>.Chat"
 
 
 def test_text_is_the_output_where_no_schema_is_given(Chat: Any) -> None:
@@ -115,7 +115,7 @@ def test_a_decorated_abstract_base_serves_its_models(database: Any) -> None:
 
 def test_a_name_may_be_defined_again(database: Any) -> None:
     First, Second = chat_model(database), chat_model(database, create=False, client="openai:gpt-5")
-    assert info.place(First) == info.place(Second)
+    assert info.qualified_name(First) == info.qualified_name(Second)
     assert (info.client(First).id, info.client(Second).id) == ("echo:", "openai:gpt-5")
     assert Second.get_context(First.start_session("Hi").id).messages[0].text == "Hi"
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from agentsession import Context, Message
 from agentsession._drive.model_call import PartialReply
-from agentsession._json_values import json_candidates, settled, storable_text, unstorable
+from agentsession._json_values import json_candidates, storable_text, unstorable, with_portable_numbers
 from agentsession._options import Client
 from agentsession._prompt import Template
 from agentsession._schema import InputSchema, OutputSchema, SchemaMismatch
@@ -188,7 +188,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "the JSON behind prose": lambda text: [*json_candidates("It is: " + text)],
     "a value as a reply": fits(lambda text: OPEN.encode({"content": text, text: [text]})),
     "a storable text": storable_text,
-    "settled": lambda text: settled(list_under_a_key(text)),
+    "with_portable_numbers": lambda text: with_portable_numbers(list_under_a_key(text)),
     "unstorable": lambda text: [*unstorable([text, {text: text}])],
     "unstorable below a long key": lambda text: [*unstorable(list_under_a_key(text))],
     "an input": fits(lambda text: INPUT.show(INPUT.accept(text))),

@@ -30,7 +30,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 def check_names(caplog: pytest.LogCaptureFixture, session: Any) -> None:
     (record,) = [record for record in caplog.records if "the turn ended" in record.msg]
-    place, turn = info.place(type(session)), session.get_context().turn.id
+    place, turn = info.qualified_name(type(session)), session.get_context().turn.id
     assert (record.model, record.session, record.turn) == (place, session.id, turn)  # type: ignore[attr-defined]
     assert record.getMessage().startswith(f"[{place} {session.id} turn {turn}] ")
     assert SECRET not in caplog.text
@@ -165,7 +165,7 @@ def test_a_call_is_logged_under_the_place_of_its_class(caplog: pytest.LogCapture
         Sorter.call(SECRET)  # type: ignore[attr-defined]
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert f"[{info.place(Sorter)} call turn " in record.getMessage()
+    assert f"[{info.qualified_name(Sorter)} call turn " in record.getMessage()
     assert record.session is None  # type: ignore[attr-defined]
     assert SECRET not in caplog.text
 

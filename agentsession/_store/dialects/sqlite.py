@@ -100,7 +100,7 @@ class SqliteDialect(Dialect):
         return not commits_itself or bool(getattr(connection, "in_transaction", False))
 
     def is_closed(self, _: Any) -> bool:
-        return False  # there is no server that could end the connection
+        return False  # only a server ends connections
 
     def check_settings(self, database: Any) -> None:
         """Warn about settings with which concurrent turns fail or block each other."""

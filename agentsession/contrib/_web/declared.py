@@ -30,7 +30,10 @@ def has_approvals(model: type[peewee.Model]) -> bool:
 
 def _actor_problems(model: type[peewee.Model], maker: str, actor: Any) -> Iterator[Problem]:
     owner = info.session_options(model).owner_attribute
-    where, why = f"[{info.place(model)}] {maker} -> actor", "it decides which sessions a request can see"
+    where, why = (
+        f"[{info.qualified_name(model)}] {maker} -> actor",
+        "it decides which sessions a request can see",
+    )
     fix = f"{maker}({model.__name__}, actor=current_user), a function that gives the actor of a request"
     if owner is not None and actor is None:
         yield Problem(where, f"the model has the owner_attribute {owner!r}, and there is no actor", why, fix)
@@ -49,7 +52,7 @@ def _instruction_problems(model: type[peewee.Model], maker: str, given: Any) -> 
         render(agent, accept_args(agent, given or {}))
     except InputInvalid as error:
         yield Problem(
-            f"[{info.place(model)}] {maker} -> instruction_args",
+            f"[{info.qualified_name(model)}] {maker} -> instruction_args",
             error.found,
             "new sessions are begun with them; a client must not write into the system message",
             error.fix.replace("pass ", f"{maker}({model.__name__}, …, ") + "), or a function that gives them",
