@@ -1,4 +1,4 @@
-"""From an event loop to a store: where its statements run, and how they are never broken off."""
+"""The bridge from an event loop to the store, whose functions are synchronous."""
 
 from __future__ import annotations
 
@@ -21,33 +21,38 @@ class Stored(Protocol):
 
 
 async def run_on_store(session: Stored, work: Callable[[], T]) -> T:
-    """Do the work where the session's database can be reached: on Peewee's greenlets, if it is an async one,
-    else in a worker thread. A caller's transaction, and `:memory:`, are where the caller is."""
+    """Run the work where the session's database can be reached, and return its result.
+
+    On an asynchronous Peewee database that is one of Peewee's greenlets. A caller's transaction, and
+    `:memory:`, can be reached on the caller's thread only. All other work runs in a worker thread.
+    """
     backend = session.backend
     if backend.is_async:
         return await backend.database.run(work)  # type: ignore[no-any-return]
-    is_there = session.inside or backend.has_one_connection
-    return work() if is_there else await STATEMENTS.run(work)
+    is_here = session.inside or backend.has_one_connection
+    return work() if is_here else await STATEMENTS.run(work)
 
 
 async def shielded(
-    work: Coroutine[Any, Any, T], cancelled: Callable[[BaseException], object] | None = None
+    work: Coroutine[Any, Any, T], on_cancel: Callable[[BaseException], object] | None = None
 ) -> T:
-    """What the work gives, waited for to its end however often the caller is cancelled meanwhile: anyio
-    cancels again at every `await`. `cancelled` is told of it; without, the cancellation goes on after the
-    work."""
+    """Run the work in a task of its own to its end, and return its result.
+
+    If the caller's task is cancelled meanwhile, `on_cancel` is called. Without `on_cancel` the cancellation
+    is raised after the work. It may come many times: anyio cancels again at every `await`.
+    """
     task = asyncio.ensure_future(work)
-    left: asyncio.CancelledError | None = None
+    cancellation: asyncio.CancelledError | None = None
     while True:
         try:
             value = await asyncio.shield(task)
-        except asyncio.CancelledError as cancel:
-            left = cancel
-            if cancelled is not None:
-                cancelled(cancel)
+        except asyncio.CancelledError as cancelled:
+            cancellation = cancelled
+            if on_cancel is not None:
+                on_cancel(cancelled)
             if task.cancelled():  # the event loop is shutting down
-                raise (cancel if cancelled is None else WriteUnconfirmed()) from cancel
+                raise (cancelled if on_cancel is None else WriteUnconfirmed()) from cancelled
         else:
-            if left is not None and cancelled is None:
-                raise left
+            if cancellation is not None and on_cancel is None:
+                raise cancellation
             return value

@@ -1,4 +1,7 @@
-"""The async driver: the same steps on an event loop. A plain async action drains it."""
+"""The async driver: performs the same effects on an event loop.
+
+The plain async form of an action reads it to its end.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -14,10 +17,18 @@ from agentsession import _clock
 from agentsession._drive.async_bridge import run_on_store, shielded
 from agentsession._drive.heartbeat import LoopBeats
 from agentsession._drive.model_call import ModelCall
-from agentsession._drive.performer import Performer, pause
-from agentsession._drive.reading import Limits, Piece, Reader, Silence, checked_piece, pieces_of, whole
+from agentsession._drive.performer import Performer, seconds_to_wait
+from agentsession._drive.reply_pieces import (
+    NoPiece,
+    Piece,
+    PieceThread,
+    StreamLimits,
+    checked_piece,
+    pieces_of,
+    reply_in_one_piece,
+)
 from agentsession._drive.stepper import MachineStepper
-from agentsession._drive.tool_tasks import AsyncBatch
+from agentsession._drive.tool_tasks import AsyncToolBatch
 from agentsession._turn.effects import (
     CallModel,
     ClaimLost,
@@ -37,120 +48,127 @@ from agentsession.events import Event, PartialOutput
 
 T = TypeVar("T")
 
-AT_ONCE = 100
+MAX_EVENTS_AT_ONCE = 100
 """Events that are made before their reader takes them."""
 
 
-async def adrive(machine: Machine, perform: AsyncPerformer) -> AsyncGenerator[Event | Outcome, None]:
-    """Run the machine to its end: what it tells, and its outcome as the last."""
-    steps = MachineStepper(machine, perform.log)
-    with perform:
-        for effect in steps:
-            with steps:
+async def adrive(machine: Machine, performer: AsyncPerformer) -> AsyncGenerator[Event | Outcome, None]:
+    """Run the machine to its end. Yield its events, and last its outcome."""
+    stepper = MachineStepper(machine, performer.log)
+    with closing(performer):
+        for effect in stepper:
+            with stepper.performing(effect) as performing:
                 match effect:
                     case Emit(event):
                         yield event
                     case CallModel():
-                        async with perform.asked(effect) as answer:
-                            while answer.reply is None:
-                                for event in perform.pulse.events(await answer.more()):
+                        async with performer.call_model(effect) as reader:
+                            while reader.reply is None:
+                                for event in performer.pulse.events(await reader.next_events()):
                                     yield event
-                            steps.value = answer.reply
+                            performing.result = reader.reply
                     case RunTools():
-                        async with perform.tools(effect) as batch:
-                            steps.came = batch.came
-                            while not batch.ended:
-                                for event in perform.pulse.events(await batch.more()):
+                        async with performer.run_tools(effect) as batch:
+                            stepper.results_so_far = batch.results_so_far
+                            while not batch.results:
+                                for event in performer.pulse.events(await batch.next_events()):
                                     yield event
-                            steps.value = batch.taken()
-                    case Prepare() | Wait() | Hook():
-                        steps.value = await perform.aside(effect)
+                            performing.result = batch.take_results()
                     case _:
-                        steps.value = await perform(effect, steps)
-    yield steps.outcome
+                        performing.result = await performer.perform(effect, stepper.leave)
+    yield stepper.outcome
 
 
 class AsyncPerformer(Performer):
-    """Performs effects without holding up the event loop."""
+    """Performs effects without blocking the event loop."""
 
-    batch: AsyncBatch | None = None
+    batch: AsyncToolBatch | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """No tool of a turn that has ended runs on, where it can be stopped."""
+    def close(self) -> None:
+        """Cancel the tools that still run. One in a thread cannot be stopped."""
         if self.batch is not None:
             self.batch.cancel(self.batch.tasks)
 
-    async def __call__(self, effect: Effect, steps: MachineStepper) -> Any:
-        """Read or write. Who is cancelled meanwhile leaves when it is done."""
-        return await self.reach(partial(self.store, effect), steps.leave)
+    async def perform(self, effect: Effect, on_cancel: Callable[[BaseException], object]) -> Any:
+        """Perform an effect that makes no events.
 
-    async def reach(
-        self, work: Callable[[], T], cancelled: Callable[[BaseException], object] | None = None
+        `on_cancel` is called if the task is cancelled while the store is accessed, which goes on to its end.
+        """
+        match effect:
+            case Prepare(client):
+                return await PREPARING.run(partial(self.prepare, client))
+            case Wait():
+                duration = seconds_to_wait(effect)
+                await _clock.asleep(duration)
+                return duration
+            case Hook():
+                value = self.call_hook(effect)
+                return await value if inspect.isawaitable(value) else value
+        return await self.run_to_its_end(partial(self.access_store, effect), on_cancel)
+
+    async def run_to_its_end(
+        self, work: Callable[[], T], on_cancel: Callable[[BaseException], object] | None = None
     ) -> T:
-        """Do the work on the store to its end. The caller's transaction is one of their task."""
+        """Run the work on the store, and finish it even if the caller's task is cancelled.
+
+        Inside the caller's transaction a cancellation breaks it off: the transaction belongs to the caller's
+        task, so that no other task can do the work.
+        """
         if self.session is None:
             return work()
-        crossing = run_on_store(self.session, work)
-        return await (crossing if self.session.inside else shielded(crossing, cancelled))
+        running = run_on_store(self.session, work)
+        return await (running if self.session.inside else shielded(running, on_cancel))
 
-    async def aside(self, effect: Prepare | Wait | Hook) -> Any:
-        if isinstance(effect, Prepare):
-            return await PREPARING.run(partial(self.prepare, effect.client))
-        if isinstance(effect, Hook):
-            value = self.call_hook(effect)
-            return await value if inspect.isawaitable(value) else value
-        duration = pause(effect)
-        await _clock.asleep(duration)
-        return duration
-
-    def tools(self, effect: RunTools) -> AsyncBatch:
-        """The calls that run, with these."""
+    def run_tools(self, effect: RunTools) -> AsyncToolBatch:
+        """Return a new batch of calls, or the one that runs if the effect has no calls."""
         if effect.calls or self.batch is None:
-            self.batch = self.waiting_for(AsyncBatch(self, effect))
+            self.batch = self.set_current(AsyncToolBatch(self, effect))
         return self.batch
 
-    def asked(self, effect: CallModel) -> AsyncReplyReader:
-        return self.waiting_for(AsyncReplyReader(self, self.question(effect)))
+    def call_model(self, effect: CallModel) -> AsyncReplyReader:
+        return self.set_current(AsyncReplyReader(self, self.new_model_call(effect)))
 
 
 class AsyncReplyReader:
-    """An answer in pieces, or whole, read in a task of its own, or in a thread from a provider without
-    coroutines. Its turn is kept alive in its `async with` block."""
+    """Reads the pieces of a reply, or the reply in one piece. Inside its block the turn's lease is extended.
 
-    def __init__(self, perform: AsyncPerformer, question: ModelCall) -> None:
-        self.perform = perform
-        self.question = question
-        provider, request, streams = question.provider, question.request, question.streams
+    A task puts the pieces into a queue, or a thread does if the provider has no coroutines.
+    """
+
+    def __init__(self, performer: AsyncPerformer, call: ModelCall) -> None:
+        self.performer = performer
+        self.call = call
+        provider, request, streams = call.provider, call.request, call.streams
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.last: list[Piece] = []
-        self.limits = Limits(provider, request, ("stream", "astream") if streams else (), time.monotonic())
+        """The piece that ends the reply: the `Reply`, or an error."""
+        self.limits = StreamLimits(
+            provider, request, ("stream", "astream") if streams else (), time.monotonic()
+        )
         self.task: asyncio.Task[None] | None = None
-        self.reader: Reader | None = None
+        self.thread: PieceThread | None = None
         if hasattr(provider, "astream" if streams else "aask"):
             self.task = asyncio.create_task(self._read())
         else:
-            self.loop, ask = asyncio.get_running_loop(), pieces_of if streams else whole
-            self.reader = Reader(lambda: ask(provider, request), self._tell_from_its_thread, self.limits)
+            self.loop, read = asyncio.get_running_loop(), pieces_of if streams else reply_in_one_piece
+            self.thread = PieceThread(lambda: read(provider, request), self._put_from_thread, self.limits)
 
     async def __aenter__(self) -> Self:
-        session, received = self.perform.session, self.question.received
-        self.beats = LoopBeats(session, lambda: received.text, self.gone)
+        partial_reply = self.call.partial_reply
+        self.beats = LoopBeats(self.performer.session, lambda: partial_reply.text, self.on_claim_lost)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Stop reading, which tells the provider to stop."""
-        if self.reader is not None:
-            self.reader.leave()
+        """Stop reading, which aborts the provider's request."""
+        if self.thread is not None:
+            self.thread.stop()
         if self.task is not None:
             self.task.cancel()
         try:
             await shielded(self._stop())
         except asyncio.CancelledError as cancelled:
             error = cancelled
-        self.question.told(error)
+        self.call.raise_failure(error)
 
     async def _stop(self) -> None:
         if self.task is not None:
@@ -159,70 +177,71 @@ class AsyncReplyReader:
 
     @property
     def reply(self) -> Reply | None:
-        return self.question.reply
+        return self.call.reply
 
-    async def more(self) -> list[Event]:
+    async def next_events(self) -> list[Event]:
         """Return the events of the next piece and of pieces that are already in the queue.
 
-        The partial reply is stored first, if that is due. A `PartialOutput` ends the batch, because it may be
+        The partial reply is stored first, if that is due. A `PartialOutput` ends the list, because it may be
         as large as the reply.
         """
-        if self.question.is_due():
-            with self.question.received.being_stored():
-                await self.perform.reach(partial(self.perform.keep_partial, self.question))
+        if self.call.is_store_due():
+            with self.call.partial_reply.timing_store():
+                store = partial(self.performer.store_partial_reply, self.call)
+                await self.performer.run_to_its_end(store)
         first = await self.next_piece()
-        if isinstance(first, Silence):
+        if isinstance(first, NoPiece):
             return []
-        events = self.question.take(first)
-        while not self.pieces.empty() and not self.last and len(events) < AT_ONCE:
+        events = self.call.accept(first)
+        while not self.pieces.empty() and not self.last and len(events) < MAX_EVENTS_AT_ONCE:
             piece = self.pieces.get_nowait()
             if not isinstance(piece, Delta):
                 self.last.append(piece)
             else:
-                events += self.question.take(checked_piece(piece))
+                events += self.call.accept(checked_piece(piece))
                 if events and isinstance(events[-1], PartialOutput):
                     break
         return events
 
-    async def next_piece(self) -> Delta | Reply | Silence:
+    async def next_piece(self) -> Delta | Reply | NoPiece:
         if self.last:
             return checked_piece(self.last[0])
-        left = self.limits.left(time.monotonic())
+        remaining = self.limits.remaining(time.monotonic())
         try:
-            async with asyncio.timeout(self.perform.pulse.within(left)):
+            async with asyncio.timeout(self.performer.pulse.within(remaining)):
                 piece = await self.pieces.get()
         except TimeoutError:
-            if self.limits.left(now := time.monotonic()) == 0:
-                raise self.limits.passed(now) from None
-            return Silence()
-        self.limits.heard()
+            if self.limits.remaining(now := time.monotonic()) == 0:
+                raise self.limits.timeout_error(now) from None
+            return NoPiece()
+        self.limits.note_piece()
         return checked_piece(piece)
 
     async def _read(self) -> None:
-        provider: Any = self.question.provider
-        request = self.question.request
+        provider: Any = self.call.provider
+        request = self.call.request
         try:
-            if not self.question.streams:
-                self.tell(await provider.aask(request))
+            if not self.call.streams:
+                self._put(await provider.aask(request))
                 return
             async for piece in provider.astream(request):
                 self.limits.check(time.monotonic())
-                self.tell(piece)
-            self.tell(ProviderCallError("the provider's stream ended without a Reply"))
+                self._put(piece)
+            self._put(ProviderCallError("the provider's stream ended without a Reply"))
         except BaseException as error:
-            self.tell(error)
+            self._put(error)
 
-    def tell(self, piece: Piece) -> None:
+    def _put(self, piece: Piece) -> None:
         self.pieces.put_nowait(piece)
 
-    def _tell_from_its_thread(self, piece: Piece) -> None:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            self.loop.call_soon_threadsafe(self.tell, piece)
+    def _put_from_thread(self, piece: Piece) -> None:
+        with suppress(RuntimeError):  # the event loop is closed
+            self.loop.call_soon_threadsafe(self._put, piece)
 
     def interrupt(self) -> None:
-        self.tell(GeneratorExit())
+        self._put(GeneratorExit())
 
-    def gone(self, gone: ClaimLost) -> None:
-        """The claim is gone: a plain question is waited for all the same."""
-        if self.question.streams:
-            self.tell(gone)
+    def on_claim_lost(self, error: ClaimLost) -> None:
+        """Interrupt a stream. A reply in one piece is read to its end, as in the sync driver."""
+        if self.call.streams:
+            self._put(error)

@@ -1,8 +1,8 @@
-"""Which errors ask the caller to stop, and are not errors of the code that they interrupt.
+"""Tells interruptions from errors of the code that they interrupt.
 
-A signal handler may raise an `Exception` in the main thread, wherever that is: Celery has
-`SoftTimeLimitExceeded`, RQ has `JobTimeoutException`. The type of such an error does not tell it
-from one of a provider, but its traceback does.
+A signal handler may raise any `Exception` in the main thread, at any line: Celery raises
+`SoftTimeLimitExceeded`, RQ raises `JobTimeoutException`. In a provider or a tool, its type alone would make
+it an error of that code. Its traceback shows that a signal handler raised it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_raised_by_a_signal_handler(error: BaseException) -> bool:
 
 
 def _handlers() -> Iterator[CodeType]:
-    """The code of the handlers that are installed now."""
+    """Yield the code of the signal handlers that are installed now."""
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)
         while isinstance(handler, partial):

@@ -1,5 +1,4 @@
-"""What both drivers perform in the same way: the store's effects, making a provider ready, keeping the
-partial text of a reply."""
+"""What both drivers perform in the same way: store effects, hooks, the preparation of a provider."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ import msgspec
 from agentsession import _clock
 from agentsession._drive.interruption import is_interruption
 from agentsession._drive.model_call import ModelCall, without_keys
-from agentsession._drive.pulse import Pulse
+from agentsession._drive.stream_events import Pulse
 from agentsession._drive.turn_log import TurnLog, warn_about
 from agentsession._options import AgentOptions
 from agentsession._store.declared import Declared
@@ -42,23 +41,25 @@ from agentsession.provider.choose import provider_for
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
 
 
-class Waiting(Protocol):
-    """A question, or calls of tools, that a driver waits for."""
+class Interruptible(Protocol):
+    """A model call or a batch of tool calls, for which a driver waits."""
 
     def interrupt(self) -> None:
-        """End the wait, as if the reader of the stream had closed it."""
+        """End the wait, as if the reader had closed the stream."""
 
 
-W = TypeVar("W", bound=Waiting)
+C = TypeVar("C", bound=Interruptible)
 
 
 class Performer:
-    """What the effects of one turn are performed with. Without a session the writes are nobody's: a call
-    stores nothing. `model` is the agent's class, `actor` is whose session it is, and `streams` says that the
-    model is asked for pieces."""
+    """Performs the effects of one turn. Without a session (a `call`), the store effects do nothing.
 
-    _current: ReferenceType[Waiting] | None = None
-    """What the driver waits for, or waited for last. A strong reference would be a cycle."""
+    `model` is the agent's class, and `actor` is whose session it is. `streams` tells whether the model is
+    asked for its reply in pieces.
+    """
+
+    _current: ReferenceType[Interruptible] | None = None
+    """What the driver waits for now, or waited for last. A strong reference would be a cycle."""
 
     def __init__(
         self,
@@ -84,11 +85,12 @@ class Performer:
         return None if self.session is None else self.session.key
 
     @property
-    def has_asked(self) -> bool:
-        """Return whether the model was asked, or a tool was called."""
+    def has_called(self) -> bool:
+        """Return whether the model or a tool has been called."""
         return self._current is not None
 
-    def waiting_for(self, current: W) -> W:
+    def set_current(self, current: C) -> C:
+        """Keep what the driver waits for, so that `interrupt` can end the wait."""
         self._current = ref(current)
         return current
 
@@ -98,24 +100,25 @@ class Performer:
         if current is not None:
             current.interrupt()
 
+    def new_model_call(self, effect: CallModel) -> ModelCall:
+        call = ModelCall(self.agent, self.client_options, effect, streams=self.streams)
+        call.stores_partial_reply = self.streams and self.session is not None and self.session.is_small
+        return call
+
     def call_hook(self, hook: Hook) -> Any:
-        """What a function of the user's gives, which may have to be awaited."""
+        """Return what the user's function returns, which may be awaitable."""
         with leaving_none_open(self.model):
             if hook.context is None:
                 return hook.function(hook.value)
             context = msgspec.structs.replace(hook.context, session_id=self.session_id, actor=self.actor)
             return hook.function(context, hook.value)
 
-    def question(self, effect: CallModel) -> ModelCall:
-        question = ModelCall(self.agent, self.client_options, effect, streams=self.streams)
-        question.is_kept = self.streams and self.session is not None and self.session.is_small
-        return question
-
     def prepare(self, client_id: str | None) -> Ready:
+        """Make the client's provider ready. Raise `ProviderFailed` if it cannot work."""
         began = time.perf_counter()
         client = self.agent.client_for(client_id, self.client_options)
         provider: Any = provider_for(self.agent, client)
-        failed: ProviderFailed | None = None
+        failure: ProviderFailed | None = None
         try:
             if hasattr(provider, "prepare"):
                 provider.prepare()
@@ -125,15 +128,16 @@ class Performer:
             if is_interruption(error):
                 raise
             clean = without_keys(error, client)
-            failed = ProviderFailed(str(clean), why="nothing was stored", fix=clean.fix)
-            failed.kind = clean.kind
-            failed.__cause__ = clean.__cause__
-        if failed is not None:  # raised above, it would have the raw error as `__context__`
-            raise failed
-        took = 0.0 if _clock.fake.get() else time.perf_counter() - began
-        return Ready(_clock.seconds(), took)
+            failure = ProviderFailed(str(clean), why="nothing was stored", fix=clean.fix)
+            failure.kind = clean.kind
+            failure.__cause__ = clean.__cause__
+        if failure is not None:  # raised in the handler, it would have the raw error as its `__context__`
+            raise failure
+        duration = 0.0 if _clock.fake.get() else time.perf_counter() - began
+        return Ready(_clock.seconds(), duration)
 
-    def store(self, effect: Effect) -> Any:
+    def access_store(self, effect: Effect) -> Any:
+        """Perform an effect that reads or writes the session."""
         session = self.session
         match effect:
             case _ if session is None:
@@ -148,33 +152,39 @@ class Performer:
                 return session.save(change, claim, lease)
             case Finish(change, claim, wait):
                 return session.finish(change, claim, wait)
-        raise AssertionError(f"a store performs no {type(effect).__name__}")
+        raise AssertionError(f"the store cannot perform {type(effect).__name__}")
 
-    def keep_partial(self, question: ModelCall) -> None:
-        """Store what has come, which extends the lease; raises `ClaimLost` where another has ended the
-        claim."""
+    def store_partial_reply(self, call: ModelCall) -> None:
+        """Store the partial reply and extend the lease. Raise `ClaimLost` if another process holds the turn.
+
+        A database error is logged only: the model call goes on.
+        """
         session = self.session
         if session is None or session.turn is None or session.turn.claim is None:
             return
         try:
-            held = session.extend(session.turn.claim, session.options.lease, question.received.text)
+            is_held = session.extend(session.turn.claim, session.options.lease, call.partial_reply.text)
         except Exception as error:
             if is_interruption(error):
                 raise
             warn_about(session, "the partial reply could not be stored", error)
-            held = True
-        if not held:
+            is_held = True
+        if not is_held:
             raise ClaimLost
 
 
-def pause(wait: Wait) -> float:
-    """Seconds to wait: a random part of a twentieth of the open turn's age."""
+def seconds_to_wait(wait: Wait) -> float:
+    """Return how long to wait before the session is read again.
+
+    Waiting is polling: it holds no connection, a crash leaves nothing to clean up, and all waiting callers
+    have the same chance. The interval is about a twentieth of the open turn's age, at random.
+    """
     usual = min(max(wait.age * 0.05, 0.01), 0.5)
     return min(random.uniform(0.5, 1.5) * usual, wait.remaining)
 
 
-def at_once(value: Any) -> Any:
-    """What a function of the user's gave; raises `TypeError` for a coroutine, which only a loop can await."""
+def refuse_awaitable(value: Any) -> Any:
+    """Return a user function's value. Raise `TypeError` for an awaitable, which needs an event loop."""
     if not inspect.isawaitable(value):
         return value
     if inspect.iscoroutine(value):

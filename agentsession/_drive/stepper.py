@@ -1,97 +1,117 @@
-"""The rules that every driver keeps: how a machine is stepped, and what it means to leave in the middle."""
+"""The rules that both drivers keep: how a machine is stepped, and what happens when the caller leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from types import TracebackType
 
 from agentsession._drive.interruption import is_interruption
 from agentsession._drive.turn_log import TurnLog
 from agentsession._turn.effects import Effect, Emit, Interrupted, Machine, Outcome, RunTools, ToolResult
 
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
-"""For crash tests: called after each performed effect; what it raises drops the machine."""
+"""For crash tests: called after each performed effect. An error that it raises drops the machine."""
 
 
 class MachineStepper:
-    """The effects of a machine, one after the other. Each is performed in a `with` block of its own, and puts
-    its result into `value`; what it raises is thrown into the machine at its `yield`.
+    """Iterates over the effects of a machine. A driver performs each in a block `with performing(effect)`.
 
-    Who leaves (Ctrl-C while the model is asked, a cancelled task, a closed stream) gets no further question
-    and no further event. What is being written is written to its end, with the end of the turn, and then the
-    error with which they left goes on. At any other moment that error is like a crash, which the next call
-    recovers from. `came` tells which calls of tools have ended that the machine does not know of."""
+    The caller leaves a turn with Ctrl-C, when its task is cancelled, or by closing the stream. After that, no
+    new effect starts, except those of the store: a write that is under way finishes, and the machine stores
+    the end of the turn. Then the iterator raises the error with which the caller left. So there is one rule
+    for every moment at which a caller can leave.
+    """
 
     outcome: Outcome
+    """The machine's outcome, once the iterator has ended."""
 
     def __init__(self, machine: Machine, log: TurnLog) -> None:
-        self.machine = machine
-        self.log = log
-        self.effect: Effect | None = None
-        self.value: object = None
-        self.error: BaseException | None = None
-        self.leaving: BaseException | None = None
-        self.came: Callable[[], tuple[ToolResult, ...]] = tuple
+        self._machine = machine
+        self._log = log
+        self._result: object = None
+        self._error: BaseException | None = None
+        self._leaving: BaseException | None = None
+        self.results_so_far: Callable[[], tuple[ToolResult, ...]] = tuple
+        """Returns the results of tool calls that the machine has not received yet."""
 
-    def __iter__(self) -> MachineStepper:
-        return self
-
-    def __next__(self) -> Effect:
-        crash = after_effect.get()
-        if crash is not None and self.effect is not None:
-            crash(self.effect)
-        while (effect := self._advance()) is not None:
-            if self.leaving is None or effect.uses_store:
-                return effect
-            if not isinstance(effect, Emit):
+    def __iter__(self) -> Iterator[Effect]:
+        while (effect := self._next_effect()) is not None:
+            if self._leaving is None or effect.uses_store:
+                yield effect
+                crash = after_effect.get()
+                if crash is not None:
+                    crash(effect)
+            elif not isinstance(effect, Emit):
                 is_waiting = isinstance(effect, RunTools) and not effect.calls
-                self.error = Interrupted.by(self.leaving, ran=self.came() if is_waiting else ())
-        raise self.leaving or StopIteration
+                self._error = Interrupted.by(self._leaving, ran=self.results_so_far() if is_waiting else ())
+        if self._leaving is not None:
+            raise self._leaving
 
-    def _advance(self) -> Effect | None:
-        """Go on to the next effect; None at the end."""
-        value, error = self.value, self.error
-        self.value = self.error = None
+    def performing(self, effect: Effect) -> Performing:
+        """Return a context manager around the performing of one effect."""
+        return Performing(self, effect)
+
+    def resume_with(self, result: object, error: BaseException | None) -> None:
+        """Send the result to the machine in the next step, or throw the error into it."""
+        self._result, self._error = result, error
+
+    def leave(self, error: BaseException) -> None:
+        """Note that the caller leaves with this error.
+
+        The first error is kept. Only a closed stream gives way to a later one, because a task that is
+        cancelled must receive its `CancelledError`.
+        """
+        if self._leaving is None or isinstance(self._leaving, GeneratorExit):
+            self._leaving = error
+
+    def _next_effect(self) -> Effect | None:
+        """Step the machine to its next effect. Return None when it has ended."""
+        result, error = self._result, self._error
+        self._result = self._error = None
         try:
-            self.effect = self.machine.send(value) if error is None else self.machine.throw(error)
-        except StopIteration as ended:
-            self.outcome = ended.value
-            self.log.ended(self.outcome.turn)
+            effect = self._machine.send(result) if error is None else self._machine.throw(error)
+        except StopIteration as end:
+            self.outcome = end.value
+            self._log.log_end(self.outcome.turn)
             return None
-        except (Interrupted, Exception) as failed:
-            self.log.broke(failed)
-            if self.leaving is None:
+        except (Interrupted, Exception) as failure:
+            self._log.log_failure(failure)
+            if self._leaving is None:
                 raise
-            raise self.leaving from None
-        self.log.saw(self.effect)
-        return self.effect
+            raise self._leaving from None
+        self._log.note(effect)
+        return effect
 
-    def leave(self, why: BaseException) -> None:
-        """The first reason counts, but a cancelled task must learn of it."""
-        if self.leaving is None or isinstance(self.leaving, GeneratorExit):
-            self.leaving = why
 
-    def __enter__(self) -> MachineStepper:
+class Performing:
+    """A `with` block in which a driver performs one effect, and sets its `result`.
+
+    An error inside the block is thrown into the machine. One that is raised while the caller leaves becomes
+    `Interrupted` where the machine can handle that. At any other moment it passes: the turn stops as in a
+    crash, and the next call recovers it.
+    """
+
+    result: object = None
+
+    def __init__(self, stepper: MachineStepper, effect: Effect) -> None:
+        self._stepper = stepper
+        self._effect = effect
+
+    def __enter__(self) -> Performing:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if isinstance(error, Interrupted):
-            self.leave(error.__cause__ or error)
-            if self.value is not None:  # the reply has come, and is stored
-                return True
-        elif error is not None and isinstance(self.effect, Emit):
-            self.leave(error)
-            return True
-        elif error is not None and self._is_interrupted(error):
-            self.leave(error)
+            self._stepper.leave(error.__cause__ or error)
+            if self.result is not None:  # the reply is complete, so it is stored as a reply
+                error = None
+        elif error is not None and isinstance(self._effect, Emit):
+            self._stepper.leave(error)
+            error = None
+        elif error is not None and is_interruption(error):
+            if not self._effect.is_interruptible:
+                return False
+            self._stepper.leave(error)
             error = Interrupted.by(error)
-        elif error is None or is_interruption(error):
-            return False
-        self.error = error
+        self._stepper.resume_with(self.result, error)
         return True
-
-    def _is_interrupted(self, error: BaseException) -> bool:
-        return self.effect is not None and self.effect.is_interruptible and is_interruption(error)

@@ -1,4 +1,7 @@
-"""The sync driver: one effect after the other, on the caller's thread. A plain action drains it."""
+"""The sync driver: performs one effect after the other on the caller's thread.
+
+The plain form of an action reads it to its end.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,17 @@ from typing import Any, Self
 from agentsession import _clock
 from agentsession._drive.heartbeat import keep_alive
 from agentsession._drive.model_call import ModelCall
-from agentsession._drive.performer import Performer, at_once, pause
-from agentsession._drive.reading import Limits, Piece, Reader, Silence, checked_piece, pieces_of
+from agentsession._drive.performer import Performer, refuse_awaitable, seconds_to_wait
+from agentsession._drive.reply_pieces import (
+    NoPiece,
+    Piece,
+    PieceThread,
+    StreamLimits,
+    checked_piece,
+    pieces_of,
+)
 from agentsession._drive.stepper import MachineStepper
-from agentsession._drive.tool_threads import SyncBatch
+from agentsession._drive.tool_threads import SyncToolBatch
 from agentsession._turn.effects import (
     CallModel,
     ClaimLost,
@@ -30,125 +40,127 @@ from agentsession._turn.model_io import Delta, Reply
 from agentsession.events import Event
 
 
-def drive(machine: Machine, perform: SyncPerforming) -> Generator[Event | Outcome, None, None]:
-    """Run the machine to its end: what it tells, and its outcome as the last."""
-    steps = MachineStepper(machine, perform.log)
-    for effect in steps:
-        with steps:
+def drive(machine: Machine, performer: SyncPerformer) -> Generator[Event | Outcome, None, None]:
+    """Run the machine to its end. Yield its events, and last its outcome."""
+    stepper = MachineStepper(machine, performer.log)
+    for effect in stepper:
+        with stepper.performing(effect) as performing:
             match effect:
                 case Emit(event):
                     yield event
                 case CallModel():
-                    with perform.asked(effect) as answer:
-                        while answer.reply is None:
-                            yield from perform.pulse.events(answer.more())
-                        steps.value = answer.reply
+                    with performer.call_model(effect) as reader:
+                        while reader.reply is None:
+                            yield from performer.pulse.events(reader.next_events())
+                        performing.result = reader.reply
                 case RunTools():
-                    with perform.tools(effect) as batch:
-                        steps.came = batch.came
-                        while not batch.ended:
-                            yield from perform.pulse.events(batch.more())
-                        steps.value = batch.taken()
+                    with performer.run_tools(effect) as batch:
+                        stepper.results_so_far = batch.results_so_far
+                        while not batch.results:
+                            yield from performer.pulse.events(batch.next_events())
+                        performing.result = batch.take_results()
                 case _:
-                    steps.value = perform(effect)
-    yield steps.outcome
+                    performing.result = performer.perform(effect)
+    yield stepper.outcome
 
 
-class SyncPerforming(Performer):
-    """Performs effects where it is called."""
+class SyncPerformer(Performer):
+    """Performs effects on the caller's thread."""
 
-    batch: SyncBatch | None = None
+    batch: SyncToolBatch | None = None
 
-    def __call__(self, effect: Effect) -> Any:
+    def perform(self, effect: Effect) -> Any:
+        """Perform an effect that makes no events."""
         match effect:
             case Prepare(client):
                 return self.prepare(client)
             case Wait():
-                duration = pause(effect)
+                duration = seconds_to_wait(effect)
                 _clock.sleep(duration)
                 return duration
             case Hook():
-                return at_once(self.call_hook(effect))
-        return self.store(effect)
+                return refuse_awaitable(self.call_hook(effect))
+        return self.access_store(effect)
 
-    def tools(self, effect: RunTools) -> SyncBatch:
-        """The calls that run, with these."""
+    def run_tools(self, effect: RunTools) -> SyncToolBatch:
+        """Return a new batch of calls, or the one that runs if the effect has no calls."""
         if effect.calls or self.batch is None:
-            self.batch = self.waiting_for(SyncBatch(self, effect))
+            self.batch = self.set_current(SyncToolBatch(self, effect))
         return self.batch
 
-    def asked(self, effect: CallModel) -> ReplyReader:
-        question = self.question(effect)
-        return self.waiting_for(StreamReader(self, question) if self.streams else ReplyReader(self, question))
+    def call_model(self, effect: CallModel) -> ReplyReader:
+        call = self.new_model_call(effect)
+        return self.set_current(StreamReader(self, call) if self.streams else ReplyReader(self, call))
 
 
 class ReplyReader:
-    """The answer to a plain question: the whole reply at once. Its turn is kept alive in its `with` block."""
+    """Reads the reply of a model call as one piece. Inside its `with` block the turn's lease is extended."""
 
-    def __init__(self, perform: Performer, question: ModelCall) -> None:
-        self.perform = perform
-        self.question = question
+    def __init__(self, performer: Performer, call: ModelCall) -> None:
+        self.performer = performer
+        self.call = call
 
     def __enter__(self) -> Self:
-        self.stop = keep_alive(self.perform.session, lambda: self.question.received.text, self.gone)
+        partial_reply = self.call.partial_reply
+        self.stop_beats = keep_alive(self.performer.session, lambda: partial_reply.text, self.on_claim_lost)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.leave()
-        self.stop()
-        self.question.told(error)
+        self.stop_reading()
+        self.stop_beats()
+        self.call.raise_failure(error)
 
     @property
     def reply(self) -> Reply | None:
-        return self.question.reply
+        return self.call.reply
 
-    def more(self) -> list[Event]:
-        """The events of the next piece. What has come before it is stored first, if that is due."""
-        if self.question.is_due():
-            with self.question.received.being_stored():
-                self.perform.keep_partial(self.question)
+    def next_events(self) -> list[Event]:
+        """Return the events of the next piece. The partial reply is stored first, if that is due."""
+        if self.call.is_store_due():
+            with self.call.partial_reply.timing_store():
+                self.performer.store_partial_reply(self.call)
         piece = self.next_piece()
-        return [] if isinstance(piece, Silence) else self.question.take(piece)
+        return [] if isinstance(piece, NoPiece) else self.call.accept(piece)
 
-    def next_piece(self) -> Delta | Reply | Silence:
-        return self.question.provider.ask(self.question.request)
+    def next_piece(self) -> Delta | Reply | NoPiece:
+        return self.call.provider.ask(self.call.request)
 
-    def gone(self, gone: ClaimLost) -> None:
-        """The claim is gone: a plain question is waited for all the same."""
+    def on_claim_lost(self, error: ClaimLost) -> None:
+        """Do nothing: a reply in one piece cannot be interrupted."""
 
     def interrupt(self) -> None:
-        """A plain question cannot be interrupted."""
+        """Do nothing: a reply in one piece cannot be interrupted."""
 
-    def leave(self) -> None:
-        """There is nothing more to come."""
+    def stop_reading(self) -> None:
+        """Do nothing: the reply has been read, or has failed."""
 
 
 class StreamReader(ReplyReader):
-    """An answer in pieces, read in a thread of its own."""
+    """Reads the pieces of a reply, which a thread puts into a queue."""
 
-    def __init__(self, perform: Performer, question: ModelCall) -> None:
-        super().__init__(perform, question)
-        provider, request = question.provider, question.request
+    def __init__(self, performer: Performer, call: ModelCall) -> None:
+        super().__init__(performer, call)
+        provider, request = call.provider, call.request
         self.pieces: SimpleQueue[Piece] = SimpleQueue()
-        self.limits = Limits(provider, request, ("stream",), time.monotonic())
-        self.reader = Reader(lambda: pieces_of(provider, request), self.pieces.put, self.limits)
+        self.limits = StreamLimits(provider, request, ("stream",), time.monotonic())
+        self.thread = PieceThread(lambda: pieces_of(provider, request), self.pieces.put, self.limits)
 
-    def next_piece(self) -> Delta | Reply | Silence:
-        left = self.limits.left(time.monotonic())
+    def next_piece(self) -> Delta | Reply | NoPiece:
+        remaining = self.limits.remaining(time.monotonic())
         try:
-            piece = self.pieces.get(timeout=self.perform.pulse.within(left))
+            piece = self.pieces.get(timeout=self.performer.pulse.within(remaining))
         except Empty:
-            if self.limits.left(now := time.monotonic()) == 0:
-                raise self.limits.passed(now) from None
-            return Silence()
-        self.limits.heard()
+            if self.limits.remaining(now := time.monotonic()) == 0:
+                raise self.limits.timeout_error(now) from None
+            return NoPiece()
+        self.limits.note_piece()
         return checked_piece(piece)
 
-    def gone(self, gone: ClaimLost) -> None:
-        self.pieces.put(gone)
+    def on_claim_lost(self, error: ClaimLost) -> None:
+        self.pieces.put(error)
 
     def interrupt(self) -> None:
         self.pieces.put(GeneratorExit())
 
-    def leave(self) -> None:
-        self.reader.leave()
+    def stop_reading(self) -> None:
+        self.thread.stop()

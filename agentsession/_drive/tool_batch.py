@@ -1,4 +1,7 @@
-"""The calls of one step while they run: which may begin, how long each may take, and what comes of them."""
+"""The tool calls of one step while they run, and the result that each one ends with.
+
+The drivers differ in where a call runs (`tool_threads.py`, `tool_tasks.py`).
+"""
 
 from __future__ import annotations
 
@@ -30,181 +33,200 @@ from agentsession.events import Event, ToolProgress, ToolStarted
 if TYPE_CHECKING:
     from agentsession._drive.performer import Performer
 
-
-MOST = 16
+MAX_RUNNING = 16
 """Calls that run at the same time."""
 
-News: TypeAlias = Event | ToolResult | ClaimLost | GeneratorExit
+MAX_TOOL_ERROR = 1_000
+"""Characters of a tool's error that the model is shown."""
+
+QueueItem: TypeAlias = Event | ToolResult | ClaimLost | GeneratorExit
+
+_log = logging.getLogger("agentsession")
 
 
-class Batch:
-    """What both drivers know of the calls. `ended` are those that have, and that nobody has taken yet; `news`
-    is the driver's own queue of what comes. `is_here`: the calls run on the caller's thread, because no other
-    thread sees the data of the model."""
+class ToolBatch:
+    """The calls of one step: those that wait, those that run, and the results that nobody has taken yet."""
 
-    news: Any
+    queue: Any
+    """What the driver waits for: the events and results of its calls, or a reason to stop."""
 
-    def __init__(self, perform: Performer, effect: RunTools) -> None:
-        self.perform = perform
+    def __init__(self, performer: Performer, effect: RunTools) -> None:
+        self.performer = performer
         self.turn = effect.turn
         self.waiting = deque(effect.calls)
         self.running: dict[str, tuple[Run, float]] = {}
-        self.ended: list[ToolResult] = []
-        self.whose = uuid4()
-        session = perform.session
+        """By key: each call, and the time at which its limit is over."""
+        self.results: list[ToolResult] = []
+        self._key_namespace = uuid4()
+        session = performer.session
         inside = None if session is None else session.inside
-        self.is_here = is_seen_here_only(perform.model, inside=inside)
+        self.runs_here = is_seen_here_only(performer.model, inside=inside)
+        """Whether the calls run on the caller's thread, because no other one sees the data of the model."""
 
-    def taken(self) -> tuple[ToolResult, ...]:
-        results = tuple(self.ended)
-        self.ended.clear()
+    def take_results(self) -> tuple[ToolResult, ...]:
+        """Remove and return the results."""
+        results = tuple(self.results)
+        self.results.clear()
         return results
 
-    def next_call(self) -> Run | None:
-        """The call that may begin now, if there is one. Who wants to run alone is not overtaken."""
-        if not self.waiting or len(self.running) >= MOST:
+    def results_so_far(self) -> tuple[ToolResult, ...]:
+        """Return the results, with those in the queue, for a caller who leaves.
+
+        A lost claim in the queue is ignored.
+        """
+        self.drain(ignoring_errors=True)
+        return tuple(self.results)
+
+    def interrupt(self) -> None:
+        self.queue.put_nowait(GeneratorExit())
+
+    def raise_interruption(self, error: BaseException | None) -> None:
+        """Raise `Interrupted` with the results so far if the error is an interruption."""
+        if error is not None and is_interruption(error):
+            raise Interrupted.by(error, ran=self.results_so_far()) from error
+
+    # Starting calls, and reading the queue.
+
+    def start_next(self) -> Run | None:
+        """Return the next call if it may start now, and count it as running.
+
+        A sequential tool runs alone, and no later call overtakes it.
+        """
+        if not self.waiting or len(self.running) >= MAX_RUNNING:
             return None
         is_alone = any(run.tool.sequential for run, _ in self.running.values())
         if is_alone or (self.waiting[0].tool.sequential and self.running):
             return None
         run = self.waiting.popleft()
-        self.running[run.call] = run, time.monotonic() + self.seconds(run)
+        self.running[run.call] = run, time.monotonic() + self.time_limit(run)
         return run
 
-    def seconds(self, run: Run) -> float:
-        """How long it may take."""
-        return run.tool.timeout or self.perform.agent.tool_timeout
+    def time_limit(self, run: Run) -> float:
+        """Return the seconds that the call may take."""
+        return run.tool.timeout or self.performer.agent.tool_timeout
 
-    def left(self) -> float | None:
-        """Seconds until the first of those that run is too late."""
-        ends = min((end for _, end in self.running.values()), default=math.inf)
-        left = max(ends - time.monotonic(), 0.0)
-        return None if left == math.inf else min(left, threading.TIMEOUT_MAX)
+    def remaining(self) -> float | None:
+        """Return the seconds until the first time limit of a running call, or None if no call runs."""
+        deadline = min((end for _, end in self.running.values()), default=math.inf)
+        remaining = max(deadline - time.monotonic(), 0.0)
+        return None if remaining == math.inf else min(remaining, threading.TIMEOUT_MAX)
 
-    def heard(self, news: News) -> list[Event]:
-        """The events of what has come; nobody waits any more for a call that was too late."""
-        if isinstance(news, (ClaimLost, GeneratorExit)):
-            raise news
-        if isinstance(news, ToolProgress) and news.call not in self.running:
+    def accept(self, item: QueueItem) -> list[Event]:
+        """Keep a result, return an event, or raise a reason to stop.
+
+        Results and progress of a call that has timed out are ignored.
+        """
+        if isinstance(item, (ClaimLost, GeneratorExit)):
+            raise item
+        if isinstance(item, ToolProgress) and item.call not in self.running:
             return []
-        if isinstance(news, Event):
-            return [news]
-        if self.running.pop(news.call, None) is not None:
-            self.ended.append(news)
+        if isinstance(item, Event):
+            return [item]
+        if self.running.pop(item.call, None) is not None:
+            self.results.append(item)
         return []
 
-    def interrupt(self) -> None:
-        self.news.put_nowait(GeneratorExit())
-
-    def drain(self, *, leaving: bool = False) -> list[Event]:
-        """What has come meanwhile. Who leaves learns of no lost claim."""
+    def drain(self, *, ignoring_errors: bool = False) -> list[Event]:
+        """Accept all items in the queue, and return their events."""
         events: list[Event] = []
-        while not self.news.empty():
-            news = self.news.get_nowait()
-            if not (leaving and isinstance(news, BaseException)):
-                events += self.heard(news)
+        while not self.queue.empty():
+            item = self.queue.get_nowait()
+            if not (ignoring_errors and isinstance(item, BaseException)):
+                events += self.accept(item)
         return events
 
-    def end_the_late(self) -> None:
+    def end_late_calls(self) -> None:
+        """End the calls whose time limit is over, with the result `timed_out`."""
         now = time.monotonic()
         for run, end in [*self.running.values()]:
             if end <= now:
                 del self.running[run.call]
-                self.ended.append(self.late(run))
+                self.results.append(self.timeout_of(run))
+
+    # What a call gets, and what it ends with.
 
     def started(self, run: Run) -> ToolStarted:
         return ToolStarted(run.call, run.tool.name, run.plain_arguments)
 
-    def context(self, run: Run, tell: Callable[[Event], object]) -> ToolContext:
-        perform, session = self.perform, self.perform.session
+    def context(self, run: Run, put: Callable[[Event], object]) -> ToolContext:
+        """Return the context for the tool's function. `put` receives the progress that it reports."""
+        performer, session = self.performer, self.performer.session
 
         def report(progress: Any) -> None:
-            tell(ToolProgress(run.call, run.tool.name, reported(progress)))
+            put(ToolProgress(run.call, run.tool.name, progress_value(progress)))
 
+        key = key_of_call(session, run.call) if session else str(uuid5(self._key_namespace, run.call))
         return ToolContext(
-            session_id=perform.session_id,
-            actor=perform.actor,
+            session_id=performer.session_id,
+            actor=performer.actor,
             call=run.call,
             turn=self.turn,
-            idempotency_key=key_of_call(session, run.call) if session else str(uuid5(self.whose, run.call)),
+            idempotency_key=key,
             _report=report,
         )
 
-    def gave(self, run: Run, value: Any, began: float) -> ToolResult:
-        """The result of a call; its value is read until it is too late."""
-        session = self.perform.session
-        most = MOST_BYTES if session is None else session.options.max_input_bytes
+    def result_of(self, run: Run, value: Any, began: float) -> ToolResult:
+        """Return the result of a call that has returned a value. The value is read within the time limit."""
+        session = self.performer.session
+        max_bytes = MOST_BYTES if session is None else session.options.max_input_bytes
         try:
-            return returned(run, value, _took(began), most, lambda: self.is_given_up(run))
+            return result_of_value(run, value, _seconds_since(began), max_bytes, lambda: self.is_late(run))
         except GivenUp:
-            return self.late(run)
+            return self.timeout_of(run)
 
-    def is_given_up(self, run: Run) -> bool:
-        """Return whether nobody waits for the call any more. A call on the caller's thread has no limit."""
+    def failure_of(self, run: Run, error: BaseException, began: float) -> ToolResult:
+        """Return the result of a call that has raised an error."""
+        return result_of_error(run, error, _seconds_since(began))
+
+    def timeout_of(self, run: Run) -> ToolResult:
+        """Return the result of a call whose time limit is over."""
+        limit = self.time_limit(run)
+        return ToolResult(run.call, run.tool.name, "timed_out", timeout_text(limit), None, limit)
+
+    def is_late(self, run: Run) -> bool:
+        """Return whether the call's time limit is over. A call on the caller's thread has no limit."""
         _, end = self.running.get(run.call, (run, -math.inf))
-        return not self.is_here and time.monotonic() > end
-
-    def late(self, run: Run) -> ToolResult:
-        took = self.seconds(run)
-        return ToolResult(run.call, run.tool.name, "timed_out", timeout_text(took), None, took)
-
-    def broke(self, run: Run, error: BaseException, began: float) -> ToolResult:
-        return raised(run, error, _took(began))
-
-    def came(self) -> tuple[ToolResult, ...]:
-        """The results that have come until somebody leaves."""
-        self.drain(leaving=True)
-        return tuple(self.ended)
-
-    def told(self, error: BaseException | None) -> None:
-        """Raise what the machine is to know: who has left, with the results that had come."""
-        if error is not None and is_interruption(error):
-            raise Interrupted.by(error, ran=self.came()) from error
+        return not self.runs_here and time.monotonic() > end
 
 
-def _took(began: float) -> float:
-    return round(time.perf_counter() - began, 6)
-
-
-MAX_TOOL_ERROR = 1_000
-"""Characters of a tool's error that the model is told."""
-
-_log = logging.getLogger("agentsession")
-
-
-def returned(
-    run: Run, value: Any, took: float, most_bytes: float, is_given_up: Callable[[], bool]
+def result_of_value(
+    run: Run, value: Any, duration: float, max_bytes: float, is_given_up: Callable[[], bool]
 ) -> ToolResult:
-    """A value that cannot be stored is an error, and one that cannot be shown is stored all the same: the
-    tool has run. Raises `GivenUp` where the value is still read when nobody waits for it any more."""
+    """Return the result of a call whose tool has returned `value`.
+
+    The tool has run. So a value that cannot be stored becomes an error of the tool: it must not make the
+    session unusable. A value that cannot be shown to the model is stored all the same. Raise `GivenUp` if
+    `is_given_up()` becomes true while the value is read.
+    """
     call, tool = run.call, run.tool
     try:
         if isinstance(value, Halt):
-            halt = Halt(without_iterators(value.value, most_bytes, is_given_up))
-            return ToolResult(call, tool.name, "completed", "", None, took, halt)
-        text = _fitting(tool.rendered(value, most_bytes, is_given_up), most_bytes)
+            halt = Halt(without_iterators(value.value, max_bytes, is_given_up))
+            return ToolResult(call, tool.name, "completed", "", None, duration, halt)
+        text = _checked_size(tool.rendered(value, max_bytes, is_given_up), max_bytes)
     except GivenUp:
         raise
     except Exception as error:
-        _note(run, _place(tool, error), error)
+        _log_failure(run, _location_in_tool(tool, error), error)
         found = f"It has run, but {words(error)}"
-        return ToolResult(call, tool.name, "failed", found, None, took, has_run=True)
+        return ToolResult(call, tool.name, "failed", found, None, duration, has_run=True)
     try:
         shown = tool.limited(value, text)
     except Exception as error:
-        _note(run, _place(tool, error), error)
+        _log_failure(run, _location_in_tool(tool, error), error)
         shown = f"(It has run. Its result could not be shown: {type(error).__name__})"
-    return ToolResult(call, tool.name, "completed", text, None if shown == text else shown, took)
+    return ToolResult(call, tool.name, "completed", text, None if shown == text else shown, duration)
 
 
-def raised(run: Run, error: BaseException, took: float) -> ToolResult:
-    _note(run, _last_place(error), error)
+def result_of_error(run: Run, error: BaseException, duration: float) -> ToolResult:
+    """Return the result of a call whose tool has raised an error."""
+    _log_failure(run, _location(error), error)
     found = storable_text(f"{type(error).__name__}: {words(error)}"[:MAX_TOOL_ERROR])
-    return ToolResult(run.call, run.tool.name, "failed", found, None, took, None, error)
+    return ToolResult(run.call, run.tool.name, "failed", found, None, duration, None, error)
 
 
-def reported(progress: Any) -> Json:
-    """What a tool reports, as a JSON value; of what has none, the name of its type."""
+def progress_value(progress: Any) -> Json:
+    """Return what a tool reports as a JSON value, or the name of its type if it has no JSON form."""
     try:
         text = rendered(progress)
     except (TypeError, ResultEnded):
@@ -212,36 +234,43 @@ def reported(progress: Any) -> Json:
     return text if isinstance(progress, str) else msgspec.json.decode(text)
 
 
-def _fitting(text: str, most_bytes: float) -> str:
+def _checked_size(text: str, max_bytes: float) -> str:
     size = len(text.encode())
-    if size > most_bytes:
-        raise ValueError(
-            f"its result takes {size:,} bytes, and the limit (max_input_bytes) is {most_bytes:,}"
-        )
+    if size > max_bytes:
+        raise ValueError(f"its result takes {size:,} bytes, and the limit (max_input_bytes) is {max_bytes:,}")
     return text
 
 
-def _note(run: Run, where: str, error: BaseException) -> None:
-    """For the developer: where it was raised, and what it says only to those who log everything."""
-    _log.warning("the tool %s failed: %s%s", run.tool.name, type(error).__name__, where)
+def _seconds_since(began: float) -> float:
+    return round(time.perf_counter() - began, 6)
+
+
+def _log_failure(run: Run, location: str, error: BaseException) -> None:
+    """Log where the error was raised. Its text may hold user data: it is logged at DEBUG only."""
+    _log.warning("the tool %s failed: %s%s", run.tool.name, type(error).__name__, location)
     _log.debug("the tool %s failed", run.tool.name, exc_info=error)
 
 
-def _last_place(error: BaseException) -> str:
-    """Where an error was raised."""
+def _location(error: BaseException) -> str:
+    """Return where the error was raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    return _at(frames[-1].name, frames[-1].lineno, frames[-1].filename) if frames else ""
+    return _location_text(frames[-1].name, frames[-1].lineno, frames[-1].filename) if frames else ""
 
 
-def _place(tool: Tool, error: BaseException) -> str:
-    """The place in the tool's own file to which an error of its result leads: the innermost frame there (of a
-    generator, say), else the definition of its function. The library's own line would say nothing."""
+def _location_in_tool(tool: Tool, error: BaseException) -> str:
+    """Return the place in the tool's own file that an error of its result comes from.
+
+    That is the innermost frame in the file (of a generator, for example), or else the tool's definition. The
+    library's own line would not help the developer.
+    """
     source = tool.source
     if source is None:
         return ""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == source.file]
-    return _at(frames[-1].name, frames[-1].lineno, source.file) if frames else _at(*source)
+    if frames:
+        return _location_text(frames[-1].name, frames[-1].lineno, source.file)
+    return _location_text(*source)
 
 
-def _at(name: str, line: int | None, file: str) -> str:
+def _location_text(name: str, line: int | None, file: str) -> str:
     return f" in {name}, line {line} of {Path(file).name}"

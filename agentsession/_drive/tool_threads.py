@@ -1,4 +1,4 @@
-"""Tools in the sync driver: each call in a thread of its own."""
+"""Tool calls in the sync driver: each runs in a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentsession._drive.heartbeat import keep_alive
 from agentsession._drive.interruption import is_raised_by_a_signal_handler
-from agentsession._drive.tool_batch import Batch, News
+from agentsession._drive.tool_batch import QueueItem, ToolBatch
 from agentsession._store.transaction import leaving_none_open
 from agentsession._turn.effects import Run, RunTools, ToolResult
 from agentsession.events import Event
@@ -21,81 +21,88 @@ from agentsession.events import Event
 if TYPE_CHECKING:
     from agentsession._drive.performer import Performer
 
-Tell = Callable[[Event | ToolResult], object]
+Put = Callable[[Event | ToolResult], object]
 
 
-class SyncBatch(Batch):
-    """Where other threads could not see the session's data (`:memory:`, an open transaction), the calls run
-    one after the other on the caller's thread, without a limit."""
+class SyncToolBatch(ToolBatch):
+    """A batch whose calls run in threads.
 
-    news: SimpleQueue[News]
+    Where other threads could not see the session's data (`:memory:`, an open transaction), the calls run one
+    after the other on the caller's thread, without a time limit.
+    """
 
-    def __init__(self, perform: Performer, effect: RunTools) -> None:
-        super().__init__(perform, effect)
-        self.news = SimpleQueue()
+    queue: SimpleQueue[QueueItem]
+
+    def __init__(self, performer: Performer, effect: RunTools) -> None:
+        super().__init__(performer, effect)
+        self.queue = SimpleQueue()
 
     def __enter__(self) -> Self:
-        self.stop = keep_alive(self.perform.session, str, self.news.put)
+        self.stop_beats = keep_alive(self.performer.session, str, self.queue.put)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.stop()
-        self.told(error)
+        self.stop_beats()
+        self.raise_interruption(error)
 
-    def more(self) -> list[Event]:
-        """The events of what comes next."""
-        if self.is_here:
-            return self._one_here()
-        while (run := self.next_call()) is not None:
-            self.news.put(self.started(run))
-            run_in_a_thread(self, run, self.news.put)
+    def next_events(self) -> list[Event]:
+        """Start the calls that may start, and return the next events. Wait if there are none."""
+        if self.runs_here:
+            return self._run_one_here()
+        while (run := self.start_next()) is not None:
+            self.queue.put(self.started(run))
+            run_in_thread(self, run, self.queue.put)
         events = self.drain()
-        self.end_the_late()
-        if events or self.ended:
+        self.end_late_calls()
+        if events or self.results:
             return events
         try:
-            return self.heard(self.news.get(timeout=self.perform.pulse.within(self.left()))) + self.drain()
+            timeout = self.performer.pulse.within(self.remaining())
+            return self.accept(self.queue.get(timeout=timeout)) + self.drain()
         except Empty:
             return []
 
-    def _one_here(self) -> list[Event]:
-        run = self.next_call()
+    def _run_one_here(self) -> list[Event]:
+        run = self.start_next()
         if run is None:
-            raise AssertionError("a batch that has ended is not asked for more")
+            raise AssertionError("the batch has no call left to run")
         events: list[Event] = [self.started(run)]
-        self.ended.append(run_here(self, run, events.append))
+        self.results.append(run_here(self, run, events.append))
         self.running.clear()
         return events
 
 
-def run_in_a_thread(batch: Batch, run: Run, tell: Tell) -> None:
-    """Run a call in a daemon thread: one that does not end cannot be stopped, and must hold up nobody."""
+def run_in_thread(batch: ToolBatch, run: Run, put: Put) -> None:
+    """Run a call in a daemon thread.
+
+    A call that does not end cannot be stopped, and must not keep the process from ending.
+    """
     context = copy_context()
 
     def work() -> None:
-        tell(context.run(run_here, batch, run, tell))
+        put(context.run(run_here, batch, run, put))
 
     try:
         threading.Thread(target=work, name="agentsession-tool", daemon=True).start()
-    except RuntimeError as error:  # there are too many threads already
-        tell(batch.broke(run, error, time.perf_counter()))
+    except RuntimeError as error:  # the system has no thread left
+        put(batch.failure_of(run, error, time.perf_counter()))
 
 
-def run_here(batch: Batch, run: Run, tell: Callable[[Any], object]) -> ToolResult:
-    """Run a call on this thread; a coroutine on an event loop of its own."""
+def run_here(batch: ToolBatch, run: Run, put: Callable[[Any], object]) -> ToolResult:
+    """Run a call on this thread. A coroutine gets an event loop of its own."""
     began = time.perf_counter()
     try:
-        with leaving_none_open(batch.perform.model):
-            value = run.tool.call(run.arguments, batch.context(run, tell))
+        with leaving_none_open(batch.performer.model):
+            value = run.tool.call(run.arguments, batch.context(run, put))
             if inspect.isawaitable(value):
                 value = asyncio.run(_awaited(value))
-            return batch.gave(run, value, began)
+            return batch.result_of(run, value, began)
     except BaseException as error:
         if threading.current_thread() is threading.main_thread() and (
             isinstance(error, KeyboardInterrupt) or is_raised_by_a_signal_handler(error)
         ):
             raise
-        return batch.broke(run, error, began)
+        return batch.failure_of(run, error, began)
 
 
 async def _awaited(value: Any) -> Any:

@@ -21,37 +21,37 @@ _log = logging.getLogger("agentsession")
 
 
 def warn_about(session: StoredSession, text: str, error: Exception) -> None:
-    """Log a warning about the turn that is run on the session, with the type of the error."""
+    """Log a warning about the session's turn, with the type of the error."""
     turn = None if session.turn is None else session.turn.id
-    place = info.qualified_name(session.model)
-    _write(logging.WARNING, place, session.key, turn, f"{text}: %s", type(error).__name__)
+    model = info.qualified_name(session.model)
+    _write(logging.WARNING, model, session.key, turn, f"{text}: %s", type(error).__name__)
 
 
 class TurnLog:
     """Logs how the turn of one machine ends.
 
-    A machine that runs no turn (it stores one for later, repeats a stored result, cancels) logs nothing. A
-    turn has begun once the machine emits `TurnStarted`.
+    A turn has begun when the machine emits `TurnStarted`. A machine that runs no turn (it stores one for
+    later, repeats a stored result, or cancels) logs nothing.
     """
 
-    def __init__(self, place: str, session: StoredSession | None) -> None:
-        self.place = place
+    def __init__(self, model_name: str, session: StoredSession | None) -> None:
+        self.model_name = model_name
         self.session = session
         self.turn: str | None = None
         self.began = 0.0
         self.model_calls = 0
 
-    def saw(self, effect: Effect) -> None:
+    def note(self, effect: Effect) -> None:
         if isinstance(effect, Emit) and isinstance(effect.event, TurnStarted):
             self.turn, self.began = effect.event.turn, time.perf_counter()
         elif isinstance(effect, CallModel):
             self.model_calls += 1
 
-    def ended(self, turn: Turn) -> None:
+    def log_end(self, turn: Turn) -> None:
         """The machine has returned: the turn is stored as completed, or as waiting for an approval."""
         self._line(logging.INFO, f"{turn.status} ({turn.usage.total_tokens} tokens)")
 
-    def broke(self, error: BaseException) -> None:
+    def log_failure(self, error: BaseException) -> None:
         """The machine has raised."""
         kind = type(error).__name__
         match error:
@@ -74,16 +74,16 @@ class TurnLog:
         key = None if self.session is None else self.session.key
         took = time.perf_counter() - self.began
         text = "the turn ended: %s, after %.2f s and %d model calls"
-        _write(level, self.place, key, self.turn, text, how, took, self.model_calls)
+        _write(level, self.model_name, key, self.turn, text, how, took, self.model_calls)
 
 
-def _write(level: int, place: str, key: Any, turn: str | None, text: str, *values: object) -> None:
-    where = f"{place} call" if key is None else f"{place} {_printable(key)}"
-    extra = {"model": place, "session": key, "turn": turn}
+def _write(level: int, model: str, key: Any, turn: str | None, text: str, *values: object) -> None:
+    where = f"{model} call" if key is None else f"{model} {_printable(key)}"
+    extra = {"model": model, "session": key, "turn": turn}
     _log.log(level, f"[%s turn %s] {text}", where, _printable(turn), *values, extra=extra)
 
 
 def _printable(key: Any) -> str:
-    """The key in one line. A client may choose it, and must not write a log line of its own."""
+    """Return the key in one line. A client may choose it, and must not add lines to the log."""
     text = str(key)
     return text if text.isprintable() else ascii(text)

@@ -9,10 +9,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from agentsession import info
-from agentsession._drive.async_feed import AsyncFeed
 from agentsession._drive.asynchronous import AsyncPerformer, adrive
-from agentsession._drive.feed import Feed
-from agentsession._drive.sync import SyncPerforming, drive
+from agentsession._drive.feed import AsyncFeed, Feed
+from agentsession._drive.sync import SyncPerformer, drive
 from agentsession._options import AgentOptions
 from agentsession._store.session_store import StoredSession
 from agentsession._tracebacks import OwnFramesEmptied
@@ -29,7 +28,7 @@ from agentsession.errors import (
 from agentsession.events import Event, TurnFinished, TurnStarted
 
 M = TypeVar("M")
-P = TypeVar("P", SyncPerforming, AsyncPerformer)
+P = TypeVar("P", SyncPerformer, AsyncPerformer)
 
 
 @dataclass(frozen=True)
@@ -52,21 +51,21 @@ class Action(Generic[M]):
     def run(self) -> Outcome:
         """Run it to its end, without pieces."""
         with self.errors():
-            return self._ended(_last([*drive(self.machine, self._performing(SyncPerforming, streams=False))]))
+            return self._ended(_last([*drive(self.machine, self._performer(SyncPerformer, streams=False))]))
 
     async def arun(self) -> Outcome:
         with self.errors():
-            events = adrive(self.machine, self._performing(AsyncPerformer, streams=False))
+            events = adrive(self.machine, self._performer(AsyncPerformer, streams=False))
             return self._ended(_last([event async for event in events]))
 
     def events(self) -> Feed:
         """Run it event by event; to close the feed ends the turn."""
-        perform = self._performing(SyncPerforming, streams=True)
-        return Feed(drive(self.machine, perform), perform)
+        performer = self._performer(SyncPerformer, streams=True)
+        return Feed(drive(self.machine, performer), performer)
 
     def aevents(self) -> AsyncFeed:
-        perform = self._performing(AsyncPerformer, streams=True)
-        return AsyncFeed(adrive(self.machine, perform), perform)
+        performer = self._performer(AsyncPerformer, streams=True)
+        return AsyncFeed(adrive(self.machine, performer), performer)
 
     def told(self, event: Event | Outcome) -> Event | None:
         """The event as the user sees it; None at the end of a turn that waits for an approval."""
@@ -84,7 +83,7 @@ class Action(Generic[M]):
         if self.session is not None and self.session.turn is not None:
             results.remember(self.session.record, self.session.turn, None)
 
-    def _performing(self, kind: type[P], *, streams: bool) -> P:
+    def _performer(self, kind: type[P], *, streams: bool) -> P:
         return kind(
             self.agent, self.client_options, self.session, self.model, actor=self.actor, streams=streams
         )

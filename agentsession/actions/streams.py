@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 from weakref import finalize
 
-from agentsession._drive.async_feed import AsyncFeed
-from agentsession._drive.feed import Feed
+from agentsession._drive.feed import AsyncFeed, Feed
 from agentsession._turn.effects import Outcome
 from agentsession.actions.action import Action
 from agentsession.context import Result

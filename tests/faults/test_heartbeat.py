@@ -45,7 +45,7 @@ def test_a_call_that_outlasts_its_lease_keeps_its_claim(database: Any, at: _cloc
     assert texts(Chat, session)[2:] == ["slow", "answer to slow"]
     assert stored(session)["revision"] >= 2 + 2 + 8
     assert kept(session) | {"revision": 0} == slow.result().context | {"revision": 0}
-    assert not heartbeat._heart.calls
+    assert not heartbeat._heart.beats
 
 
 SLOW = """
@@ -117,7 +117,7 @@ def test_the_beat_stops_once_the_claim_is_lost(database: Any, at: _clock.FakeClo
         at.advance(3600)
         session.continue_session("other")
         before = stored(session)
-        eventually(lambda: not heartbeat._heart.calls)
+        eventually(lambda: not heartbeat._heart.beats)
         model.answer.set()
         with pytest.raises(LeaseLost):
             slow.result()
@@ -154,7 +154,7 @@ class Counts:
         self.calls: list[int] = []
 
     def ask(self, request: Any) -> Reply:
-        self.calls.append(len(heartbeat._heart.calls))
+        self.calls.append(len(heartbeat._heart.beats))
         if self.ending is not None:
             raise self.ending
         return Reply("ok")
@@ -166,7 +166,7 @@ def test_the_beat_ends_with_the_call_however_that_ends(database: Any, ending: Ba
     with pytest.raises((ProviderFailed, KeyboardInterrupt)) if ending else nullcontext():
         chat_model(database, provider=model, session=SHORT).start_session("Hello")
     assert model.calls == [1]
-    assert not heartbeat._heart.calls
+    assert not heartbeat._heart.beats
 
 
 def test_where_no_other_connection_sees_the_row_there_is_no_beat(database: Any) -> None:
@@ -206,7 +206,7 @@ def test_a_pool_that_the_caller_has_emptied_does_not_break_the_turn(
     eventually(lambda: not pool._in_use)
     assert session.continue_session("fast").last_turn.status == "completed"
     assert texts(Chat, session)[2:] == ["slow", "ok", "fast", "ok"]
-    assert not heartbeat._heart.calls
+    assert not heartbeat._heart.beats
 
 
 class OfTheContext(pw._ConnectionState):
@@ -229,7 +229,7 @@ def test_a_beat_never_uses_the_connection_of_its_caller(database: Any, state: ty
 
     class WaitsForABeat:
         def ask(self, request: Any) -> Reply:
-            if request.prompt[-1].content == "slow" and heartbeat._heart.calls:
+            if request.prompt[-1].content == "slow" and heartbeat._heart.beats:
                 eventually(lambda: beats)
             return Reply("ok")
 

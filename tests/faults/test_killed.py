@@ -225,9 +225,9 @@ class WaitsForALine:
         tell("asked")
         sys.stdin.readline()
         until = time.monotonic() + 60
-        while heartbeat._heart.calls and time.monotonic() < until:
+        while heartbeat._heart.beats and time.monotonic() < until:
             time.sleep(0.01)
-        tell(f"beats {len(heartbeat._heart.calls)}")
+        tell(f"beats {len(heartbeat._heart.beats)}")
         return Reply("too late")
 
 

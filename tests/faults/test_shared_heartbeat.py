@@ -44,32 +44,32 @@ def ignored(_: Exception) -> None:
 
 
 def test_the_thread_sleeps_between_beats_and_without_calls() -> None:
-    heart, changed, beats = heartbeat.Heart(), Counted(), list[float]()
-    heart.changed = changed
-    call = heartbeat.Call(lambda: beats.append(0.0) is None, ignored, ignored, 0.02, time.monotonic() + 0.02)
+    heart, condition, beats = heartbeat.Heart(), Counted(), list[float]()
+    heart.condition = condition
+    call = heartbeat.Beat(lambda: beats.append(0.0) is None, ignored, ignored, 0.02, time.monotonic() + 0.02)
     heart.add(call)
     eventually(lambda: len(beats) >= 5)
-    heart.drop(call)
-    eventually(lambda: changed.waits[-1] > 50)
-    assert len(changed.waits) <= 4 * len(beats) + 4
-    slept = len(changed.waits)
-    heart.add(heartbeat.Call(lambda: beats.append(1.0) is None, ignored, ignored, 1000.0, time.monotonic()))
-    eventually(lambda: 1.0 in beats and len(changed.waits) > slept and changed.waits[-1] > 50)
-    assert len(changed.waits) <= 4 * len(beats) + 8
-    heart.calls.clear()
+    heart.remove(call)
+    eventually(lambda: condition.waits[-1] > 50)
+    assert len(condition.waits) <= 4 * len(beats) + 4
+    slept = len(condition.waits)
+    heart.add(heartbeat.Beat(lambda: beats.append(1.0) is None, ignored, ignored, 1000.0, time.monotonic()))
+    eventually(lambda: 1.0 in beats and len(condition.waits) > slept and condition.waits[-1] > 50)
+    assert len(condition.waits) <= 4 * len(beats) + 8
+    heart.beats.clear()
 
 
 def test_a_very_long_lease_does_not_end_the_beats_of_others() -> None:
     """A thread can wait for some centuries at most."""
-    heart, changed, beats = heartbeat.Heart(), Counted(), list[float]()
-    heart.changed = changed
-    heart.add(heartbeat.Call(lambda: True, ignored, ignored, 1e12, time.monotonic() + 1e12))
-    eventually(lambda: changed.waits)
+    heart, condition, beats = heartbeat.Heart(), Counted(), list[float]()
+    heart.condition = condition
+    heart.add(heartbeat.Beat(lambda: True, ignored, ignored, 1e12, time.monotonic() + 1e12))
+    eventually(lambda: condition.waits)
     heart.add(
-        heartbeat.Call(lambda: beats.append(0.0) is None, ignored, ignored, 0.02, time.monotonic() + 0.02)
+        heartbeat.Beat(lambda: beats.append(0.0) is None, ignored, ignored, 0.02, time.monotonic() + 0.02)
     )
     eventually(lambda: len(beats) >= 2, limit=10)
-    heart.calls.clear()
+    heart.beats.clear()
 
 
 def test_one_daemon_thread_serves_all_calls_of_the_process(database_url: str, at: _clock.FakeClock) -> None:
@@ -81,7 +81,7 @@ def test_one_daemon_thread_serves_all_calls_of_the_process(database_url: str, at
         at.advance(100)
         for key in keys:
             extended(Chat, key, at)
-        assert len(heartbeat._heart.calls) == 4
+        assert len(heartbeat._heart.beats) == 4
         heart = heartbeat._heart.thread
         assert heart is not None
         assert heart.daemon
@@ -89,7 +89,7 @@ def test_one_daemon_thread_serves_all_calls_of_the_process(database_url: str, at
         assert set(beating) <= {heart}
         model.answer.set()
         assert {turn.result().last_result.text for turn in slow} == {"answer to slow"}
-    assert not heartbeat._heart.calls
+    assert not heartbeat._heart.beats
 
 
 FORKS = """
@@ -113,14 +113,14 @@ class Forks:
             pid = os.fork()
             if pid == 0:
                 try:
-                    print("new", heartbeat._heart.thread, len(heartbeat._heart.calls), flush=True)
+                    print("new", heartbeat._heart.thread, len(heartbeat._heart.beats), flush=True)
                     model_of(self).continue_session(keys[1], "child")
                 finally:
                     os._exit(0)
             os.waitpid(pid, 0)
             second = until_of(Chat, key)
             eventually(lambda: until_of(Chat, key) > second)
-        print(name, len(heartbeat._heart.calls), heartbeat._heart.thread.is_alive(), flush=True)
+        print(name, len(heartbeat._heart.beats), heartbeat._heart.thread.is_alive(), flush=True)
         return Reply("done")
 
 def model_of(provider):
@@ -178,12 +178,12 @@ def test_a_beat_that_comes_too_late_for_its_call_tells_nobody() -> None:
         beats.set()
         return not dropped.wait(10)
 
-    call = heartbeat.Call(extend, told.append, ignored, 1000.0, time.monotonic() + 1000.0)
+    call = heartbeat.Beat(extend, told.append, ignored, 1000.0, time.monotonic() + 1000.0)
     heart.add(call)
     with ThreadPoolExecutor(1) as other:
-        beat = other.submit(heart._extend, call)
+        beat = other.submit(heart._call, call)
         assert beats.wait(10)
-        heart.drop(call)
+        heart.remove(call)
         dropped.set()
         beat.result()
     assert told == []
@@ -220,9 +220,9 @@ def test_a_heartbeat_that_cannot_start_begins_with_the_next_call(
 ) -> None:
     heart, beats, errors = heartbeat.Heart(), list[str](), list[Exception]()
 
-    def call(name: str) -> heartbeat.Call:
+    def call(name: str) -> heartbeat.Beat:
         extend = lambda: beats.append(name) is None  # noqa: E731
-        return heartbeat.Call(extend, ignored, errors.append, 0.02, time.monotonic() + 0.02)
+        return heartbeat.Beat(extend, ignored, errors.append, 0.02, time.monotonic() + 0.02)
 
     with monkeypatch.context() as patch:
         no_thread_starts(patch, "agentsession-heartbeat")
@@ -230,4 +230,4 @@ def test_a_heartbeat_that_cannot_start_begins_with_the_next_call(
     assert [type(error) for error in errors] == [RuntimeError]
     heart.add(call("second"))
     eventually(lambda: {"first", "second"} <= set(beats))
-    heart.calls.clear()
+    heart.beats.clear()

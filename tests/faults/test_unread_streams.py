@@ -22,7 +22,7 @@ from agentsession import (
     agent,
     testing,
 )
-from agentsession._drive import async_feed, feed
+from agentsession._drive import feed
 from agentsession.provider import Delta, Reply
 from tests.support import servers
 from tests.support.cancellation import WORDS
@@ -46,8 +46,7 @@ LEASE = {"lease": 0.9}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in (feed, async_feed):
-        monkeypatch.setattr(each, "PATIENCE", 0.1)
+    monkeypatch.setattr(feed, "READER_WAIT", 0.1)
 
 
 def status_of(Chat: Any) -> str:

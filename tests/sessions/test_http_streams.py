@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentsession import ProviderFailed, TextDelta
-from agentsession._drive import reading
+from agentsession._drive import reply_pieces
 from agentsession.provider.litellm.adapter import LiteLLM
 from tests.support.lease_watch import eventually
 from tests.support.llm_server import Behaviour, LlmServer, Streams
@@ -152,7 +152,7 @@ def test_streams_that_are_left_while_the_provider_is_silent_hold_no_thread_and_n
 def test_a_stream_that_goes_silent_fails(
     name: str, follow: Follow, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "IDLE", 0.3)
+    monkeypatch.setattr(reply_pieces, "IDLE", 0.3)
     heard: list[str] = []
     with LlmServer(Streams(WORDS, pieces=2, pause=0.8)) as server:
         Chat = chat(server, name, database)

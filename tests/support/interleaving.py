@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from agentsession import _clock
-from agentsession._drive.sync import SyncPerforming
+from agentsession._drive.sync import SyncPerformer
 from agentsession._store.declared import Declared
 from agentsession._store.identity import key_value
 from agentsession._store.new_session import new_session
@@ -148,7 +148,7 @@ class Sessions(Stepping, RuleBasedStateMachine):
     def the_heart_beats(self, which: int, comes: bool) -> None:
         actor, before = self.pick(which, CallModel), self.context
         actor.came += self.new("piece") + " " if comes else ""
-        beats = actor.perform.session.extend(actor.plan.claim_id, LEASE, actor.came)
+        beats = actor.performer.session.extend(actor.plan.claim_id, LEASE, actor.came)
         self.look()
         assert beats == self.holds(actor)
         assert self.context.messages == before.messages
@@ -221,8 +221,8 @@ class Sessions(Stepping, RuleBasedStateMachine):
         else:
             session = open_session(declared, self.id, None)
         settled = reply_of(self.context, key) if key is not None else None
-        perform = SyncPerforming(plan.agent, None, session)
-        actor = Actor(action, plan, words, MACHINES[action](plan), perform, plan.turn_id, settled, Load())
+        performer = SyncPerformer(plan.agent, None, session)
+        actor = Actor(action, plan, words, MACHINES[action](plan), performer, plan.turn_id, settled, Load())
         actor.has_to_return = has_to_return
         self.actors.append(actor)
         self.send(actor, None)

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 from agentsession import ProviderCallError
-from agentsession._drive.sync import SyncPerforming
+from agentsession._drive.sync import SyncPerformer
 from agentsession._turn import machine
 from agentsession._turn.effects import Claim, Effect, Finish, Insert, Load, Machine, ProviderCallFailed, Save
 from agentsession._turn.model_io import NO_DELTA
@@ -36,7 +36,7 @@ class Actor:
     plan: Plan
     words: str
     machine: Machine
-    perform: SyncPerforming
+    performer: SyncPerformer
     turn_id: str
     settled: str | None
     effect: Effect
@@ -66,7 +66,7 @@ def broken(received: Delta = NO_DELTA) -> ProviderCallFailed:
 
 def on_its_way(actor: Actor) -> Actor:
     """The write as the network holds it, apart from what its caller does next."""
-    perform = copy(actor.perform)
-    perform.session = copy(actor.perform.session)
-    perform.session.record = None
-    return replace(actor, perform=perform)
+    performer = copy(actor.performer)
+    performer.session = copy(actor.performer.session)
+    performer.session.record = None
+    return replace(actor, performer=performer)

@@ -52,7 +52,7 @@ class Stepping(Truths):
         """What the effect gives, performed on the database; None if its error ended the call."""
         before, effect = self.context, actor.effect
         try:
-            value = actor.perform(effect)
+            value = actor.performer.perform(effect)
         except Exception as error:
             value = None
             if actor in self.actors:

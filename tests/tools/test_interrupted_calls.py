@@ -10,7 +10,7 @@ import pytest
 
 from agentsession import agent, info, testing, tool
 from agentsession._drive.asynchronous import AsyncPerformer
-from agentsession._drive.sync import SyncPerforming
+from agentsession._drive.sync import SyncPerformer
 from agentsession._turn.effects import ClaimLost, Interrupted, RunTools
 from agentsession._turn.tool_messages import results_of
 from agentsession.events import ToolFinished
@@ -29,18 +29,18 @@ def options() -> Any:
 
 def test_who_leaves_is_told_so_although_the_claim_is_gone_as_well() -> None:
     with pytest.raises(Interrupted) as stopped:
-        with SyncPerforming(options(), None).tools(RunTools("t")) as batch:
-            batch.news.put(ClaimLost())
+        with SyncPerformer(options(), None).run_tools(RunTools("t")) as batch:
+            batch.queue.put(ClaimLost())
             raise KeyboardInterrupt
     assert isinstance(stopped.value.__cause__, KeyboardInterrupt)
 
 
 def test_who_is_cancelled_is_told_so_although_the_claim_is_gone_as_well() -> None:
     async def cancelled() -> None:
-        async with AsyncPerformer(options(), None).tools(RunTools("t")) as batch:
+        async with AsyncPerformer(options(), None).run_tools(RunTools("t")) as batch:
             batch.tasks["running"] = asyncio.create_task(asyncio.sleep(60))
             running.append(batch.tasks["running"])
-            batch.news.put_nowait(ClaimLost())
+            batch.queue.put_nowait(ClaimLost())
             raise asyncio.CancelledError
 
     running: list[Any] = []

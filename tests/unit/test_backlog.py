@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from agentsession._drive.backlog import CHUNK, MOST, Backlog
+from agentsession._drive.stream_events import MAX_DELTA, MAX_EVENTS, Backlog
 from agentsession.events import (
     PartialOutput,
     TextDelta,
@@ -21,7 +21,7 @@ def taken(backlog: Backlog) -> list[object]:
 
 def test_a_short_backlog_gives_the_very_events() -> None:
     backlog = Backlog()
-    events = [ToolStarted("c", "add", {}), *[TextDelta(str(number)) for number in range(MOST - 2)]]
+    events = [ToolStarted("c", "add", {}), *[TextDelta(str(number)) for number in range(MAX_EVENTS - 2)]]
     for event in events:
         backlog.add(event)
     assert taken(backlog) == events
@@ -32,7 +32,7 @@ def test_deltas_of_a_long_backlog_are_joined_and_lose_no_text() -> None:
     for number in range(200_000):
         backlog.add((ThinkingDelta if number % 50_000 < 10_000 else TextDelta)(f"{number} "))
         most = max(most, len(backlog))
-    assert most <= MOST + 1
+    assert most <= MAX_EVENTS + 1
     events = taken(backlog)
     thinking = "".join(each.text for each in events if isinstance(each, ThinkingDelta))
     text = "".join(each.text for each in events if isinstance(each, TextDelta))
@@ -48,7 +48,7 @@ def test_joined_deltas_stay_small() -> None:
     backlog = Backlog()
     for _ in range(100_000):
         backlog.add(TextDelta("x" * 100))
-    assert max(len(each.text) for each in taken(backlog) if isinstance(each, TextDelta)) <= 2 * CHUNK
+    assert max(len(each.text) for each in taken(backlog) if isinstance(each, TextDelta)) <= 2 * MAX_DELTA
 
 
 def test_only_the_latest_partial_output_and_progress_wait() -> None:
@@ -60,7 +60,7 @@ def test_only_the_latest_partial_output_and_progress_wait() -> None:
         backlog.add(ToolProgress("b", "count", number))
     backlog.add(ToolFinished("a", "count"))
     events = taken(backlog)
-    assert len(events) <= MOST + 1
+    assert len(events) <= MAX_EVENTS + 1
     assert [each for each in events if isinstance(each, PartialOutput)] == [PartialOutput({"number": 9_999})]
     assert events[0] == ToolStarted("a", "count", {})
     assert events[-1] == ToolFinished("a", "count")

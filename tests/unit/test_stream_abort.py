@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentsession._drive.reading import Limits, Piece, Reader
+from agentsession._drive.reply_pieces import Piece, PieceThread, StreamLimits
 from agentsession._options import Client
 from agentsession._schema import OutputSchema
 from agentsession.provider import Delta, Reply, Request
@@ -33,9 +33,9 @@ def test_pauses_between_attempts_end_by_themselves() -> None:
     Aborting().pause(0.001)
 
 
-def limits() -> Limits:
+def limits() -> StreamLimits:
     request = Request((), Client("x:y", {}), OutputSchema(str))
-    return Limits(object(), request, (), 0.0)  # type: ignore[arg-type]
+    return StreamLimits(object(), request, (), 0.0)  # type: ignore[arg-type]
 
 
 class Counts:
@@ -58,9 +58,9 @@ class Counts:
 
 def test_a_reader_that_leaves_aborts_the_wait(caplog: pytest.LogCaptureFixture) -> None:
     pieces, source = list[Piece](), Counts(None)
-    reader = Reader(lambda: source, pieces.append, limits())
+    reader = PieceThread(lambda: source, pieces.append, limits())
     eventually(lambda: pieces)
-    reader.leave()
+    reader.stop()
     assert source.aborted == 1
     assert pieces == [Delta("one")]
     assert not caplog.records
@@ -71,9 +71,9 @@ def test_an_error_of_abort_is_logged_without_its_text(caplog: pytest.LogCaptureF
         raise OSError("secret")
 
     pieces, source = list[Piece](), Counts(fails)
-    reader = Reader(lambda: source, pieces.append, limits())
+    reader = PieceThread(lambda: source, pieces.append, limits())
     eventually(lambda: pieces)
-    reader.leave()
+    reader.stop()
     assert "OSError" in caplog.text
     assert "secret" not in caplog.text
     source.goes_on.set()
@@ -87,7 +87,7 @@ def test_a_reader_that_has_the_reply_aborts_nothing() -> None:
 
     abortable = Abortable(whole)
     abortable.abort = source._abort  # type: ignore[method-assign]
-    reader = Reader(lambda: abortable, pieces.append, limits())
+    reader = PieceThread(lambda: abortable, pieces.append, limits())
     eventually(lambda: pieces)
-    reader.leave()
+    reader.stop()
     assert source.aborted == 0

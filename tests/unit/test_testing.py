@@ -23,7 +23,7 @@ from agentsession import (
     info,
     testing,
 )
-from agentsession._drive.sync import SyncPerforming, drive
+from agentsession._drive.sync import SyncPerformer, drive
 from agentsession._turn.effects import CallModel, Claim, Finish, Insert, Load
 from agentsession.provider import Delta, PromptMessage, Reply, Request, ToolCall
 from agentsession.provider.choose import provider_for
@@ -301,7 +301,7 @@ def test_rounds_that_never_come_to_an_end_are_an_assertion_error() -> None:
     with pytest.raises(AssertionError, match="there is no end after 1000 steps"):
         for crash in testing.every_crash():
             with crash:
-                list(drive(endless(), SyncPerforming(info.agent_options(Helper), None)))
+                list(drive(endless(), SyncPerformer(info.agent_options(Helper), None)))
     assert crash.step == len(crash.performed) == 1000
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentsession._drive import async_feed, feed
+from agentsession._drive import feed
 from agentsession.provider import Delta, Reply
 from tests.support.blocked_turn import Waits
 from tests.support.web_clients import ANN, Trickle, events, fastapi_app, flask_app, owned_chat
@@ -174,8 +174,7 @@ class Verbose:
 def test_the_reply_to_a_client_that_stops_reading_and_does_not_hang_up_is_stored(
     database: Any, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for each in (feed, async_feed):
-        monkeypatch.setattr(each, "PATIENCE", 0.5)
+    monkeypatch.setattr(feed, "READER_WAIT", 0.5)
     Chat = owned_chat(database, provider=Verbose())
     with served(Chat) as port, closing(Reading(port, "/stream")) as reading:
         assert reading.event()[0] == "turn_started"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agentsession import testing
-from agentsession._drive import async_feed, feed, reading
-from agentsession._drive.pulse import Ping
+from agentsession._drive import feed, reply_pieces
+from agentsession._drive.stream_events import Ping
 from agentsession.actions import streams
 from agentsession.contrib import flask as flask_routes
 from agentsession.contrib._web import event_stream
@@ -132,7 +132,7 @@ def test_pings_keep_no_dead_model_alive(
     lines_of, make = kind
     model = make()
     if limit == "idle":
-        monkeypatch.setattr(reading, "IDLE", 0.3)
+        monkeypatch.setattr(reply_pieces, "IDLE", 0.3)
     Chat = chat_model(database, provider=model, timeout=0.3 if limit == "timeout" else 60)
     lines = lines_of(Chat, lambda _: False)
     model.goes_on.set()
@@ -147,20 +147,19 @@ def test_pings_come_for_a_reader_who_comes_back(
     kind: Any, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn runs on without a reader then, and the reader waits for its events."""
-    for each in (feed, async_feed):
-        monkeypatch.setattr(each, "PATIENCE", 0.1)
+    monkeypatch.setattr(feed, "READER_WAIT", 0.1)
     lines_of, make = kind
     model = make()
     Chat = chat_model(database, provider=model, session={"lease": 60})
     runs_on = {"feed": False}
-    for each in (feed.Feed, async_feed.AsyncFeed):
-        original = each._run_on
+    for each in (feed.Feed, feed.AsyncFeed):
+        original = each._run_to_end
 
         def noted(self: Any, original: Any = original) -> Any:
             runs_on["feed"] = True
             return original(self)
 
-        monkeypatch.setattr(each, "_run_on", noted)
+        monkeypatch.setattr(each, "_run_to_end", noted)
 
     async def pause() -> None:
         while not runs_on["feed"]:
