@@ -627,7 +627,7 @@ def test_a_record_of_a_subclass_with_its_own_table_is_refused(Chat: Any) -> None
     with_messages(Sub)
     session = Sub.start_session("Hi")
     assert session.continue_session("More").last_turn.status == "completed"
-    with pytest.raises(InputInvalid, match="no session of Chat"):
+    with pytest.raises(InputInvalid, match="not a session of Chat"):
         Chat.continue_session(session, "Hi")
 
 
