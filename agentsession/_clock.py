@@ -1,4 +1,4 @@
-"""The time as a turn sees it: the host's and the database's clocks, or in a test one that stands still."""
+"""The clock of a turn: the host's and the database's, or in a test one that stands still."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 
 class FakeClock:
-    """A clock that moves only when it is told to, or when a turn waits."""
+    """A clock that moves only when `advance` is called, or when a turn waits."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -23,17 +23,18 @@ fake: ContextVar[FakeClock | None] = ContextVar("fake", default=None)
 
 
 def seconds() -> float:
-    """Seconds since 1970 on the host's clock."""
+    """Return the seconds since 1970 on the host's clock."""
     clock = fake.get()
     return time.time() if clock is None else clock.seconds
 
 
 def utc() -> datetime:
-    """The time for a date-time field: UTC, without a zone."""
+    """Return the time for a date-time field: UTC, without a zone."""
     return datetime.fromtimestamp(seconds(), UTC).replace(tzinfo=None)
 
 
 async def asleep(duration: float) -> None:
+    """Sleep without blocking the event loop, or move the fake clock."""
     clock = fake.get()
     if clock is None:
         await asyncio.sleep(duration)
@@ -42,6 +43,7 @@ async def asleep(duration: float) -> None:
 
 
 def sleep(duration: float) -> None:
+    """Sleep, or move the fake clock."""
     clock = fake.get()
     if clock is None:
         time.sleep(duration)

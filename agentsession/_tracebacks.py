@@ -21,26 +21,27 @@ _STAND_IN = compile("frame = current_frame()", "", "exec")
 
 
 def take_all(keywords: T) -> T:
-    """Return the keywords of a call, and empty the dict in its frame, which an error's traceback keeps.
+    """Return a copy of a call's keywords, and clear the dict in its frame, which a traceback may keep.
 
     Use it where a function passes `**options` on: they may hold a client's key.
     """
-    given: Any = keywords  # a TypedDict has no `clear`
-    taken = cast("T", dict(given))
-    given.clear()
-    return taken
+    passed: Any = keywords  # a TypedDict has no `clear`
+    copied = cast("T", dict(passed))
+    passed.clear()
+    return copied
 
 
 def without_locals(error: BaseException) -> None:
-    """Replace each frame in the tracebacks of an error, and of all errors that it comes from, by one without
-    variables."""
+    """Replace the frames in the tracebacks of an error, and of its causes, by frames without variables."""
     for link in chain(error):
         _replace_frames(link)
 
 
 class OwnFramesEmptied:
-    """A context manager: an error that leaves it has no variables of this package in its tracebacks, and none
-    of the database's driver where it is `StorageFailed`. Those of the user's functions stay."""
+    """A context manager that removes this package's variables from the tracebacks of an error.
+
+    For `StorageFailed` it removes those of the database's driver, too. The variables of user functions stay.
+    """
 
     def __enter__(self) -> None: ...
 
@@ -57,7 +58,7 @@ own_frames_emptied = OwnFramesEmptied()
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and every error that can be reached from it."""
+    """Yield the error, and every error that can be reached from it."""
     waiting, seen = [error], {id(error)}
     while waiting:
         link = waiting.pop()
@@ -89,9 +90,9 @@ def _replace_frames(error: BaseException, is_hidden: Callable[[FrameType], bool]
 
 
 def _stand_in(frame: FrameType) -> FrameType:
-    """A frame with the file, the function and the positions of another, and no variables.
+    """Return a frame with the file, the function and the positions of `frame`, and without variables.
 
-    The other one is not cleared: it may still run, and to clear a suspended generator closes it.
+    The frame itself is not cleared: it may still run, and clearing a suspended generator would close it.
     """
     code = frame.f_code
     module = str(frame.f_globals.get("__name__", ""))

@@ -1,7 +1,7 @@
-"""Threads of our own for blocking work of an event loop.
+"""Worker threads for the blocking work of an event loop.
 
 An application can fill asyncio's default executor. Then no statement and no heartbeat would run, and a living
-process would lose its leases. Each kind of work has threads of its own, so that no kind waits for another.
+process would lose its leases. Each kind of work has its own threads, so that no kind waits for another.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Job: TypeAlias = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Workers:
-    """At most `most` daemon threads, which start when work comes and then stay.
+    """At most `most` daemon threads. Each starts when work arrives, and then stays.
 
     `concurrent.futures.ThreadPoolExecutor` joins its threads when the interpreter exits, so that a database
-    that does not answer would keep the process from ending. Its threads are also missing in a forked child.
+    that does not answer would keep the process from ending. In a forked child it has no threads.
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -36,7 +36,7 @@ class Workers:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        """A forked child has none of its parent's threads, and its copies of the locks may be held."""
+        """Start anew, also in a forked child: it has no threads, and its copies of the locks may be held."""
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._starting = threading.Lock()
@@ -62,7 +62,7 @@ class Workers:
         return future
 
     def _start_a_worker(self) -> None:
-        """If the system has no thread left, the workers that run do the work."""
+        """Start a worker. If the system has no thread left, the running workers do the work."""
         with self._starting:
             if self._started == self.most:
                 return
@@ -93,14 +93,14 @@ def _work(jobs: SimpleQueue[Job], idle: threading.Semaphore) -> None:
         del future, work  # an idle thread must not keep a result, or a session, alive
 
 
-MOST = min(32, (os.cpu_count() or 1) + 4)
-"""As many as asyncio's default executor has. Each may open a database connection."""
+MAX_WORKERS = min(32, (os.cpu_count() or 1) + 4)
+"""The size of asyncio's default executor. Each worker may open a database connection."""
 
-STATEMENTS = Workers("agentsession-store", MOST)
-"""For statements of the async driver. Each is short."""
+STATEMENTS = Workers("agentsession-store", MAX_WORKERS)
+"""Runs statements of the async driver, which are short."""
 
 BEATS = Workers("agentsession-beat", 8)
-"""For heartbeats. A beat is one short statement."""
+"""Runs heartbeats. A beat is one short statement."""
 
-PREPARING = Workers("agentsession-prepare", MOST)
+PREPARING = Workers("agentsession-prepare", MAX_WORKERS)
 """Prepares providers: imports that take seconds, and a provider's own `prepare`, which may block."""

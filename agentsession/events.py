@@ -1,4 +1,4 @@
-"""What a stream tells while a turn runs: frozen values, each with a JSON form and an SSE form.
+"""The events of a stream: frozen values, each with a JSON form and an SSE form.
 
 >>> TextDelta("Hel").sse()
 'event: text_delta\\ndata: {"type":"text_delta","text":"Hel"}\\n\\n'
@@ -17,19 +17,19 @@ from agentsession.errors import AgentSessionError, OutputInvalid, StorageFailed,
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One thing that happened. `event.name` is the type in its JSON and SSE forms: `text_delta`, …"""
+    """Something that happened in a turn. `event.name` is its type in JSON and in SSE: `text_delta`, …"""
 
     @property
     def name(self) -> str:
         return name_of(type(self))
 
     def json(self) -> JsonMap:
-        """The event as a JSON object: `type`, and its attributes; a session is its id."""
+        """Return the event as a JSON object: `type`, and its attributes. A session is its id."""
         values = {name: _as_json(getattr(self, name)) for name in self.__struct_fields__}
         return {"type": self.name, **values}
 
     def sse(self) -> str:
-        """The event in the form of https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+        """Return the event in the form of https://html.spec.whatwg.org/multipage/server-sent-events.html."""
         return f"event: {self.name}\ndata: {compact(self.json())}\n\n"
 
 
@@ -38,8 +38,10 @@ def name_of(kind: type[Event]) -> str:
 
 
 class TurnStarted(Event, frozen=True):
-    """The user's words are stored, and the model is about to be asked. `session` is the record (None for
-    `stream`, which stores nothing), `turn` the turn's id."""
+    """The user's message is stored, and the model is called next.
+
+    `turn` is the turn's id. `session` is the record, or None for `stream`, which stores nothing.
+    """
 
     turn: str
     session: Any = None
@@ -52,27 +54,31 @@ class TextDelta(Event, frozen=True):
 
 
 class ThinkingDelta(Event, frozen=True):
-    """The next piece of what the model thinks aloud."""
+    """The next piece of the model's visible thinking."""
 
     text: str
 
 
 class PartialOutput(Event, frozen=True):
-    """Structured output as far as it has come: a plain JSON value, not yet validated. A text may be cut off
-    anywhere; a number or a key is there once it is whole."""
+    """The structured output so far: a plain JSON value, not yet validated.
+
+    A text may be cut off anywhere. A number or a key appears when it is complete.
+    """
 
     value: Json
 
 
 class OutputRetry(Event, frozen=True):
-    """The reply does not fit the output schema, for the reason `error`: the model is asked again, and what
-    was shown of this reply is void."""
+    """The reply does not fit the output schema, for the reason `error`.
+
+    The model is called again. Discard the deltas and partial outputs of this reply.
+    """
 
     error: str
 
 
 class ToolStarted(Event, frozen=True):
-    """A tool runs. `call` is the stable key of the call."""
+    """A tool starts. `call` is the stable key of the call."""
 
     call: str
     tool: str
@@ -80,7 +86,7 @@ class ToolStarted(Event, frozen=True):
 
 
 class ToolProgress(Event, frozen=True):
-    """What a running tool reports: any JSON value. Nothing is stored of it."""
+    """A report of a running tool: any JSON value. It is not stored."""
 
     call: str
     tool: str
@@ -88,8 +94,11 @@ class ToolProgress(Event, frozen=True):
 
 
 class ToolFinished(Event, frozen=True):
-    """The result of a call is stored. `outcome` is `completed`, `failed`, `timed_out`, `rejected`,
-    `unknown` or `repeated`; `error` says why it is not `completed`, or is empty."""
+    """The result of a call is stored.
+
+    `outcome` is `completed`, `failed`, `timed_out`, `rejected`, `unknown` or `repeated`. `error` says why it
+    is not `completed`, or is empty.
+    """
 
     call: str
     tool: str
@@ -98,8 +107,10 @@ class ToolFinished(Event, frozen=True):
 
 
 class ApprovalNeeded(Event, frozen=True):
-    """A call waits for somebody's approval. The stream ends after the last of them, and the turn is stored as
-    `awaiting_approval`."""
+    """A call waits for an approval.
+
+    The stream ends after the last of these events, and the turn is stored as `awaiting_approval`.
+    """
 
     call: str
     tool: str
@@ -107,8 +118,10 @@ class ApprovalNeeded(Event, frozen=True):
 
 
 class TurnFinished(Event, frozen=True):
-    """The turn is stored as completed. Also the only event where an idempotency key brought a stored
-    result."""
+    """The turn is stored as completed.
+
+    It is the only event if the idempotency key belongs to a completed turn, whose stored result is returned.
+    """
 
     turn: str
     session: Any
@@ -116,8 +129,11 @@ class TurnFinished(Event, frozen=True):
 
 
 class StreamFailed(Event, frozen=True):
-    """How `sse()` of a stream ends where iterating it would raise: the type of the error, and what a client
-    may be told of it, which are no words of the provider's or the database's."""
+    """The last event of a stream's `sse()` where iterating the stream would raise an error.
+
+    `error` is the error's type. `message` is a text for the client, without text of the provider or the
+    database.
+    """
 
     error: str
     message: str
@@ -125,11 +141,11 @@ class StreamFailed(Event, frozen=True):
     @classmethod
     def of(cls, error: AgentSessionError) -> StreamFailed:
         is_ours = not isinstance(error, (TurnFailed, StorageFailed))
-        return cls(type(error).__name__, error.found if is_ours else told_of(type(error).__name__))
+        return cls(type(error).__name__, error.found if is_ours else client_message(type(error).__name__))
 
 
-def told_of(error: str) -> str:
-    """What a client may be told of a failure of this type."""
+def client_message(error: str) -> str:
+    """Return a text for clients about an error of this type."""
     return {
         "ProviderFailed": "the model could not answer",
         "OutputInvalid": "the model's answer does not have the form that was asked for",
@@ -150,7 +166,7 @@ def _as_json(value: Any) -> Json:
 
 
 def _result(result: Result[Any]) -> JsonMap:
-    """`output` is the value as JSON, null where it does not fit the schema of today."""
+    """Return the result as JSON. `output` is null if the value does not fit the current schema."""
     try:
         output = result.schema.dump(result.output, by_alias=True)
     except OutputInvalid:

@@ -132,8 +132,8 @@ class PartialReply:
     def timing_store(self) -> Iterator[None]:
         """Measure the write in the block, which sets the pause until the next one.
 
-        The time includes the wait for a worker or a connection: so many streams at once slow their writes
-        down by themselves.
+        The time includes the wait for a worker or a connection: when many streams run at once, each stores
+        its partial reply less often. With the time of the write alone, 200 streams took twice as long.
         """
         began = time.monotonic()
         yield

@@ -1,6 +1,10 @@
 """The sync driver: performs one effect after the other on the caller's thread.
 
 The plain form of an action reads it to its end.
+
+A driver is one generator, and everything else that lives between its events is a plain object without a
+reference cycle. Python closes the generators of a collected cycle, or of an ending event loop, in any order:
+a machine that is closed before its driver could not store the end of its turn.
 """
 
 from __future__ import annotations

@@ -42,17 +42,18 @@ class TurnLog:
         self.model_calls = 0
 
     def note(self, effect: Effect) -> None:
+        """Note the start of the turn, and count its model calls."""
         if isinstance(effect, Emit) and isinstance(effect.event, TurnStarted):
             self.turn, self.began = effect.event.turn, time.perf_counter()
         elif isinstance(effect, CallModel):
             self.model_calls += 1
 
     def log_end(self, turn: Turn) -> None:
-        """The machine has returned: the turn is stored as completed, or as waiting for an approval."""
+        """Log that the machine has returned: the turn is completed, or waits for an approval."""
         self._line(logging.INFO, f"{turn.status} ({turn.usage.total_tokens} tokens)")
 
     def log_failure(self, error: BaseException) -> None:
-        """The machine has raised."""
+        """Log that the machine has raised an error."""
         kind = type(error).__name__
         match error:
             case Interrupted():

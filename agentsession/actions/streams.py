@@ -55,8 +55,12 @@ class Followed(Generic[M]):
             self._finished = told
         return told
 
-    def _ping_after(self, seconds: float | None) -> None:
-        """Add a `Ping` to the events whenever `seconds` pass without an event."""
+    def ping_after(self, seconds: float | None) -> None:
+        """Add an event named `ping` whenever `seconds` pass without an event; None adds none.
+
+        Its `sse()` form is a comment, which a reader of server-sent events skips. For a web response that
+        makes its own lines of the events: `sse()` of the stream calls this itself.
+        """
         if seconds is not None and not seconds > 0:
             raise ValueError(f"ping is {seconds!r}, not a number of seconds above 0, or None for no pings")
         self._events.pulse.every = seconds
@@ -144,7 +148,7 @@ class TurnStream(Followed[M]):
         all."""
         try:
             with self:
-                self._ping_after(ping)
+                self.ping_after(ping)
                 for event in self:
                     yield event.sse()
         except AgentSessionError as error:
@@ -230,7 +234,7 @@ class AsyncTurnStream(Followed[M]):
         a broken connection. None has no such comments."""
         try:
             async with self:
-                self._ping_after(ping)
+                self.ping_after(ping)
                 async for event in self:
                     yield event.sse()
         except AgentSessionError as error:

@@ -221,7 +221,7 @@ def _streamed(stream: TurnStream[Any]) -> Response:
 
 
 def _told(stream: TurnStream[Any]) -> Iterator[str]:
-    stream._ping_after(PING)
+    stream.ping_after(PING)
     try:
         for event in stream:
             yield event.sse()

@@ -12,7 +12,7 @@ from agentsession import ContextUnreadable, DslError, InputInvalid, StorageFaile
 from agentsession._turn.stored_outcome import ERRORS
 from agentsession.contrib._web.problems import last_event, problem_of
 from agentsession.errors import ProviderCallError
-from agentsession.events import told_of
+from agentsession.events import client_message
 from tests.support.models import Answer
 from tests.support.web_clients import WEBS, Says, Web, owned_chat, problem
 
@@ -162,7 +162,7 @@ def test_no_problem_has_the_words_of_a_provider_a_tool_or_a_database() -> None:
         assert shown.status == (503 if isinstance(error, StorageFailed) else 502)
         assert "secret" not in str(shown.json)
         assert "secret" not in last_event(error)
-    assert len({told_of(name) for name in ERRORS} | {told_of("another")}) == len(ERRORS) + 1
+    assert len({client_message(name) for name in ERRORS} | {client_message("another")}) == len(ERRORS) + 1
 
 
 @pytest.mark.parametrize(

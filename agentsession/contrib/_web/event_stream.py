@@ -33,7 +33,7 @@ class EventStream(StreamingResponse):
 
 
 async def told(stream: AsyncTurnStream[Any]) -> AsyncGenerator[str, None]:
-    stream._ping_after(PING)
+    stream.ping_after(PING)
     try:
         async for event in stream:
             yield event.sse()

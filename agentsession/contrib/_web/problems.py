@@ -23,7 +23,7 @@ from agentsession.errors import (
     TurnCancelled,
     TurnFailed,
 )
-from agentsession.events import StreamFailed, told_of
+from agentsession.events import StreamFailed, client_message
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -101,7 +101,7 @@ def problem_of(error: Exception) -> Problem | None:
     if status is None:
         return None
     name, record = type(error).__name__, getattr(error, "session", None)
-    detail = told_of(name) if status > 500 else error.found
+    detail = client_message(name) if status > 500 else error.found
     ends_soon = isinstance(error, SessionBusy) and error.status != AWAITING
     return Problem(status, name, detail, None if record is None else json_id(record._pk), ends_soon)
 
@@ -117,7 +117,7 @@ def said_of(turn: Turn) -> JsonMap | None:
     """Why a turn did not complete. What is stored of a failed one has the provider's words."""
     if turn.error is None:
         return None
-    message = told_of(turn.error.type) if turn.status == "failed" else turn.error.message
+    message = client_message(turn.error.type) if turn.status == "failed" else turn.error.message
     return {"type": turn.error.type, "message": message}
 
 
