@@ -1,4 +1,4 @@
-"""Reading a JSON schema: references, and the order of its fields."""
+"""References in a JSON schema, and the order of its fields."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from agentsession._json_values import Json, JsonMap
 
 
 def resolve(node: Any, root: JsonMap) -> JsonMap:
-    """The schema itself, where the node refers to one of the definitions of the root."""
+    """Return the schema of a node: the definition in the root, if the node is a reference."""
     while isinstance(node, dict) and "$ref" in node:
         node = root.get("$defs", {}).get(str(node["$ref"]).rsplit("/", 1)[-1], {})
     return node if isinstance(node, dict) else {}
 
 
 def ordered(value: Json, node: Any, root: JsonMap) -> Json:
-    """The value with its keys in the order of the schema, others after them by name."""
+    """Return the value with its keys in the order of the schema. Unknown keys follow by name."""
     if isinstance(value, list):
         items = resolve(node, root).get("items", {})
         return [ordered(item, items, root) for item in value]
@@ -30,7 +30,7 @@ def ordered(value: Json, node: Any, root: JsonMap) -> Json:
 
 
 def _shape_of(value: JsonMap, node: Any, root: JsonMap) -> JsonMap:
-    """The branch of a union whose fields cover the value's keys."""
+    """Return the branch of a union whose fields include the keys of the value."""
     shape = resolve(node, root)
     for part in [*shape.get("anyOf", ()), *shape.get("oneOf", ())]:
         branch = _shape_of(value, part, root)

@@ -76,7 +76,7 @@ def suggestion(name: str, known: Mapping[str, Any]) -> str:
     return f"did you mean {near[0]}=…?" if near else f"use one of: {', '.join(known) or 'none'}"
 
 
-def seconds(why: str, example: str = "30.0", *, optional: bool = False) -> Rule:
+def duration(why: str, example: str = "30.0", *, optional: bool = False) -> Rule:
     """Return the rule of a duration, which is stored as a float."""
     return _maybe(Rule(is_positive, "a positive number of seconds", why, example, float), optional)
 

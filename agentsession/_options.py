@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
-from agentsession._option_rules import choice, count, count_from_0, seconds, size, switch
+from agentsession._option_rules import choice, count, count_from_0, duration, size, switch
 from agentsession._prompt import Template
 from agentsession._schema import InputSchema, OutputSchema, Schema
 from agentsession._tools.definition import Tool
@@ -101,16 +101,16 @@ class AgentOptions:
     output_mode: Annotated[
         OutputMode, choice(OUTPUT_MODES, "it says how the model is asked for structured output")
     ]
-    timeout: Annotated[float, seconds("a model call without an end would keep its session busy", "120.0")]
+    timeout: Annotated[float, duration("a model call without an end would keep its session busy", "120.0")]
     retries: Annotated[int, count_from_0("it is a number of attempts", "2")]
     output_retries: Annotated[int, count_from_0("it is a number of attempts", "1")]
     max_iterations: Annotated[int, count("a model could ask for tools without end", "10")]
-    tool_timeout: Annotated[float, seconds("a tool call without an end would keep its turn open")]
+    tool_timeout: Annotated[float, duration("a tool call without an end would keep its turn open")]
     on_tool_error: Annotated[
         OnToolError, choice(ON_TOOL_ERROR, "it says what happens to a turn when a tool fails")
     ]
     approval_timeout: Annotated[
-        float | None, seconds("a call waits this long for a person's decision", optional=True)
+        float | None, duration("a call waits this long for a person's decision", optional=True)
     ]
     token_budget: Annotated[int | None, count("it limits the tokens of a turn", "50_000", optional=True)]
     on_budget: Annotated[
@@ -140,9 +140,9 @@ class SessionOptions:
     messages: Annotated[Layout, choice(LAYOUTS, "it says where the messages are stored")]
     max_input_bytes: Annotated[int, size("it limits an input", "16 * 1024 * 1024")]
     max_context_bytes: Annotated[int, size("it limits a conversation", "64 * 1024 * 1024")]
-    lease: Annotated[float, seconds("another process may take over the turn of a dead one after it")]
+    lease: Annotated[float, duration("another process may take over the turn of a dead one after it")]
     on_busy: Annotated[OnBusy, choice(ON_BUSY, "it says what an action does while a turn is open")]
-    busy_timeout: Annotated[float, seconds("it limits the wait for a busy session")]
+    busy_timeout: Annotated[float, duration("it limits the wait for a busy session")]
     history_turns: Annotated[
         int | None, count("it says how many turns the model is shown", "40", optional=True)
     ]

@@ -1,7 +1,7 @@
 """The instruction: a mustache template, tokenised once by chevron and rendered strictly.
 
-chevron's own renderer escapes HTML, reads files for partials, follows attributes of objects and renders
-a missing variable as nothing, so only its tokeniser is used. Rendering looks into dicts and lists alone.
+Only the tokeniser of chevron is used. Its renderer escapes HTML, reads files for partials, follows attributes
+of objects and renders a missing variable as an empty text. This one looks up names in dicts and lists only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from agentsession._json_values import Json, JsonMap, compact
 
 
 class TemplateInvalid(ValueError):
-    """The template cannot be parsed; the message says what and where, and `fix` what to write, if that is
-    known."""
+    """The template cannot be parsed. The message says what and where; `fix` says what to write, if known."""
 
     def __init__(self, found: str, fix: str = "") -> None:
         super().__init__(found)
@@ -26,7 +25,7 @@ class TemplateInvalid(ValueError):
 
 
 class VariableMissing(LookupError):
-    """A variable of the template has no value; `name` is the variable."""
+    """The variable `name` of the template has no value."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -54,14 +53,14 @@ Node = Literal | Variable | Section
 
 
 class Template:
-    """A parsed mustache template. Values are inserted as they are: nothing is escaped or rendered again."""
+    """A parsed mustache template. Values are inserted unchanged: nothing is escaped or rendered again."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.nodes = _parse(source)
 
     def render(self, values: JsonMap) -> str:
-        """The text; raises `VariableMissing` for a variable that is absent or None."""
+        """Return the text; raises `VariableMissing` for a variable that is absent or None."""
         return "".join(_render(self.nodes, [values]))
 
     @property
@@ -69,21 +68,21 @@ class Template:
         return any(not isinstance(node, Literal) for node in self.nodes)
 
     def unknown_names(self, fields: JsonMap) -> list[str]:
-        """Names that are no field, given each field's JSON schema.
+        """Return the names that are not fields. `fields` has the JSON schema of each field.
 
-        What stands inside a section over a list or an object may name a part of it, and is not checked.
+        A name inside a section over a list or an object may be a part of it, and is not checked.
         """
         return list(dict.fromkeys(_unknown(self.nodes, fields)))
 
 
 _MISCOUNTED = re.compile(r"\.?\nline \d+$")
-"""chevron's line of a wrong end tag, which is one too high."""
+"""The line number that chevron gives for a wrong end tag. It is one too high."""
 
 
 def _parse(source: str) -> tuple[Node, ...]:
     try:
         tokens = list(tokenize(source))
-        list(tokenize(source + "\n"))  # chevron drops a tag that opens at the very end
+        list(tokenize(source + "\n"))  # without the line end chevron drops a tag that opens at the end
     except ChevronError as error:
         raise TemplateInvalid(_MISCOUNTED.sub("", str(error)).replace("\n", ", ")) from error
     except IndexError as error:
@@ -95,7 +94,7 @@ def _nest(tokens: Iterator[tuple[str, str]]) -> tuple[Node, ...]:
     nodes: list[Node] = []
     for kind, text in tokens:
         if kind == "literal":
-            _refuse_tags_of_others(text)
+            _refuse_jinja_tags(text)
             nodes.append(Literal(text))
         elif kind == "end":
             break
@@ -112,15 +111,15 @@ def _nest(tokens: Iterator[tuple[str, str]]) -> tuple[Node, ...]:
 
 
 _OTHER_TAG = re.compile(r"\{%[-+]?\s*(\w+)")
-"""How a tag of Jinja or Liquid begins."""
+"""The beginning of a tag of Jinja or Liquid."""
 
 
-def _refuse_tags_of_others(text: str) -> None:
-    """Raise `TemplateInvalid` for a tag that mustache would leave in the text, for the model to read."""
+def _refuse_jinja_tags(text: str) -> None:
+    """Raise `TemplateInvalid` for a tag of Jinja or Liquid, which mustache would leave in the text."""
     tag = _OTHER_TAG.search(text)
     if tag is not None:
         raise TemplateInvalid(
-            f"{{% {tag[1]} … %}} is a tag of Jinja or Liquid, and mustache has none of them",
+            f"{{% {tag[1]} … %}} is a tag of Jinja or Liquid, which mustache does not have",
             "write {{#x}}…{{/x}} for a condition or a loop over x, and {{^x}}…{{/x}} for its opposite",
         )
 
@@ -129,16 +128,16 @@ def _name(text: str) -> str:
     if "|" in text:
         name = text.partition("|")[0].strip()
         raise TemplateInvalid(
-            f"{{{{ {text} }}}} has a filter, and mustache has none",
+            f"{{{{ {text} }}}} has a filter, which mustache does not have",
             f'write {{{{ {name} }}}}, and pass the value in its final form: instruction_args={{"{name}": …}}',
         )
     if text != "." and not all(part.isidentifier() or part.isdecimal() for part in text.split(".")):
-        raise TemplateInvalid(f"{text!r} is no variable name")
+        raise TemplateInvalid(f"{text!r} is not a variable name")
     return text
 
 
 def _check_delimiters(text: str) -> None:
-    """chevron takes anything for delimiters, and then finds no tag."""
+    """Raise `TemplateInvalid` for wrong delimiters. chevron accepts any text, and then finds no tag."""
     if not re.fullmatch(r"[^\s=]+ +[^\s=]+", text):
         raise TemplateInvalid(f"the delimiters {text!r} are not two words with a space between")
 
@@ -199,7 +198,7 @@ def _unknown(nodes: tuple[Node, ...], fields: JsonMap) -> Iterator[str]:
 
 
 def _is_scalar(schema: Any) -> bool:
-    """Has the field no parts, so that a section over it opens no scope with names of its own?"""
+    """Return whether a field has no parts, so that a section over it opens no scope of names."""
     if not isinstance(schema, dict):
         return False
     if "anyOf" in schema:

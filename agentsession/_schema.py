@@ -1,4 +1,4 @@
-"""A pydantic schema and what a conversation needs of it: validate, store, show and read again."""
+"""A pydantic schema: validate a value, store it, show it to the model, and read a reply."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ from agentsession._json_values import (
     unstorable,
     with_portable_numbers,
 )
-from agentsession._validation import describe, kind_of
+from agentsession._validation import describe, describe_type
 from agentsession.errors import words
 
 CONTAINERS = (list, dict, set, frozenset, tuple, str)
 
 
 class SchemaMismatch(ValueError):
-    """A value does not fit its schema; the message names each place, never the value."""
+    """A value does not fit its schema. The message has the path of each error, never the value."""
 
 
 class Schema:
     """Any type that pydantic understands: a model, dataclass, TypedDict, union or plain type.
 
-    Whatever a validator or serializer raises, a bug in it included, is a `SchemaMismatch`.
-    Validation is lax (`"12"` fits an `int`), and a field may be given by its name or its alias.
-    Stored values use field names.
+    Every exception of a validator or serializer becomes `SchemaMismatch`. Validation is lax (`"12"` fits an
+    `int`), and accepts the name and the alias of a field. Stored values have the names.
     """
 
     def __init__(self, type_: Any) -> None:
@@ -54,7 +53,7 @@ class Schema:
         return str(getattr(self.type, "__name__", None) or self.type)
 
     def load(self, value: Any) -> Any:
-        """The typed value; raises `SchemaMismatch`."""
+        """Return the typed value; raises `SchemaMismatch`."""
         try:
             return self.adapter.validate_python(value, by_alias=True, by_name=True)
         except Exception as error:
@@ -67,9 +66,9 @@ class Schema:
             raise SchemaMismatch(describe(error)) from error
 
     def dump(self, value: Any, *, by_alias: bool = False) -> Json:
-        """The value as JSON types, under field names; raises `SchemaMismatch`.
+        """Return the value as JSON types, under field names; raises `SchemaMismatch`.
 
-        Both forms are searched for what JSON cannot carry: pydantic's turns NaN into null in silence.
+        The Python form is searched for NaN, too, because pydantic's JSON form has null in its place.
         """
         try:
             _refuse_unstorable(self.adapter.dump_python(value, by_alias=by_alias))
@@ -84,44 +83,44 @@ class Schema:
 
     @cached_property
     def stored_schema(self) -> JsonMap:
-        """JSON schema of the stored form."""
+        """The JSON schema of the stored form."""
         return self.adapter.json_schema(by_alias=False, mode="serialization")
 
     @cached_property
-    def given_names(self) -> dict[str, str]:
-        """What a field may be given as (its name or an alias) → its name; without computed fields."""
-        names = {name: name for name in self._given.get("properties", {})}
+    def input_names(self) -> dict[str, str]:
+        """The names and aliases that an input may use for a field, each with the name of the field."""
+        names = {name: name for name in self._input_shape.get("properties", {})}
         for name, field in getattr(self.type, "model_fields", {}).items():
             names |= dict.fromkeys(_aliases(field.alias, field.validation_alias), name)
         return names
 
     @cached_property
     def takes_more(self) -> bool:
-        """May there be fields that the schema does not name?"""
-        return bool(self._given.get("additionalProperties"))
+        """Whether the schema allows unknown fields."""
+        return bool(self._input_shape.get("additionalProperties"))
 
     @cached_property
-    def _given(self) -> JsonMap:
-        """JSON schema of what may be given, under field names."""
+    def _input_shape(self) -> JsonMap:
+        """The JSON schema of an input, under field names."""
         schema = self.adapter.json_schema(by_alias=False)
         return resolve(schema, schema)
 
     @property
     def fields(self) -> JsonMap | None:
-        """Name → JSON schema of each field, or None where the value is no single object."""
+        """The JSON schema of each field by name, or None if the value is not an object."""
         found = resolve(self.stored_schema, self.stored_schema).get("properties")
         return found if isinstance(found, dict) else None
 
     def in_field_order(self, value: Json) -> Json:
-        """The value with its keys in the order of the schema, others after them by name.
+        """Return the value with its keys in the order of the schema. Unknown keys follow by name.
 
-        Databases reorder keys (PostgreSQL's jsonb does); a prompt cache wants the same bytes each time.
+        PostgreSQL's `jsonb` reorders keys, and a prompt cache needs the same bytes each time.
         """
         return ordered(value, self.stored_schema, self.stored_schema)
 
 
 class InputSchema(Schema):
-    """What a user's message looks like. `None` stands for `message: str`, stored as a plain string."""
+    """The schema of a user's message. `None` is `message: str`, which is stored as plain text."""
 
     def __init__(self, type_: Any = None) -> None:
         super().__init__(_default_input() if type_ is None else type_)
@@ -133,16 +132,18 @@ class InputSchema(Schema):
 
     @cached_property
     def text_field(self) -> str | None:
-        """The name of the field that a bare text fills: the only field, or the only one without a default, if
-        it holds text."""
-        fields, given = self.fields or {}, self._given.get("properties", {})
-        needed = list(fields) if len(fields) == 1 else self._given.get("required", [])
-        if len(needed) != 1 or (len(fields) > 1 and fields.keys() != given.keys()):
+        """The name of the field that a plain text fills, or None.
+
+        It is a text field, and the only field or the only one without a default.
+        """
+        fields, inputs = self.fields or {}, self._input_shape.get("properties", {})
+        required = list(fields) if len(fields) == 1 else self._input_shape.get("required", [])
+        if len(required) != 1 or (len(fields) > 1 and fields.keys() != inputs.keys()):
             return None
-        return str(needed[0]) if fields[needed[0]].get("type") == "string" else None
+        return str(required[0]) if fields[required[0]].get("type") == "string" else None
 
     def accept(self, value: Any) -> str | JsonMap:
-        """The content to store; raises `SchemaMismatch`."""
+        """Return the content to store; raises `SchemaMismatch`."""
         dumped = self.dump(self._typed(dict(value) if isinstance(value, Mapping) else value))
         if self.is_default and isinstance(dumped, dict):
             return str(dumped["message"])
@@ -151,8 +152,10 @@ class InputSchema(Schema):
         return compact(dumped)
 
     def show(self, content: str | JsonMap) -> str:
-        """The text that the model is shown: the text field as it is, where all other fields are at their
-        defaults; else compact JSON."""
+        """Return the text for the model.
+
+        It is the text field if all other fields have their defaults, else compact JSON.
+        """
         if isinstance(content, str):
             return content
         text = content.get(self.text_field) if self.text_field else None
@@ -162,9 +165,9 @@ class InputSchema(Schema):
         return compact(self.in_field_order(content))
 
     def _typed(self, value: Any) -> Any:
-        """The typed value. A schema with several fields may read a text in its own way."""
+        """Return the typed value. The validators of a schema with several fields get a text first."""
         if self.is_default and not isinstance(value, (str, dict, self.type)):
-            raise SchemaMismatch(f"expected a text, found {kind_of(value)}")
+            raise SchemaMismatch(f"expected a text, found {describe_type(value)}")
         if not isinstance(value, str) or self.text_field is None:
             return self.load(value)
         if len(self.fields or {}) > 1:
@@ -173,7 +176,7 @@ class InputSchema(Schema):
         return self.load({self.text_field: value})
 
     def _is_default(self, name: str, value: Json) -> bool:
-        """Return whether a stored value is the default of its field, or an empty container that is.
+        """Return whether a stored value is the default of its field, or an empty container that is one.
 
         Default factories of the application are not called, so the answer is the same in every process.
         """
@@ -185,7 +188,7 @@ class InputSchema(Schema):
 
 
 class OutputSchema(Schema):
-    """What a reply must look like. `None` (or `str`) stands for text."""
+    """The schema of a reply. `None` (or `str`) is text."""
 
     def __init__(self, type_: Any = None) -> None:
         super().__init__(str if type_ is None else type_)
@@ -193,7 +196,7 @@ class OutputSchema(Schema):
 
     @cached_property
     def json_schema(self) -> JsonMap:
-        """What the model is asked for: always an object, as providers demand."""
+        """The JSON schema for the provider: always an object, as providers require."""
         schema = self.adapter.json_schema()
         if not self.is_wrapped:
             return schema
@@ -203,7 +206,7 @@ class OutputSchema(Schema):
 
     @cached_property
     def is_wrapped(self) -> bool:
-        """Is the root no object, so that it travels as `{"output": …}`?"""
+        """Whether the root is not an object, so that the reply is `{"output": …}`."""
         schema = self.adapter.json_schema()
         return resolve(schema, schema).get("type") != "object"
 
@@ -212,8 +215,9 @@ class OutputSchema(Schema):
         return re.sub(r"[^A-Za-z0-9_-]+", "_", self.name).strip("_")[:64] or "output"
 
     def parse(self, text: str) -> Any:
-        """The typed value of a reply; raises `SchemaMismatch`."""
+        """Return the typed value of a reply; raises `SchemaMismatch`."""
         if self.is_text:
+            # Providers refuse an empty message in the next turn.
             if not text.strip():
                 raise SchemaMismatch("the reply is empty")
             return text
@@ -223,10 +227,10 @@ class OutputSchema(Schema):
                 return self.load_json(self._unwrapped(candidate))
             except SchemaMismatch as error:
                 mismatch = mismatch or error
-        raise mismatch or SchemaMismatch("the reply holds no whole JSON value")
+        raise mismatch or SchemaMismatch("the reply has no complete JSON value")
 
     def encode(self, value: Any) -> str:
-        """The text with which a model would say this value; raises `SchemaMismatch`."""
+        """Return the reply of a model that means this value; raises `SchemaMismatch`."""
         dumped = self.dump(self.load(value), by_alias=True)
         if self.is_text:
             return str(dumped)
@@ -242,19 +246,19 @@ class OutputSchema(Schema):
 
 
 def _factory(type_: Any, name: str) -> Any:
-    """The default factory of a field of a pydantic model or a dataclass."""
+    """Return the default factory of a field of a pydantic model or a dataclass."""
     fields = getattr(type_, "model_fields", None) or getattr(type_, "__dataclass_fields__", {})
     return getattr(fields.get(name), "default_factory", None)
 
 
 @cache
 def _default_input() -> Any:
-    """The input of an agent that declares no `input_schema`. Pydantic takes its time to make a model."""
+    """Return the input model of an agent without an `input_schema`. Made on first use."""
     return create_model("Input", __config__=ConfigDict(extra="forbid"), message=(str, ...))
 
 
 def unusable(type_: Any, role: type[Schema]) -> str | None:
-    """Why pydantic cannot work with this type, or None."""
+    """Return why pydantic cannot use this type, or None."""
     try:
         schema = role(type_)
         schema.adapter.json_schema()
@@ -266,9 +270,9 @@ def unusable(type_: Any, role: type[Schema]) -> str | None:
     return None
 
 
-def _aliases(*given: Any) -> Iterator[str]:
-    """The keys under which pydantic looks for a field."""
-    for alias in given:
+def _aliases(*aliases: Any) -> Iterator[str]:
+    """Yield the keys under which pydantic looks for a field."""
+    for alias in aliases:
         if isinstance(alias, str):
             yield alias
         elif isinstance(alias, AliasChoices):

@@ -38,7 +38,7 @@ class Draft:
 
 
 class AgentDraft(Draft):
-    """The declaration of an agent. What a parse or a call makes of an option is made once."""
+    """The declaration of an agent. Its options are parsed once."""
 
     decorator = "agent"
 

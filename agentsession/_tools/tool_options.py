@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeAlias
 
 from agentsession._json_values import JsonMap
-from agentsession._option_rules import Rule, is_count, seconds, switch
+from agentsession._option_rules import Rule, duration, is_count, switch
 from agentsession._tools.signature import is_async
 
 BYTES_PER_TOKEN = 4
@@ -63,7 +63,7 @@ def _is_repeat_limit(value: Any) -> bool:
 class ToolOptions:
     """The options of a tool."""
 
-    timeout: Annotated[float | None, seconds("a call ends after it", optional=True)] = None
+    timeout: Annotated[float | None, duration("a call ends after it", optional=True)] = None
     idempotent: Annotated[bool, switch("it says whether a call may run again", "True")] = False
     needs_approval: Annotated[
         bool | Callable[[JsonMap], Any],

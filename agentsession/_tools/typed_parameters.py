@@ -54,7 +54,7 @@ class TypedParameters:
         arguments, text = read_arguments(text)
         surplus = {name: value for name, value in arguments.items() if name not in self._known}
         refused = self.hidden & surplus.keys() if self._is_open else surplus.keys()
-        problems = [f"{name}: there is no such argument" for name in surplus if name in refused]
+        problems = [f"{name}: unknown argument" for name in surplus if name in refused]
         if problems:
             text = json.dumps({name: value for name, value in arguments.items() if name not in refused})
         loaded: Any = None
@@ -76,7 +76,7 @@ class TypedParameters:
     @cached_property
     def _known(self) -> frozenset[str]:
         """Every name and alias of a field."""
-        return frozenset({*self.typed.given_names, *self.schema["properties"]})
+        return frozenset({*self.typed.input_names, *self.schema["properties"]})
 
     def _fields(self, value: Any) -> JsonMap:
         """Return the fields of a typed value, without a conversion."""
@@ -98,14 +98,14 @@ class _Fields(Schema):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._given.get("properties", ()))
+        return tuple(self._input_shape.get("properties", ()))
 
     @property
     def forbids_more(self) -> bool:
-        return self._given.get("additionalProperties") is False
+        return self._input_shape.get("additionalProperties") is False
 
     @cached_property
-    def _given(self) -> JsonMap:
+    def _input_shape(self) -> JsonMap:
         schema = self.adapter.json_schema(by_alias=False, schema_generator=_Untitled)
         return resolve(schema, schema)
 

@@ -74,7 +74,7 @@ def accept_args(agent: AgentOptions, given: Any) -> JsonMap:
     try:
         args: Any = schema.dump(schema.load(dict(given) if isinstance(given, Mapping) else given))
     except SchemaMismatch as error:
-        fields = dict.fromkeys(schema.given_names.values()) or {"name": None}
+        fields = dict.fromkeys(schema.input_names.values()) or {"name": None}
         example = ", ".join(f'"{name}": …' for name in fields)
         raise InputInvalid(
             f"instruction_args do not fit {schema.name}: {error}",
@@ -124,7 +124,7 @@ def _as_stored(agent: AgentOptions, stored: JsonMap) -> JsonMap:
 def _untouched(agent: AgentOptions, stored: JsonMap, given: Mapping[Any, Any]) -> JsonMap:
     """Stored arguments that are still fields, or extra ones, and for which nothing new is given."""
     schema = agent.instruction_schema
-    names = schema.given_names
+    names = schema.input_names
     inputs = set(names.values())
     extra = set(stored) - set(schema.fields or ()) if schema.takes_more else set()
     touched = {names.get(name, name) for name in given}

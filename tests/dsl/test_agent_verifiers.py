@@ -114,15 +114,15 @@ CASES: dict[Any, list[Case]] = {
         bad("instruction", "instruction is of the type bytes, not str", INSTRUCTION, instruction=b"Hi"),
         bad(
             "instruction",
-            "the template does not parse: 'a b' is no variable name",
+            "the template does not parse: 'a b' is not a variable name",
             INSTRUCTION,
             instruction="Hi {{ a b }}",
         ),
         *(
             bad(
                 "instruction",
-                f"the template does not parse: {{% {tag} … %}} is a tag of Jinja or Liquid, and mustache has "
-                "none of them",
+                f"the template does not parse: {{% {tag} … %}} is a tag of Jinja or Liquid, which mustache does "
+                "not have",
                 "write {{#x}}…{{/x}} for a condition or a loop over x, and {{^x}}…{{/x}} for its opposite",
                 instruction=source,
             )
@@ -134,7 +134,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         bad(
             "instruction",
-            "the template does not parse: {{ name | upcase }} has a filter, and mustache has none",
+            "the template does not parse: {{ name | upcase }} has a filter, which mustache does not have",
             'write {{ name }}, and pass the value in its final form: instruction_args={"name": …}',
             instruction="Hi {{ name | upcase }}",
         ),
@@ -205,7 +205,7 @@ CASES: dict[Any, list[Case]] = {
         bad("provider", "provider is the class Echo, not an object of it", ASKS, provider=Echo),
         good(provider=Echo()),
     ],
-    verifiers.verify_values_fit: [
+    verifiers.verify_agent_values_fit: [
         bad(
             "output_mode",
             "output_mode is 'json', not 'auto', 'schema' or 'prompt'",
@@ -255,7 +255,7 @@ CASES: dict[Any, list[Case]] = {
         bad("output_retries", COUNT.format("output_retries", -1), "output_retries=1", output_retries=-1),
         good(timeout=1, retries=0, output_retries=0),
     ],
-    verifiers.verify_names_are_free: [
+    verifiers.verify_call_names_are_free: [
         *(
             bad(name, f"Support already has {name!r}", f"rename Support.{name}", under)
             for name, under in [

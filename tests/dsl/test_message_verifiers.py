@@ -85,7 +85,7 @@ BAD: list[tuple[str, str, str, Callable[[], Any]]] = [
      lambda: message(content=pw.TextField())),
     ("metadata", "the model has no field 'metadata'", "metadata = peewee.JSONField()",
      lambda: message(metadata=None)),
-    ("Meta.indexes", "there is no unique index on 'session' and 'seq'",
+    ("Meta.indexes", "the model has no unique index on 'session' and 'seq'",
      "indexes = ((('session', 'seq'), True), (('session', 'turn'), False)) in class Meta",
      lambda: message(meta={"indexes": ((("session", "seq"), False),)})),
     ("Meta.indexes", "an index names 'session', which is not a field",

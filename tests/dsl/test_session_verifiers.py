@@ -81,7 +81,7 @@ NO_DATABASE = (
 )
 
 CASES: dict[Any, list[Case]] = {
-    verifiers.verify_class_is_a_model: [
+    verifiers.verify_session_is_a_model: [
         bad("class", "Chat is not a Peewee model", "class Chat(peewee.Model): …", lambda: chat(object)),
         good(),
         good(lambda: chat(table())),
@@ -303,7 +303,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         good(status_attribute="status", updated_attribute="updated"),
     ],
-    verifiers.verify_values_fit: [
+    verifiers.verify_session_values_fit: [
         *(
             bad("lease", f"lease is {value!r}, not a positive number of seconds", "lease=30.0", lease=value)
             for value in (0, -1, float("inf"), "30", None)
@@ -406,7 +406,7 @@ CASES: dict[Any, list[Case]] = {
         good(lambda: chat(SessionActions, pw.Model)),
         good(inject=False),
     ],
-    verifiers.verify_names_are_free: [
+    verifiers.verify_action_names_are_free: [
         *(
             bad(name, f"Chat already has {name!r}", f"rename Chat.{name}, or pass inject=False", under)
             for name, under in [

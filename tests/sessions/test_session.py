@@ -231,7 +231,7 @@ def test_an_output_that_does_not_fit_goes_back_with_the_error(database: Any) -> 
         session.resume_session()
     assert session.last_result.output == Answer(content="ok")
     assert [shown.role for shown in asked[1]] == ["system", "user", "assistant", "user"]
-    assert "the reply holds no whole JSON value" in asked[1][-1].content
+    assert "the reply has no complete JSON value" in asked[1][-1].content
     assert roles(Chat, session) == ["user", "assistant"]
 
 

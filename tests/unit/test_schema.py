@@ -140,7 +140,7 @@ def test_errors_name_the_place_and_not_the_value() -> None:
     with pytest.raises(SchemaMismatch, match="message: Input should be a valid string") as mismatch:
         InputSchema(Ask).accept({"message": ["SECRET"]})
     assert "SECRET" not in str(mismatch.value)
-    with pytest.raises(SchemaMismatch, match="none of the expected") as mismatch:
+    with pytest.raises(SchemaMismatch, match="not one of the expected") as mismatch:
         InputSchema(Annotated[Cat | Dog, Field(discriminator="kind")]).accept({"kind": "SECRET"})
     assert "SECRET" not in str(mismatch.value)
 

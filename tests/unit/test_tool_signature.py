@@ -220,7 +220,7 @@ def test_the_context_is_given_and_hidden(function: Any) -> None:
     made = tool_of(function)
     assert made.schema["properties"] == {"text": {"type": "string"}}
     assert run(made, '{"text":"x"}') == (CONTEXT, "x")
-    with pytest.raises(SchemaMismatch, match=r"^where: there is no such argument$"):
+    with pytest.raises(SchemaMismatch, match=r"^where: unknown argument$"):
         made.accept('{"text":"x","where":{"call":"other"}}')
 
 
@@ -248,7 +248,7 @@ def test_what_a_partial_has_bound_is_hidden_from_the_model() -> None:
     assert made.description == "Find."
     assert "s3cret" not in str(made.schema)
     assert run(made, '{"text":"a"}') == "as3cret"
-    with pytest.raises(SchemaMismatch, match=r"^key: there is no such argument$"):
+    with pytest.raises(SchemaMismatch, match=r"^key: unknown argument$"):
         made.accept('{"text":"a","key":"mine"}')
 
 
@@ -467,7 +467,7 @@ def test_another_agent_is_a_tool() -> None:
     assert made["http_reader"].is_async
     assert isinstance(asyncio.run(run(made["http_reader"], '{"message":"Hi"}')), Answer)
     assert run(made["adder"], '{"input":["1"]}').startswith("You said: [1]")
-    with pytest.raises(SchemaMismatch, match=r"^other: there is no such argument$"):
+    with pytest.raises(SchemaMismatch, match=r"^other: unknown argument$"):
         made["researcher"].accept('{"message":"Hi","other":1}')
 
 

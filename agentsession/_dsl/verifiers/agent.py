@@ -150,11 +150,11 @@ def verify_provider_can_ask(draft: AgentDraft) -> Iterator[Problem]:
     yield Problem(draft.where("provider"), found, "a turn calls the model through it", fix)
 
 
-def verify_values_fit(draft: AgentDraft) -> Iterator[Problem]:
+def verify_agent_values_fit(draft: AgentDraft) -> Iterator[Problem]:
     yield from values_that_break_rules(draft, AgentOptions)
 
 
-def verify_names_are_free(draft: AgentDraft) -> Iterator[Problem]:
+def verify_call_names_are_free(draft: AgentDraft) -> Iterator[Problem]:
     yield from names_in_use(draft.model, "agent", _names.AGENT_NAMES)
 
 
@@ -171,6 +171,6 @@ AGENT_VERIFIERS: tuple[Callable[[AgentDraft], Iterator[Problem]], ...] = (
     verify_schemas_equal_the_type_arguments,
     verify_variables_are_fields,
     verify_provider_can_ask,
-    verify_values_fit,
-    verify_names_are_free,
+    verify_agent_values_fit,
+    verify_call_names_are_free,
 )

@@ -29,7 +29,7 @@ LENGTHS = {"turn": TURN_LENGTH, "role": ROLE_LENGTH}
 KEY = 'session = peewee.ForeignKeyField(ChatAgent, backref="messages", on_delete="CASCADE", index=False)'
 
 
-def verify_class_is_a_model(draft: MessageDraft) -> Iterator[Problem]:
+def verify_messages_are_a_model(draft: MessageDraft) -> Iterator[Problem]:
     if draft.is_model:
         return
     is_class = isinstance(draft.model, type)
@@ -90,7 +90,7 @@ def verify_positions_are_unique(draft: MessageDraft) -> Iterator[Problem]:
     name = draft.key.name
     yield Problem(
         draft.where("Meta.indexes"),
-        f"there is no unique index on {name!r} and 'seq'",
+        f"the model has no unique index on {name!r} and 'seq'",
         "it finds the messages in their order, and allows one message for each position",
         f"indexes = ((({name!r}, 'seq'), True), (({name!r}, 'turn'), False)) in class Meta",
     )
@@ -160,7 +160,7 @@ def _has_default_in_sql(field: Any) -> bool:
 
 
 MESSAGE_VERIFIERS: tuple[Callable[[MessageDraft], Iterator[Problem]], ...] = (
-    verify_class_is_a_model,
+    verify_messages_are_a_model,
     verify_session_has_its_messages_in_rows,
     verify_session_has_one_message_model,
     verify_fields_fit,

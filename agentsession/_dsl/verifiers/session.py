@@ -25,7 +25,7 @@ from agentsession.actions.mixins import GuardedSave, SessionActions
 from agentsession.errors import Problem
 
 
-def verify_class_is_a_model(draft: SessionDraft) -> Iterator[Problem]:
+def verify_session_is_a_model(draft: SessionDraft) -> Iterator[Problem]:
     if draft.is_model:
         return
     if draft.model is peewee.Model:
@@ -82,7 +82,7 @@ def verify_primary_key_is_one_field(draft: SessionDraft) -> Iterator[Problem]:
         )
 
 
-def verify_values_fit(draft: SessionDraft) -> Iterator[Problem]:
+def verify_session_values_fit(draft: SessionDraft) -> Iterator[Problem]:
     yield from values_that_break_rules(draft, SessionOptions)
 
 
@@ -129,13 +129,13 @@ def verify_mixin_agrees_with_inject(draft: SessionDraft) -> Iterator[Problem]:
         )
 
 
-def verify_names_are_free(draft: SessionDraft) -> Iterator[Problem]:
+def verify_action_names_are_free(draft: SessionDraft) -> Iterator[Problem]:
     if draft.inject is not False:
         yield from names_in_use(draft.model, "agent_session", _names.SESSION_NAMES)
 
 
 SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
-    verify_class_is_a_model,
+    verify_session_is_a_model,
     verify_session_is_declared_once,
     verify_agent_is_declared,
     verify_database_is_configured,
@@ -147,10 +147,10 @@ SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (
     verify_owner_is_a_value,
     verify_idempotency_is_unique,
     verify_attributes_differ,
-    verify_values_fit,
+    verify_session_values_fit,
     verify_history_is_a_function,
     verify_history_is_chosen_in_one_way,
     verify_save_is_guarded,
     verify_mixin_agrees_with_inject,
-    verify_names_are_free,
+    verify_action_names_are_free,
 )
