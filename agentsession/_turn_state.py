@@ -1,4 +1,4 @@
-"""What is stored of the latest turn: its state, what it has cost, the calls that it was asked to approve."""
+"""The stored state of the latest turn: its status, its usage, and the tool calls that need an approval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AWAITING = "awaiting_approval"
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens that a turn was billed for; what the provider does not tell is 0."""
+    """The tokens that a turn was billed for. A count that the provider does not report is 0."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -25,7 +25,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return Usage(*(mine + theirs for mine, theirs in zip(self._values(), other._values(), strict=True)))
 
     def __sub__(self, other: Usage) -> Usage:
-        """What is left; a count cannot fall below 0."""
+        """Return the difference. A count does not fall below 0."""
         pairs = zip(self._values(), other._values(), strict=True)
         return Usage(*(max(mine - theirs, 0) for mine, theirs in pairs))
 
@@ -37,14 +37,14 @@ UNUSED = Usage()
 
 
 class TurnError(msgspec.Struct, frozen=True):
-    """Why a turn failed: the type's name and the message of the error, without keys."""
+    """Why a turn failed: the name of the error's type, and its message without keys."""
 
     type: str
     message: str
 
 
 CallOutcome: TypeAlias = Literal["completed", "failed", "timed_out", "rejected", "unknown", "repeated"]
-"""How a call of a tool ended. `unknown`: its process died, and nobody knows whether it was carried out.
+"""How a tool call ended. `unknown`: its process died, and it is not known whether the call ran.
 `repeated`: it did not run, because equal calls of the turn have used up the `repeat_limit` of its tool."""
 
 
@@ -52,12 +52,12 @@ _object = msgspec.json.Decoder(JsonMap).decode
 
 
 class ApprovalState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A call that somebody has to approve: its key, its arguments as JSON text, and what was decided.
+    """A tool call that needs an approval, and the decision about it.
 
-    The arguments are those that the tool would be given, with its defaults; `own` are the model's, where they
-    differ. `status` is one of `pending`, `approved`, `rejected`; `edited` are the arguments that were put in
-    the place of the model's, `by` and `reason` what those who decided said. `begun`: once it was approved,
-    the turn was run on, so that the call may have been carried out.
+    `call` is the key of the call. `arguments` are its arguments as JSON text, in the form in which the tool
+    takes them, with its defaults. `own` are the model's arguments where they differ. `status` is `pending`,
+    `approved` or `rejected`. `edited` are the arguments that replace the model's, `by` is who decided, and
+    `reason` why. `begun` is set once the turn has run again after the approval, so the call may have run.
     """
 
     call: str
@@ -71,7 +71,7 @@ class ApprovalState(msgspec.Struct, frozen=True, omit_defaults=True):
     begun: bool = False
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for arguments that are not a JSON object; a decoder adds where they stand."""
+        """Raise `ValueError` if the arguments are not a JSON object. A decoder adds their position."""
         try:
             _object(self.arguments)
             _object(self.own or "{}")
@@ -80,24 +80,25 @@ class ApprovalState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_to_run(self) -> bool:
-        """Was it approved, and certainly not carried out?"""
+        """Whether the call was approved and has certainly not run."""
         return self.status == "approved" and not self.begun
 
     @property
-    def given(self) -> JsonMap:
-        """The arguments."""
+    def parsed_arguments(self) -> JsonMap:
+        """The arguments as a dict."""
         return _object(self.arguments)
 
     def merge_edited(self, edited: JsonMap) -> JsonMap:
-        """Edited arguments, in which what was left as it was shown is as the model gave it, or left out."""
-        shown, own = self.given, _object(self.own or self.arguments)
-        if not own.keys() <= shown.keys():
+        """Return the edited arguments, with each unchanged one as the model gave it, or without it if the
+        model did not give it."""
+        displayed, own = self.parsed_arguments, _object(self.own or self.arguments)
+        if not own.keys() <= displayed.keys():
             return edited
-        changed = {name: value for name, value in edited.items() if shown.get(name, self) != value}
-        return {**{name: own[name] for name in edited if name in own}, **changed}
+        changes = {name: value for name, value in edited.items() if displayed.get(name, self) != value}
+        return {**{name: own[name] for name in edited if name in own}, **changes}
 
-    def told(self) -> JsonMap:
-        """What was decided, as the result of the call tells it."""
+    def decision_summary(self) -> JsonMap:
+        """Return the decision as the metadata of the call's result holds it."""
         values = {name: getattr(self, name) for name in ("status", "by", "reason", "edited")}
         return {name: value for name, value in values.items() if value}
 
@@ -105,14 +106,17 @@ class ApprovalState(msgspec.Struct, frozen=True, omit_defaults=True):
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """One user input up to its final reply.
 
-    `status` is one of `pending`, `running`, `awaiting_approval`, `completed`, `failed`, `interrupted`.
-    `since` and `until` are seconds since 1970 on the database's clock (the host's, for the first turn of a
-    session): when the claim was taken, and when its lease of `lease` seconds ends, or the time for an
-    approval. `claim` is there until an end of the turn is stored. A running turn whose lease is over is shown
-    as `interrupted`, with its `claim` and `until`, before anybody has stored that it ended. `partial` is the
-    text received so far of a running reply. `approvals` are the calls of its latest step that somebody was
-    asked about.
+    `status` is `pending`, `running`, `awaiting_approval`, `completed`, `failed` or `interrupted`. `since` is
+    the time at which the claim was taken. `until` is the end of its lease of `lease` seconds, or of the time
+    for an approval. Both are seconds since 1970 on the database's clock (on the host's for the first turn of
+    a session). `claim` is set until the end of the turn is stored. A running turn whose lease has run out is
+    read as `interrupted`, with its `claim` and `until`, before its end is stored. `partial` is the text of a
+    running reply that was received so far. `approvals` are the calls of the latest step that need an
+    approval.
     """
+
+    # The approvals are part of the turn, so that they are read without the messages and listed with one
+    # SELECT of the session's row.
 
     id: str
     status: str
@@ -128,11 +132,11 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether its process left it: its lease ran out, and nobody has stored an end of it yet."""
+        """Whether its process has died: the lease has run out, and no end of the turn is stored yet."""
         return self.status == "interrupted" and self.claim is not None
 
     def as_of(self, now: float) -> Turn:
-        """The turn as a user sees it at this time: `interrupted` once the lease of a running one is over."""
+        """Return the turn as a user sees it at this time: `interrupted` if it runs and its lease is over."""
         if self.status != "running" or self.is_held(now):
             return self
         return msgspec.structs.replace(self, status="interrupted")
@@ -142,31 +146,33 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.status not in ("completed", "failed", "interrupted")
 
     def approval_of(self, call: str) -> ApprovalState | None:
-        """What was asked and decided about the call with this key."""
-        return next((asked for asked in self.approvals if asked.call == call), None)
+        """Return the approval of the call with this key."""
+        return next((approval for approval in self.approvals if approval.call == call), None)
 
-    def awaited(self, now: float) -> tuple[ApprovalState, ...]:
-        """The calls that the turn waits for: none once all are decided, or the time for it is over."""
+    def pending_approvals(self, now: float) -> tuple[ApprovalState, ...]:
+        """Return the calls that the turn waits for. There are none once all are decided, or the time for an
+        approval is over."""
         if self.status != AWAITING or self.is_overdue(now):
             return ()
-        return tuple(asked for asked in self.approvals if asked.status == "pending")
+        return tuple(approval for approval in self.approvals if approval.status == "pending")
 
     def is_overdue(self, now: float) -> bool:
-        """Is the time over in which somebody could approve?"""
+        """Return whether the time for an approval is over."""
         return self.status == AWAITING and self.until is not None and now >= self.until
 
     def is_held(self, now: float) -> bool:
-        """Does a holder live? The lease decides, not the status: a killed holder leaves `running`.
+        """Return whether a process holds the turn.
 
-        A lease with much more than its length left says that a clock was wrong, and counts for nothing: a
-        takeover is the lesser harm than a session that is busy for hours.
+        The lease decides, because the status of a killed holder stays `running`. A lease that ends later than
+        twice its length from now comes from a wrong clock, and counts as run out: a takeover does less harm
+        than a session that is busy for hours.
         """
         if self.status != "running" or self.until is None:
             return False
         return now < self.until <= now + 2 * (math.inf if self.lease is None else self.lease)
 
     def ended(self, status: str, **facts: Any) -> Turn:
-        """The turn once its claim has ended."""
+        """Return the turn with this status and without a claim."""
         return msgspec.structs.replace(
             self, status=status, claim=None, since=None, until=None, lease=None, **facts
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 
@@ -128,9 +128,6 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     duration: float = 0.0
 
 
-Attempts: TypeAlias = tuple[Attempt, ...]
-
-
 def _joined(parts: list[JsonMap], kind: str, key: str = "text") -> str:
     texts = (part.get(key) for part in parts if part.get("type") == kind)
     return "".join(text for text in texts if isinstance(text, str))
@@ -213,4 +210,4 @@ def output_invalid(text: str, schema: Any, mismatch: SchemaMismatch) -> OutputIn
 # msgspec 0.22 resolves a type at its first use, and two threads that do so at once crash the interpreter.
 msgspec.convert({}, Context)
 msgspec.convert({}, ReplyFacts)
-msgspec.convert((), Attempts)
+msgspec.convert((), tuple[Attempt, ...])

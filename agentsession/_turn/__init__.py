@@ -1,1 +1,1 @@
-"""DECIDE: the turn as a pure machine, its effects as values, and the model's view of the history."""
+"""The turn as a pure state machine, its effects, and the prompt that the model receives."""

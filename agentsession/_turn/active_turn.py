@@ -1,4 +1,4 @@
-"""A turn under its claim: what is known of it while it is answered."""
+"""The state of a turn while its claim is held."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from agentsession._turn.model_io import NO_DELTA, Delta, Reply
 from agentsession._turn.plan import Plan
 from agentsession._turn.tool_messages import is_step
 from agentsession._turn_state import UNUSED, Turn, Usage
-from agentsession.context import Attempt, Attempts, Context, Message, ReplyFacts
+from agentsession.context import Attempt, Context, Message, ReplyFacts
 
 
 @dataclass
 class ActiveTurn:
-    """The plan; the context and the turn, which change with each write; the turn's opening message; the
-    system message and the arguments that it is made of (None: it is pinned); how many turns there are.
+    """A turn that this process runs. `context` and `turn` change with each write.
 
-    `is_stored`: it is one of a session, which takes `size` bytes. `not_yet_run` are the keys of calls that
-    were approved, and that have certainly never been run. `reply` is one that is not stored yet, `received`
-    what had come of one that broke off. `iteration` counts the questions of this run.
+    `opening` is the user's message. `args` are the arguments of the system message, None if it is pinned.
+    `turns` counts the turns of the session, and `size` its bytes. `is_stored` is False for a `call`, which
+    has no session. `not_yet_run` are the keys of calls that were approved and have certainly not run.
+    `reply` is a reply that is not stored yet, and `received` the part of a reply whose call failed.
+    `iteration` counts the model calls of this run.
     """
 
     plan: Plan
@@ -38,18 +39,18 @@ class ActiveTurn:
     reply: Reply | None = None
     received: Delta = NO_DELTA
     iteration: int = 0
-    attempts: Attempts = field(init=False)
-    lost: Usage = field(init=False)
-    """What earlier runs of the turn have taken for replies that are not stored."""
+    attempts: tuple[Attempt, ...] = field(init=False)
+    unrecorded_usage: Usage = field(init=False)
+    """The usage of earlier runs of the turn for replies that are not stored."""
 
     def __post_init__(self) -> None:
         try:
-            self.attempts = msgspec.convert(self.opening.metadata.get("attempts", ()), Attempts)
+            self.attempts = msgspec.convert(self.opening.metadata.get("attempts", ()), tuple[Attempt, ...])
         except msgspec.ValidationError:
             self.attempts = ()
-        self.lost = UNUSED
+        self.unrecorded_usage = UNUSED
         if self.turn.usage != UNUSED:
-            self.lost = self.turn.usage - self.facts().usage
+            self.unrecorded_usage = self.turn.usage - self.facts().usage
 
     @property
     def claim(self) -> str:
@@ -57,55 +58,65 @@ class ActiveTurn:
 
     @property
     def next_claim(self) -> str:
-        """Once messages are added under a claim it is another one: the same write finds no row a second time,
-        should a driver repeat it, or a network have kept it back."""
+        """The claim after a write that adds messages: `abc`, `abc.1`, `abc.2`, …
+
+        If a driver repeats the statement, or a network delivers it late, the old claim matches no row, and
+        the messages are not added twice.
+        """
         first, _, number = self.claim.partition(".")
         return f"{first}.{int(number or 0) + 1}"
 
     @property
     def client(self) -> str:
-        """The id of the client that is asked."""
+        """The id of the client that is called."""
         return self.plan.client or self.plan.agent.client.id
 
     @property
-    def said(self) -> tuple[Message, ...]:
-        """What the turn has brought so far, behind its words."""
+    def new_messages(self) -> tuple[Message, ...]:
+        """The stored messages of the turn after its opening message."""
         messages = self.context.messages
         if messages[-1] is self.opening:
             return ()
         return messages[self.context.position(self.opening.id) + 1 :]
 
     @property
-    def came(self) -> Delta:
-        """What has come of a reply, and is not stored."""
+    def partial_reply(self) -> Delta:
+        """The part of a reply that was received and is not stored."""
         return Delta(self.reply.text, self.reply.thinking) if self.reply is not None else self.received
 
     def has_changed(self, change: Change) -> None:
-        """A write is stored."""
+        """Apply a change that is stored."""
         self.context, self.turn = apply_change(self.context, change), change.turn
         self.size += len(msgspec.json.encode(change.append))
 
     def metadata(self) -> dict[str, JsonMap]:
-        """The user message's metadata with the replies that did not fit."""
+        """Return the metadata of the user's message, with the replies that did not fit.
+
+        Facts about the turn itself are metadata of its user's message; the metadata of its reply holds what
+        the model calls have cost.
+        """
         values = dict(self.opening.metadata)
         if self.attempts:
             values["attempts"] = msgspec.to_builtins(list(self.attempts))
         return {self.opening.id: values}
 
     def facts(self, reply: Reply | None = None) -> ReplyFacts:
-        """What the turn has cost so far, its earlier runs included, with this reply, or the one that is not
-        stored yet."""
+        """Return what the turn has cost so far, including its earlier runs and a reply that is not stored.
+
+        `reply` takes the place of the reply that is not stored.
+        """
         reply = reply or self.reply
-        if reply is not None and not (self.attempts or self.said) and self.lost == UNUSED:
+        is_only_reply = not (self.attempts or self.new_messages) and self.unrecorded_usage == UNUSED
+        if reply is not None and is_only_reply:
             duration = round(reply.duration, 6)
             return ReplyFacts(reply.model, reply.usage, reply.cost, reply.finish_reason, duration)
-        steps = [ReplyFacts.of(message) for message in self.said if is_step(message)]
-        asked: list[Attempt | ReplyFacts | Reply] = [*self.attempts, *steps, *([reply] if reply else [])]
-        known = [each.cost for each in asked if each.cost is not None]
+        steps = [ReplyFacts.of(message) for message in self.new_messages if is_step(message)]
+        replies: list[Attempt | ReplyFacts | Reply] = [*self.attempts, *steps, *([reply] if reply else [])]
+        costs = [each.cost for each in replies if each.cost is not None]
         return ReplyFacts(
             model=reply.model if reply else "",
-            usage=sum((each.usage for each in asked), start=self.lost),
-            cost=sum(known) if len(known) == len(asked) else None,
+            usage=sum((each.usage for each in replies), start=self.unrecorded_usage),
+            cost=sum(costs) if len(costs) == len(replies) else None,
             finish_reason=reply.finish_reason if reply else "",
-            duration=round(sum(each.duration for each in asked), 6),
+            duration=round(sum(each.duration for each in replies), 6),
         )

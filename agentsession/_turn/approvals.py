@@ -1,4 +1,4 @@
-"""A decision about a call that waits for it: one guarded write, from any process."""
+"""A decision about a tool call that waits for an approval, as one guarded write from any process."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from agentsession._turn_state import AWAITING, ApprovalState, Turn
 from agentsession.errors import NothingToApprove
 
 DecideCall: TypeAlias = "Callable[[ApprovalState], ApprovalState]"
+"""Returns the approval with the decision."""
 
 
-def decide_call(call: str, decision: DecideCall) -> Machine:
-    """Note what somebody has decided about a call. The same decision may be made twice."""
+def decide_call(call: str, decide: DecideCall) -> Machine:
+    """Store a decision about a call. The same decision may be made twice."""
 
-    def decided(loaded: Loaded) -> Change | None:
+    def change_of(loaded: Loaded) -> Change | None:
         turn = loaded.context.turn
-        asked = None if turn is None else turn.approval_of(call)
-        if turn is None or asked is None:
+        before = None if turn is None else turn.approval_of(call)
+        if turn is None or before is None:
             raise _nothing("no call of the latest turn with this key waits for an approval")
-        after = decision(ApprovalState(call, asked.tool, asked.arguments, own=asked.own))
-        if msgspec.structs.replace(asked, begun=False) == after:
+        after = decide(ApprovalState(call, before.tool, before.arguments, own=before.own))
+        if msgspec.structs.replace(before, begun=False) == after:
             return None
-        _refuse_decided(turn, asked, loaded.now)
+        _refuse_decided(turn, before, loaded.now)
         approvals = tuple(after if each.call == call else each for each in turn.approvals)
         return Change(msgspec.structs.replace(turn, approvals=approvals))
 
-    return (yield from update_if_unchanged(decided))
+    return (yield from update_if_unchanged(change_of))
 
 
-def _refuse_decided(turn: Turn, asked: ApprovalState, now: float) -> None:
-    if asked.status != "pending":
-        by = f" by {asked.by}" if asked.by else ""
-        raise _nothing(f"the call of {asked.tool} was {asked.status} before{by}")
+def _refuse_decided(turn: Turn, approval: ApprovalState, now: float) -> None:
+    """Raise `NothingToApprove` unless the call still waits for a decision."""
+    if approval.status != "pending":
+        by = f" by {approval.by}" if approval.by else ""
+        raise _nothing(f"the call of {approval.tool} was {approval.status} before{by}")
     if turn.status != AWAITING:
         raise _nothing(f"the turn of this call is {turn.status}")
     if turn.is_overdue(now):
-        raise _nothing(f"the time in which the call of {asked.tool} could be approved is over")
+        raise _nothing(f"the time in which the call of {approval.tool} could be approved is over")
 
 
 def _nothing(found: str) -> NothingToApprove:

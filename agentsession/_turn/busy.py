@@ -1,4 +1,4 @@
-"""A session whose turn is open: refused, or waited for."""
+"""Refusing a session whose turn is open, or waiting for it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ DECIDED = "the approvals of the latest turn are decided, and it waits to be run"
 
 
 class BusyWait:
-    """The seconds that one action may spend waiting for a busy session."""
+    """The seconds that one action may spend waiting for a busy session.
+
+    It polls, at intervals in proportion to the age of the open turn: no connection is held, a crash leaves
+    nothing to clean up, and every waiting process has the same chance.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.remaining = seconds
         self.spent = 0.0
 
     def wait(self, turn: Turn, now: float) -> Generator[Effect, Any, Loaded]:
-        """The session after a while; raises `SessionBusy` once there is no patience left."""
+        """Wait for a moment and read the session again; raises `SessionBusy` once the time is used up."""
         if self.remaining <= 0:
             raise busy(turn, now, self.spent)
         age = self.spent if turn.since is None else now - turn.since
@@ -32,13 +36,13 @@ class BusyWait:
 
 
 def busy(turn: Turn, now: float, waited: float) -> SessionBusy:
-    """The error that says who holds the session, since when and until when."""
+    """Return the error for an open turn: its status, and its times if it is running."""
     if turn.status == "running":
-        since, left = now - (turn.since or now), (turn.until or now) - now
-        found = f"a turn has been running for {since:.1f} s, its lease ends in {left:.1f} s"
+        age, remaining = now - (turn.since or now), (turn.until or now) - now
+        found = f"a turn has been running for {age:.1f} s, its lease ends in {remaining:.1f} s"
         fix = "try again when it has ended, or once its lease has run out"
     elif turn.status == AWAITING:
-        waits = [f"{asked.tool} ({asked.call})" for asked in turn.approvals if asked.status == "pending"]
+        waits = [f"{each.tool} ({each.call})" for each in turn.approvals if each.status == "pending"]
         found = f"the latest turn waits for the approval of {', '.join(waits)}" if waits else DECIDED
         first = "approve or reject each of `session.approvals`, then " if waits else ""
         fix = f"{first}call resume_session"

@@ -232,10 +232,8 @@ class Save(StoreEffect, frozen=True):
 
 
 class Finish(StoreEffect, frozen=True):
-    """Write as the holder and end the claim. The result is False if the claim is lost.
-
-    `wait` is the number of seconds in which the turn's calls can be approved.
-    """
+    """Write as the holder and end the claim. The result is False if the claim is lost. The turn's calls can
+    be approved for `wait` seconds."""
 
     change: Change
     claim: str
@@ -250,8 +248,7 @@ Machine: TypeAlias = Generator[Effect, Any, Outcome]
 class Interrupted(BaseException):
     """Thrown into the machine in place of a result: the caller has left.
 
-    `why` names the cause (a closed stream, Ctrl-C, a cancelled task). `received` is the partial reply, and
-    `ran` are the results of the calls that have ended.
+    `why` names the cause. `received` is the partial reply, `ran` are the results of calls that have ended.
     """
 
     def __init__(self, why: str, received: Delta = NO_DELTA, ran: tuple[ToolResult, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The write that ends a turn: completed, failed, left, or stopped until somebody has approved a call."""
+"""The end of a turn: the holder's last write, the closing of a turn by another process, and its reopening."""
 
 from __future__ import annotations
 
@@ -39,101 +39,96 @@ from agentsession.errors import (
 from agentsession.events import ApprovalNeeded
 
 MAX_TURN_ERROR = 2_000
-"""Characters of an error's message that are stored."""
-
-
-def completed(active: ActiveTurn, reply: Reply, results: Sequence[ToolResult] = ()) -> Machine:
-    """Store the reply, with what the whole turn has cost, and results that came with it."""
-    facts = active.facts(reply)
-    turn = active.turn.ended("completed", usage=facts.usage, approvals=())
-    ran = result_messages(active.context, active.turn, results) if results else ()
-    context = apply_change(active.context, Change(turn, ran)) if ran else active.context
-    said = reply_message(context, turn, reply.text, reply.thinking, msgspec.to_builtins(facts))
-    result = result_of(said, active.plan.agent.output, reply.raw)
-    metadata = active.metadata() if active.attempts else {}
-    change = Change(turn, (*ran, said), metadata)
-    try:
-        yield from write_as_holder(Finish(change, active.claim))
-    except (LeaseLost, SessionNotFound, StorageFailed, TurnCancelled) as gone:
-        gone.result = result
-        raise
-    if not active.is_stored:
-        active.has_changed(change)
-    return Outcome(turn, result)
-
-
-def halted(active: ActiveTurn, results: Sequence[ToolResult]) -> Machine:
-    """Store what a tool has ended the turn with as its reply, in the same write as the result of the call."""
-    text = next(each.text for each in results if each.halt is not None)
-    return (yield from completed(active, Reply(text, finish_reason="halt", cost=0.0), results))
-
-
-def failed(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, None]:
-    """Store that the turn has failed, with what had come of the reply."""
-    error = TurnError(type(failure).__name__, storable_text(str(failure.found)[:MAX_TURN_ERROR]))
-    yield from write_as_holder(_ended(active, "failed", error, active.came))
-
-
-def left(active: ActiveTurn, stop: Interrupted) -> Generator[Effect, Any, None]:
-    """Store that the caller has left, with what had come."""
-    error = TurnError(stop.why, "the caller stopped the turn")
-    came = stop.received or active.came
-    ran = stop.ran
-    if hasattr(active.plan.agent.hooks, "prepare_tool_results"):  # what nobody has prepared is not shown
-        ran = tuple(each.showing(NOT_PREPARED) for each in ran)
-    yield from write_as_holder(_ended(active, "interrupted", error, came, ran))
-
-
-def awaiting(active: ActiveTurn) -> Machine:
-    """Store that the turn waits for its approvals, and end the claim."""
-    turn = active.turn.ended(AWAITING, usage=active.facts().usage)
-    yield from write_as_holder(Finish(Change(turn), active.claim, active.plan.agent.approval_timeout))
-    yield from still_needed(turn)
-    return Outcome(turn)
-
-
-def still_needed(turn: Turn) -> Generator[Effect, Any, None]:
-    """Tell of the approvals that a turn waits for."""
-    for asked in turn.awaited(-math.inf):
-        yield Emit(ApprovalNeeded(asked.call, asked.tool, asked.given))
-
-
-def _ended(
-    active: ActiveTurn, status: str, error: TurnError, received: Delta, results: tuple[ToolResult, ...] = ()
-) -> Finish:
-    """The write that ends a turn without a whole reply; the user's message tells why."""
-    ran = result_messages(active.context, active.turn, results)
-    context = apply_change(active.context, Change(active.turn, ran, active.metadata()))
-    partial = left_behind(context, active.turn, status, received)
-    turn = active.turn.ended(status, error=error, usage=active.facts().usage)
-    return Finish(Change(turn, (*ran, *partial), told(context, turn, status, error)), active.claim)
-
+"""The number of characters of an error's message that are stored."""
 
 ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away")
 OVERDUE = TurnError("ApprovalOverdue", "nobody has approved a call of this turn in time")
 CANCELLED = TurnError("TurnCancelled", "cancel_session stopped this turn")
 
 
-def decided(turn: Turn, now: float) -> tuple[ApprovalState, ...]:
-    """The approvals of a turn that is run again: what nobody has decided in time is rejected."""
-    if not turn.is_overdue(now):
-        return turn.approvals
-    late = "nobody has approved it in time"
-    return tuple(
-        msgspec.structs.replace(asked, status="rejected", reason=late) if asked.status == "pending" else asked
-        for asked in turn.approvals
+def complete_turn(active: ActiveTurn, reply: Reply, results: Sequence[ToolResult] = ()) -> Machine:
+    """Store the turn as completed: the reply, what the turn has cost, and results that end it."""
+    facts = active.facts(reply)
+    turn = active.turn.ended("completed", usage=facts.usage, approvals=())
+    ran = result_messages(active.context, active.turn, results) if results else ()
+    context = apply_change(active.context, Change(turn, ran)) if ran else active.context
+    message = reply_message(context, turn, reply.text, reply.thinking, msgspec.to_builtins(facts))
+    result = result_of(message, active.plan.agent.output, reply.raw)
+    metadata = active.metadata() if active.attempts else {}
+    change = Change(turn, (*ran, message), metadata)
+    try:
+        yield from write_as_holder(Finish(change, active.claim))
+    except (LeaseLost, SessionNotFound, StorageFailed, TurnCancelled) as error:
+        error.result = result
+        raise
+    if not active.is_stored:
+        active.has_changed(change)
+    return Outcome(turn, result)
+
+
+def halt_turn(active: ActiveTurn, results: Sequence[ToolResult]) -> Machine:
+    """Store the turn as completed, with the value of a tool as its reply.
+
+    The result of the call is part of the same write: either the turn is completed, or the call has no result.
+    """
+    text = next(each.text for each in results if each.halt is not None)
+    return (yield from complete_turn(active, Reply(text, finish_reason="halt", cost=0.0), results))
+
+
+def fail_turn(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, None]:
+    """Store the turn as failed, with its partial reply."""
+    error = TurnError(type(failure).__name__, storable_text(str(failure.found)[:MAX_TURN_ERROR]))
+    yield from write_as_holder(_unfinished(active, "failed", error, active.partial_reply))
+
+
+def interrupt_turn(active: ActiveTurn, interruption: Interrupted) -> Generator[Effect, Any, None]:
+    """Store the turn as interrupted, with its partial reply and the results of calls that have ended."""
+    error = TurnError(interruption.why, "the caller stopped the turn")
+    received = interruption.received or active.partial_reply
+    ran = interruption.ran
+    if hasattr(active.plan.agent.hooks, "prepare_tool_results"):  # it has not seen these results
+        ran = tuple(each.showing(NOT_PREPARED) for each in ran)
+    yield from write_as_holder(_unfinished(active, "interrupted", error, received, ran))
+
+
+def await_approvals(active: ActiveTurn) -> Machine:
+    """Store the turn as waiting for its approvals, and end the claim."""
+    turn = active.turn.ended(AWAITING, usage=active.facts().usage)
+    yield from write_as_holder(Finish(Change(turn), active.claim, active.plan.agent.approval_timeout))
+    yield from emit_pending_approvals(turn)
+    return Outcome(turn)
+
+
+def emit_pending_approvals(turn: Turn) -> Generator[Effect, Any, None]:
+    """Emit an event for each approval that the turn waits for."""
+    for approval in turn.pending_approvals(-math.inf):
+        yield Emit(ApprovalNeeded(approval.call, approval.tool, approval.parsed_arguments))
+
+
+def _unfinished(
+    active: ActiveTurn, status: str, error: TurnError, received: Delta, results: tuple[ToolResult, ...] = ()
+) -> Finish:
+    """Return the write that ends a turn without a complete reply."""
+    ran = result_messages(active.context, active.turn, results)
+    context = apply_change(active.context, Change(active.turn, ran, active.metadata()))
+    partial = partial_reply_messages(context, active.turn, status, received)
+    turn = active.turn.ended(status, error=error, usage=active.facts().usage)
+    return Finish(
+        Change(turn, (*ran, *partial), failure_metadata(context, turn, status, error)), active.claim
     )
 
 
-def begun(approvals: tuple[ApprovalState, ...]) -> tuple[ApprovalState, ...]:
-    """The same once the turn is run on: what was approved may have been carried out from now on."""
-    return tuple(
-        msgspec.structs.replace(asked, begun=True) if asked.is_to_run else asked for asked in approvals
+def closing_change(context: Context, turn: Turn, error: TurnError) -> Change:
+    """Return the change with which a non-holder ends an open turn as interrupted."""
+    return Change(
+        turn.ended("interrupted", error=error, partial=""),
+        partial_reply_messages(context, turn, "interrupted", Delta(turn.partial)),
+        failure_metadata(context, turn, "interrupted", error),
     )
 
 
-def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[str, JsonMap]:
-    """Metadata of the user's message that tells how the turn ended."""
+def failure_metadata(context: Context, turn: Turn, status: str, error: TurnError) -> dict[str, JsonMap]:
+    """Return the metadata of the user's message for a turn that ended without a reply."""
     opening = context.opening(turn.id)
     if opening is None:
         return {}
@@ -144,26 +139,32 @@ def told(context: Context, turn: Turn, status: str, error: TurnError) -> dict[st
     return {opening.id: {**opening.metadata, **mark}}
 
 
-def left_behind(context: Context, turn: Turn, status: str, received: Delta) -> tuple[Message, ...]:
-    """What had come of the reply, as a message."""
+def partial_reply_messages(context: Context, turn: Turn, status: str, received: Delta) -> tuple[Message, ...]:
+    """Return the message that stores a partial reply, so that the transcript has what the user saw."""
     if not received:
         return ()
     text, thinking = storable_text(received.text), storable_text(received.thinking)
     return (reply_message(context, turn, text, thinking, {"status": status}),)
 
 
-def closing_change(context: Context, turn: Turn, error: TurnError) -> Change:
-    """The write, as an outsider, that ends an open turn as interrupted."""
-    return Change(
-        turn.ended("interrupted", error=error, partial=""),
-        left_behind(context, turn, "interrupted", Delta(turn.partial)),
-        told(context, turn, "interrupted", error),
-    )
+def reply_message(
+    context: Context, turn: Turn, text: str, thinking: str, metadata: Mapping[str, object]
+) -> Message:
+    """Return the next message of the turn, with a reply of the model."""
+    content: str | list[JsonMap] = text
+    if thinking:
+        content = [{"type": "thinking", "text": thinking}, {"type": "text", "text": text}]
+    return Message(f"{turn.id}:{context.count}", turn.id, "assistant", content, dict(metadata))
 
 
-def reopened(context: Context, opening: Message, turn: Turn) -> tuple[dict[str, JsonMap], str | None]:
-    """Metadata that shows an ended turn to the model again, and the id of a partial reply that goes: its text
-    is kept in that metadata."""
+def reopening_metadata(
+    context: Context, opening: Message, turn: Turn
+) -> tuple[dict[str, JsonMap], str | None]:
+    """Return the metadata with which an ended turn runs again, and the id of the partial reply to remove.
+
+    The text of the partial reply is kept in the metadata: the transcript must not have two replies to one
+    message.
+    """
     _refuse_shared_id(context, opening)
     last, known = context.messages[-1], opening.metadata
     is_partial = last.turn == turn.id and last.role == "assistant" and "status" in last.metadata
@@ -174,8 +175,24 @@ def reopened(context: Context, opening: Message, turn: Turn) -> tuple[dict[str, 
     return ({} if metadata == known else {opening.id: metadata}), last.id if is_partial else None
 
 
+def reject_overdue(turn: Turn, now: float) -> tuple[ApprovalState, ...]:
+    """Return the approvals of a turn that runs again; overdue ones are rejected."""
+    if not turn.is_overdue(now):
+        return turn.approvals
+    late = "nobody has approved it in time"
+    return tuple(
+        msgspec.structs.replace(each, status="rejected", reason=late) if each.status == "pending" else each
+        for each in turn.approvals
+    )
+
+
+def mark_begun(approvals: tuple[ApprovalState, ...]) -> tuple[ApprovalState, ...]:
+    """Return the approvals of a turn that runs again: from now on, the approved calls may have run."""
+    return tuple(msgspec.structs.replace(each, begun=True) if each.is_to_run else each for each in approvals)
+
+
 def _partials(metadata: JsonMap) -> list[Any]:
-    """The partial replies of earlier runs of the turn."""
+    """Return the partial replies of earlier runs of the turn."""
     partials = metadata.get("partials", [])
     if not isinstance(partials, list):
         raise ContextUnreadable(
@@ -187,20 +204,10 @@ def _partials(metadata: JsonMap) -> list[Any]:
 
 
 def _refuse_shared_id(context: Context, opening: Message) -> None:
-    """Raise `ContextUnreadable` where the id of a message leads to another one, which would be changed."""
+    """Raise `ContextUnreadable` if another message has the same id, since the write would change that one."""
     if context.messages[context.position(opening.id)] is not opening:
         raise ContextUnreadable(
             "two messages of the stored context have the same id",
             why="a write to one of them could change the other",
             fix="repair the row; nothing was changed",
         )
-
-
-def reply_message(
-    context: Context, turn: Turn, text: str, thinking: str, metadata: Mapping[str, object]
-) -> Message:
-    """The next message of the turn, said by the model."""
-    content: str | list[JsonMap] = text
-    if thinking:
-        content = [{"type": "thinking", "text": thinking}, {"type": "text", "text": text}]
-    return Message(f"{turn.id}:{context.count}", turn.id, "assistant", content, dict(metadata))

@@ -1,4 +1,9 @@
-"""A guarded write whose answer may be lost on the way: look whether it is stored, and write once more."""
+"""Guarded writes, and what to do if the database does not confirm one.
+
+There are two guards. A non-holder writes if the revision is still the one that it read. The holder writes if
+the claim is still its own: a takeover stores a new claim, so a late holder matches no row. No guard compares
+times, so a wrong clock costs at most a takeover.
+"""
 
 from __future__ import annotations
 
@@ -36,43 +41,25 @@ from agentsession.errors import (
 T = TypeVar("T")
 
 Writing = Generator[Effect, Any, Loaded | None]
+"""A write. Returns None if it is stored, otherwise the session that is stored instead."""
 
 
 def write_if_unchanged(write: Insert | Claim) -> Writing:
-    """None once the write is stored, otherwise the session that stands against it; the database's own error
-    if it does not come back."""
+    """Write as a non-holder. Returns None if the write is stored, otherwise the session that is.
+
+    An error of the database is raised as it is: the model was not called yet, and nothing was paid for.
+    """
     try:
-        return (yield from _written(write))
-    except WriteUnconfirmed as lost:
-        raise lost.__cause__ or lost from None
-
-
-def write_as_holder(write: Save | Finish) -> Generator[Effect, Any, None]:
-    """The write is stored, or a typed error says why it cannot be."""
-    found = yield from _as_the_holder(_written(write))
-    if found is not None:
-        raise ended_by_another(found.context, write.change.turn.id)
-
-
-def found_gone(turn_id: str) -> Generator[Effect, Any, LeaseLost | TurnCancelled]:
-    """The error that says who has ended the claim."""
-    found = yield from _as_the_holder(_read())
-    return ended_by_another(found.context, turn_id)
-
-
-def changed_since(seen: Context, found: Loaded) -> Loaded:
-    """What is stored after a lost claim. Where nothing has changed, the claim could never be won."""
-    if found.context == seen:
-        raise ContextUnreadable(
-            "a write was refused although the stored context is unchanged",
-            why="the database reads the stored JSON in another way (a key that stands twice?)",
-            fix="repair the row; nothing was changed",
-        )
-    return found
+        return (yield from _confirmed(write))
+    except WriteUnconfirmed as unconfirmed:
+        raise unconfirmed.__cause__ or unconfirmed from None
 
 
 def update_if_unchanged(change_of: Callable[[Loaded], Change | None]) -> Machine:
-    """Write, as an outsider, what is made of the session as it stands. None: its turn stays as it is."""
+    """Write, as a non-holder, the change that `change_of` returns for the stored session.
+
+    None leaves the session as it is. If the session has changed meanwhile, `change_of` is called again.
+    """
     loaded: Loaded = yield Load()
     while True:
         context, change = loaded.context, change_of(loaded)
@@ -84,42 +71,42 @@ def update_if_unchanged(change_of: Callable[[Loaded], Change | None]) -> Machine
         loaded = changed_since(context, found)
 
 
-def _read() -> Generator[Effect, Any, Loaded]:
-    loaded: Loaded = yield Load()
-    return loaded
+def changed_since(seen: Context, found: Loaded) -> Loaded:
+    """Return the session that was found after a lost claim.
+
+    Raises `ContextUnreadable` if it is the session that was seen: such a claim can never be won. SQLite and
+    msgspec, for example, read a JSON key that occurs twice differently.
+    """
+    if found.context == seen:
+        raise ContextUnreadable(
+            "a write was refused although the stored context is unchanged",
+            why="the database reads the stored JSON differently (a key that occurs twice?)",
+            fix="repair the row; nothing was changed",
+        )
+    return found
 
 
-def _as_the_holder(steps: Generator[Effect, Any, T]) -> Generator[Effect, Any, T]:
-    """Steps after the model was asked: what goes wrong in them is a typed error."""
-    try:
-        return (yield from steps)
-    except SessionNotFound as gone:
-        raise _deleted(gone) from None
-    except LayoutMismatch:
-        raise _taken_over() from None
-    except DslError as refused:
-        (problem, *_) = refused.problems
-        raise StorageFailed(
-            f"the turn could not be stored: {problem.found}",
-            why=f"{problem.why}; what was stored before is kept, with the user's words",
-            fix=f"{problem.fix}; `.result` holds the reply, if it came",
-        ) from refused
-    except AgentSessionError:
-        raise
-    except Exception as error:
-        cause = error.__cause__ if isinstance(error, WriteUnconfirmed) else error
-        raise StorageFailed(
-            f"the turn could not be stored: {type(cause).__name__}: {words(cause or error)}",
-            why="what was stored before is kept, with the user's words; how the turn ended is not stored",
-            fix="`.result` holds the reply, if it came; resume_session asks again once the lease is over",
-        ) from cause
+def write_as_holder(write: Save | Finish) -> Generator[Effect, Any, None]:
+    """Write as the holder of the claim; raises a typed error if the write is not stored."""
+    found = yield from _with_typed_errors(_confirmed(write))
+    if found is not None:
+        raise ended_by_another(found.context, write.change.turn.id)
+
+
+def load_claim_error(turn_id: str) -> Generator[Effect, Any, LeaseLost | TurnCancelled]:
+    """Read the session and return the error that tells how another process has ended the claim."""
+    found = yield from _with_typed_errors(_load())
+    return ended_by_another(found.context, turn_id)
 
 
 def ended_by_another(context: Context, turn_id: str) -> LeaseLost | TurnCancelled:
-    """The transcript says it, even after other turns."""
+    """Return the error for a claim that another process has ended.
+
+    The user's message tells whether the turn was cancelled, even after later turns.
+    """
     opening = context.opening(turn_id)
-    told = None if opening is None else opening.metadata.get("error")
-    if not isinstance(told, dict) or told.get("type") != TurnCancelled.__name__:
+    error = None if opening is None else opening.metadata.get("error")
+    if not isinstance(error, dict) or error.get("type") != TurnCancelled.__name__:
         return _taken_over()
     return TurnCancelled(
         "the turn was cancelled while it ran",
@@ -128,9 +115,42 @@ def ended_by_another(context: Context, turn_id: str) -> LeaseLost | TurnCancelle
     )
 
 
+def _load() -> Generator[Effect, Any, Loaded]:
+    loaded: Loaded = yield Load()
+    return loaded
+
+
+def _with_typed_errors(work: Generator[Effect, Any, T]) -> Generator[Effect, Any, T]:
+    """Do work of the holder. Each failure becomes a typed error, because a reply may have been paid for."""
+    try:
+        return (yield from work)
+    except SessionNotFound as gone:
+        raise _deleted(gone) from None
+    except LayoutMismatch:
+        raise _taken_over() from None
+    except DslError as refused:
+        (problem, *_) = refused.problems
+        raise StorageFailed(
+            f"the turn could not be stored: {problem.found}",
+            why=f"{problem.why}; what was stored before is kept, with the user's message",
+            fix=f"{problem.fix}; `.result` holds the reply, if it was received",
+        ) from refused
+    except AgentSessionError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, WriteUnconfirmed) else error
+        raise StorageFailed(
+            f"the turn could not be stored: {type(cause).__name__}: {words(cause or error)}",
+            why="what was stored before is kept, with the user's message; the end of the turn is not stored",
+            fix="`.result` holds the reply, if it was received; resume_session runs the turn again once the "
+            "lease is over",
+        ) from cause
+
+
 def _deleted(gone: SessionNotFound) -> SessionNotFound:
     gone.found = "the row was deleted during its turn"
-    gone.why, gone.fix = "there is nothing to store the reply in", "`.result` holds the reply, if it came"
+    gone.why = "there is nothing to store the reply in"
+    gone.fix = "`.result` holds the reply, if it was received"
     return gone
 
 
@@ -138,44 +158,45 @@ def _taken_over() -> LeaseLost:
     return LeaseLost(
         "the turn was taken over by another process",
         why="its lease had run out, so this process no longer holds it; nothing more was stored",
-        fix="read the session anew; `.result` holds the reply, if it came; a longer lease= avoids this",
+        fix="read the session anew; `.result` holds the reply, if it was received; a longer lease= helps",
     )
 
 
-def _written(write: Write) -> Writing:
-    """A write that found no row may be ours all the same, repeated by a driver: so look in any case.
+def _confirmed(write: Write) -> Writing:
+    """Write, and find out whether it is stored where the database does not say so.
 
-    After a lost answer it is tried once more, which its guard makes safe.
+    A write that matched no row may be stored as well, if a driver has repeated it. An unconfirmed write is
+    tried once more, which its guard makes safe.
     """
-    lost: WriteUnconfirmed | None = None
+    unconfirmed: WriteUnconfirmed | None = None
     for _ in range(2):
         try:
             if (yield write):
                 return None
-            lost = None
+            unconfirmed = None
         except WriteUnconfirmed as error:
-            lost = error
-        found = yield from _looked_up(write, lost)
+            unconfirmed = error
+        found = yield from _look_up(write, unconfirmed)
         if found is not None and found.stored:
             return None
-        if lost is None or (isinstance(write, Insert) and _began(found, write.change.turn.id)):
+        if unconfirmed is None or (isinstance(write, Insert) and _has_begun(found, write.change.turn.id)):
             return found
-    raise lost or AssertionError("a loop ends with a lost answer only")
+    raise unconfirmed or AssertionError("only an unconfirmed write is tried twice")
 
 
-def _began(found: Loaded | None, turn_id: str) -> bool:
-    """Did this turn begin, whoever has it now?"""
+def _has_begun(found: Loaded | None, turn_id: str) -> bool:
+    """Return whether this turn is stored, whichever process holds it now."""
     return found is not None and found.context.opening(turn_id) is not None
 
 
-def _looked_up(write: Write, lost: WriteUnconfirmed | None) -> Writing:
-    """The session as it is stored now; None for one that was never inserted."""
+def _look_up(write: Write, unconfirmed: WriteUnconfirmed | None) -> Writing:
+    """Return the session as it is stored now, None if it was never inserted."""
     try:
         found: Loaded = yield Load(write.change)
     except Exception as error:
-        if lost is None or (isinstance(error, SessionNotFound) and not isinstance(write, Insert)):
+        if unconfirmed is None or (isinstance(error, SessionNotFound) and not isinstance(write, Insert)):
             raise
         if isinstance(error, SessionNotFound):
             return None
-        raise lost from lost.__cause__
+        raise unconfirmed from unconfirmed.__cause__
     return found

@@ -1,4 +1,4 @@
-"""Functions of the user's that are called between the steps of a turn, and what they may give."""
+"""Calls of user functions (hooks, `history`, `needs_approval`), and checks of the values that they return."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ T = TypeVar("T")
 
 
 class Unfit(Exception):
-    """What a function gave cannot be used; the message says what it is."""
+    """The value that a user function returned cannot be used. The message says why."""
 
 
-def hooked(active: ActiveTurn, name: str, value: T, check: Callable[[Any], T]) -> Generator[Effect, Any, T]:
-    """The value, or what the agent's hook of this name gives for it, checked; raises `HookFailed`."""
+def run_hook(active: ActiveTurn, name: str, value: T, check: Callable[[Any], T]) -> Generator[Effect, Any, T]:
+    """Return the checked value that the agent's hook of this name returns for the value.
+
+    Without such a hook, or if it returns None, the value itself is returned. Raises `HookFailed`.
+    """
     hook = getattr(active.plan.agent.hooks, name, None)
     if hook is None:
         return value
     context = HookContext(active.turn.id, active.client, active.iteration)
 
-    def used(given: Any) -> T:
-        return value if given is None else check(given)
+    def checked(returned: Any) -> T:
+        return value if returned is None else check(returned)
 
-    return (yield from called(name, Hook(hook, value, context), used))
+    return (yield from call_function(name, Hook(hook, value, context), checked))
 
 
-def called(name: str, hook: Hook, check: Callable[[Any], T]) -> Generator[Effect, Any, T]:
-    """What a function gives, checked; raises `HookFailed`."""
+def call_function(name: str, hook: Hook, check: Callable[[Any], T]) -> Generator[Effect, Any, T]:
+    """Return the checked value that a user function returns; raises `HookFailed`."""
     try:
         return check((yield hook))
     except Unfit as unfit:
@@ -44,69 +47,71 @@ def called(name: str, hook: Hook, check: Callable[[Any], T]) -> Generator[Effect
         raise HookFailed(storable_text(f"{name} raised {type(error).__name__}: {words(error)}")) from error
 
 
-def anything(given: Any) -> Any:
-    return given
+def any_value(value: Any) -> Any:
+    return value
 
 
-def a_map(given: Any) -> dict[str, Any]:
-    return _of(dict, given)
+def dict_value(value: Any) -> dict[str, Any]:
+    return _instance(dict, value)
 
 
-def a_text(given: Any) -> str:
-    return _of(str, given)
+def str_value(value: Any) -> str:
+    return _instance(str, value)
 
 
-def true_or_false(given: Any) -> bool:
-    return _of(bool, given)
+def bool_value(value: Any) -> bool:
+    return _instance(bool, value)
 
 
-def a_failure(given: Any) -> TurnFailed:
-    failure = _of(TurnFailed, given)
+def failure_value(value: Any) -> TurnFailed:
+    failure = _instance(TurnFailed, value)
     if not isinstance(getattr(failure, "found", None), str):
-        raise Unfit("gave a TurnFailed without words")
+        raise Unfit("returned a TurnFailed without a message")
     return failure
 
 
-def messages(given: Any) -> tuple[PromptMessage, ...]:
-    return tuple(_of(PromptMessage, each) for each in _listed(given))
+def prompt_value(value: Any) -> tuple[PromptMessage, ...]:
+    return tuple(_instance(PromptMessage, each) for each in _sequence(value))
 
 
-def a_reply(given: Any) -> Reply:
-    """A reply that can be stored."""
-    reply = _of(Reply, given)
+def reply_value(value: Any) -> Reply:
+    """Return the reply without calls, if it can be stored."""
+    reply = _instance(Reply, value)
     for name in ("text", "thinking", "model", "finish_reason"):
         if not isinstance(getattr(reply, name), str):
-            raise Unfit(f"gave a Reply whose {name} is no str")
+            raise Unfit(f"returned a Reply whose {name} is not a str")
     try:
         reply.facts()
     except (msgspec.ValidationError, TypeError) as error:
-        raise Unfit(f"gave a Reply that cannot be stored: {error}") from None
+        raise Unfit(f"returned a Reply that cannot be stored: {error}") from None
     return replace(reply, calls=())
 
 
-def results_like(known: tuple[ToolResult, ...]) -> Callable[[Any], tuple[ToolResult, ...]]:
-    """The same results, with what is shown of each; their whole texts stay."""
+def same_results(known: tuple[ToolResult, ...]) -> Callable[[Any], tuple[ToolResult, ...]]:
+    """Return a check for the same results, of which only the text for the model may be replaced."""
 
-    def check(given: Any) -> tuple[ToolResult, ...]:
-        results = [_of(ToolResult, each) for each in _listed(given)]
+    def check(value: Any) -> tuple[ToolResult, ...]:
+        results = [_instance(ToolResult, each) for each in _sequence(value)]
         if [each.call for each in results] != [each.call for each in known]:
-            raise Unfit("gave other results than it was given")
-        shown = [None if each.shown is None else storable_text(_of(str, each.shown)) for each in results]
+            raise Unfit("returned other results than it received")
+        texts = [
+            None if each.shown is None else storable_text(_instance(str, each.shown)) for each in results
+        ]
         return tuple(
             msgspec.structs.replace(each, shown=None if text == each.text else text)
-            for each, text in zip(known, shown, strict=True)
+            for each, text in zip(known, texts, strict=True)
         )
 
     return check
 
 
-def _listed(given: Any) -> list[Any] | tuple[Any, ...]:
-    if not isinstance(given, (list, tuple)):
-        raise Unfit(f"gave {type(given).__name__}, not a list")
-    return given
+def _sequence(value: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise Unfit(f"returned {type(value).__name__}, not a list")
+    return value
 
 
-def _of(type_: type[T], given: Any) -> T:
-    if not isinstance(given, type_):
-        raise Unfit(f"gave {type(given).__name__}, not {type_.__name__}")
-    return given
+def _instance(type_: type[T], value: Any) -> T:
+    if not isinstance(value, type_):
+        raise Unfit(f"returned {type(value).__name__}, not {type_.__name__}")
+    return value

@@ -1,5 +1,7 @@
-"""The second half of a turn, under the claim: ask, run the tools that the model asks for, ask again, until
-there is an output that fits; then write how it ended."""
+"""The loop of a turn under its claim: call the model, run its tools, and call it again, until a reply fits.
+
+`run_loop` also stores how the turn ended, even if it failed or was interrupted.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import msgspec
 from agentsession._json_values import storable_text
 from agentsession._prompt import VariableMissing
 from agentsession._schema import SchemaMismatch
-from agentsession._turn import finish, hooks
+from agentsession._turn import hooks
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import (
     CallModel,
@@ -29,7 +31,8 @@ from agentsession._turn.effects import (
     ProviderCallFailed,
     Save,
 )
-from agentsession._turn.guarded_write import found_gone, write_as_holder
+from agentsession._turn.finish import complete_turn, fail_turn, interrupt_turn
+from agentsession._turn.guarded_write import load_claim_error, write_as_holder
 from agentsession._turn.model_io import Prompt, PromptMessage, Reply
 from agentsession._turn.model_texts import SILENT
 from agentsession._turn.prompt_messages import (
@@ -54,14 +57,19 @@ from agentsession.errors import (
 )
 from agentsession.events import OutputRetry, TurnStarted
 
+WARNED = 0.8
+"""The part of the token budget from which on a warning is logged."""
 
-def answer(active: ActiveTurn) -> Machine:
-    """Bring the turn to its end, and store it however that is."""
+_log = logging.getLogger("agentsession")
+
+
+def run_loop(active: ActiveTurn) -> Machine:
+    """Run the turn to its end and store how it ended."""
     yield Emit(TurnStarted(active.turn.id))
     try:
-        return (yield from _answered(active))
-    except Interrupted as stop:
-        yield from finish.left(active, stop)
+        return (yield from _outcome(active))
+    except Interrupted as interruption:
+        yield from interrupt_turn(active, interruption)
         raise
     except AgentSessionError as error:
         if not isinstance(error, TurnFailed):
@@ -71,55 +79,58 @@ def answer(active: ActiveTurn) -> Machine:
         failure = TurnFailed(storable_text(f"{type(error).__name__}: {words(error)}"))
         failure.__cause__ = error
     try:
-        told = yield from _seen_by_its_hook(active, failure)
+        final = yield from _after_its_hook(active, failure)
     except Interrupted:
-        yield from finish.failed(active, failure)
+        yield from fail_turn(active, failure)
         raise
-    yield from finish.failed(active, told)
-    raise told from told.__cause__ or failure.__cause__
+    yield from fail_turn(active, final)
+    raise final from final.__cause__ or failure.__cause__
 
 
-def _answered(active: ActiveTurn) -> Machine:
-    if active.said:
+def _outcome(active: ActiveTurn) -> Machine:
+    if active.new_messages:  # of an earlier run of the turn
         end = yield from run_step(active, is_new=False)
         if end is not None:
             return (yield from end_turn(active, end))
-    yield from _rendered(active)
-    past = yield from _past(active)
-    tried: Prompt = ()
-    left = active.plan.agent.output_retries
+    yield from _render_instruction(active)
+    past = yield from _past_messages(active)
+    misfits: Prompt = ()
+    retries = active.plan.agent.output_retries
     while True:
-        reply = yield from _asked(active, (*past, *_steps(active), *tried))
-        end = yield from _carried_out(active, reply)
+        reply = yield from _call_model(active, (*past, *_step_messages(active), *misfits))
+        end = yield from _perform_calls(active, reply)
         if end is not None:
             return (yield from end_turn(active, end))
         if reply.calls:
-            tried = ()
+            misfits = ()
             continue
-        told = yield from hooks.hooked(active, "after_call", reply, hooks.a_reply)
-        reply = reply if told is reply else told.storable()
-        mismatch = yield from mismatch_of(active, reply, left)
+        replaced = yield from hooks.run_hook(active, "after_call", reply, hooks.reply_value)
+        reply = reply if replaced is reply else replaced.storable()
+        mismatch = yield from _output_mismatch(active, reply, retries)
         if mismatch is None:
-            return (yield from finish.completed(active, reply))
-        tried = (*tried, *repair(reply, mismatch))
-        left -= 1
+            return (yield from complete_turn(active, reply))
+        misfits = (*misfits, *_repair_messages(reply, mismatch))
+        retries -= 1
 
 
-def _rendered(active: ActiveTurn) -> Generator[Effect, Any, None]:
-    """The system message, once the hooks have had their say."""
+def _render_instruction(active: ActiveTurn) -> Generator[Effect, Any, None]:
+    """Render the system message again with what the hooks return."""
     if active.plan.agent.hooks is None:
         return
-    args = yield from hooks.hooked(active, "before_call", deepcopy(active.args or {}), hooks.a_map)
+    args = yield from hooks.run_hook(active, "before_call", deepcopy(active.args or {}), hooks.dict_value)
     if active.args is not None and args != active.args:
         try:
             active.system = active.plan.agent.template.render(args)
         except VariableMissing as missing:
             raise HookFailed(f"before_call left {{{{ {missing.name} }}}} without a value") from None
-    active.system = yield from hooks.hooked(active, "after_render", active.system, hooks.a_text)
+    active.system = yield from hooks.run_hook(active, "after_render", active.system, hooks.str_value)
 
 
-def _past(active: ActiveTurn) -> Generator[Effect, Any, Prompt]:
-    """The model's view of the history up to the words of this turn, or of what `history` leaves of it."""
+def _past_messages(active: ActiveTurn) -> Generator[Effect, Any, Prompt]:
+    """Return the prompt up to the user's message of this turn, limited by `history` or `history_turns`.
+
+    It is built under the claim: if a `history` function fails, the turn fails and the user's message is kept.
+    """
     now = active.context.position(active.opening.id)
     messages = active.context.messages[: now + 1]
     chosen, history, results = select_visible(messages), active.plan.history, None
@@ -128,43 +139,51 @@ def _past(active: ActiveTurn) -> Generator[Effect, Any, Prompt]:
     elif history is not None:
         known = tuple(message for message in chosen if message.role != "system")
         check = partial(check_chosen, opening=active.opening)
-        chosen = yield from hooks.called("history", Hook(history, known), check)
+        chosen = yield from hooks.call_function("history", Hook(history, known), check)
         results = results_of(messages)
     return build_prompt(chosen, active.system, active.plan.agent.input, active.client, results)
 
 
-def _steps(active: ActiveTurn) -> Prompt:
-    """What the model asked for in this turn, and what came of it."""
-    said = active.said
-    return tuple(to_prompt_messages(said, active.plan.agent.input, active.client)) if said else ()
+def _step_messages(active: ActiveTurn) -> Prompt:
+    """Return the steps of this turn, with their results, as prompt messages."""
+    messages = active.new_messages
+    return tuple(to_prompt_messages(messages, active.plan.agent.input, active.client)) if messages else ()
 
 
-def _asked(active: ActiveTurn, shown: Prompt) -> Generator[Effect, Any, Reply]:
-    """The model's reply, in a form that can be stored."""
+def _call_model(active: ActiveTurn, prompt: Prompt) -> Generator[Effect, Any, Reply]:
+    """Return the model's reply in a form that can be stored."""
     active.iteration += 1
-    yield from hooks.hooked(active, "on_iteration_start", active.iteration, hooks.anything)
-    shown = yield from hooks.hooked(active, "prepare_messages", shown, hooks.messages)
-    answered: Reply | ProviderCallFailed
+    yield from hooks.run_hook(active, "on_iteration_start", active.iteration, hooks.any_value)
+    prompt = yield from hooks.run_hook(active, "prepare_messages", prompt, hooks.prompt_value)
+    result: Reply | ProviderCallFailed
     try:
-        answered = yield CallModel(shown, active.plan.client)
+        result = yield CallModel(prompt, active.plan.client)
     except ClaimLost:
-        raise (yield from found_gone(active.turn.id)) from None
-    except ProviderCallFailed as broken:
-        answered = broken.with_traceback(None)  # its frames are those that run here
-    if isinstance(answered, ProviderCallFailed):  # raised above, it would have the raw error as `__context__`
-        cause = answered.__cause__ or answered
-        active.received = answered.received
-        raise _failed(cause) from cause.__cause__ or cause
-    active.reply = reply = answered.storable()
+        raise (yield from load_claim_error(active.turn.id)) from None
+    except ProviderCallFailed as failed:
+        result = failed.with_traceback(None)  # its frames are those that run here
+    if isinstance(result, ProviderCallFailed):  # raised above, it would have the raw error as `__context__`
+        cause = result.__cause__ or result
+        active.received = result.received
+        raise _provider_failed(cause) from cause.__cause__ or cause
+    active.reply = reply = result.storable()
     return reply
 
 
-def _carried_out(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, StepEnd | None]:
+def _provider_failed(cause: BaseException) -> ProviderFailed:
+    failed = ProviderFailed(storable_text(words(cause)))
+    if isinstance(cause, ProviderCallError):
+        failed.kind, failed.fix = cause.kind, cause.fix
+    return failed
+
+
+def _perform_calls(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, StepEnd | None]:
     """Run the calls of a reply, unless it exceeds a limit of the turn. Returns how they end the turn.
 
-    However that goes, `on_iteration_complete` is called once, before the end of the turn is stored.
+    `on_iteration_complete` is called once in any case, and before the end of the turn is stored: a hook that
+    fails can still fail the turn.
     """
-    hook = hooks.hooked(active, "on_iteration_complete", reply, hooks.anything)
+    hook = hooks.run_hook(active, "on_iteration_complete", reply, hooks.any_value)
     end: StepEnd | None = None
     try:
         yield from _refuse_beyond_limits(active, reply)
@@ -176,8 +195,8 @@ def _carried_out(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, Ste
             raise
         try:
             yield from hook
-        except HookFailed as another:
-            raise _both(another, error) from error
+        except HookFailed as hook_error:
+            raise _both(hook_error, error) from error
         raise
     yield from keeping_results(active, () if end is None else end.halting, hook)
     return end
@@ -185,7 +204,7 @@ def _carried_out(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, Ste
 
 def _refuse_beyond_limits(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
     """Raise `BudgetExceeded` or `MaxIterations` for a reply that exceeds a limit of the turn."""
-    yield from count_tokens(active, reply)
+    yield from _check_budget(active, reply)
     if reply.calls and active.iteration >= active.plan.agent.max_iterations:
         raise MaxIterations(
             f"the model still asked for tools ({', '.join(call.name for call in reply.calls)}) in its "
@@ -193,37 +212,8 @@ def _refuse_beyond_limits(active: ActiveTurn, reply: Reply) -> Generator[Effect,
         )
 
 
-def _failed(cause: BaseException) -> ProviderFailed:
-    failed = ProviderFailed(storable_text(words(cause)))
-    if isinstance(cause, ProviderCallError):
-        failed.kind, failed.fix = cause.kind, cause.fix
-    return failed
-
-
-def _seen_by_its_hook(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, TurnFailed]:
-    """The failure, or what `on_error` makes of it."""
-    try:
-        return (yield from hooks.hooked(active, "on_error", failure, hooks.a_failure))
-    except HookFailed as another:
-        both = _both(another, failure)
-        both.__cause__ = failure
-        return both
-
-
-def _both(another: HookFailed, failure: Exception) -> HookFailed:
-    """A hook failed when the turn had failed already."""
-    found = failure.found if isinstance(failure, AgentSessionError) else words(failure)
-    return HookFailed(storable_text(f"{another.found}, when told of {type(failure).__name__}: {found}"))
-
-
-WARNED = 0.8
-"""The part of the budget from which on there is a warning."""
-
-_log = logging.getLogger("agentsession")
-
-
-def count_tokens(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
-    """Count what the turn has taken with this reply; raises `BudgetExceeded`, or lets it be logged once."""
+def _check_budget(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
+    """Compare the usage of the turn with its budget: raise `BudgetExceeded`, or log one warning."""
     agent = active.plan.agent
     if agent.token_budget is None:
         return
@@ -239,22 +229,26 @@ def count_tokens(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, Non
 
 
 def _warn(context: HookContext, value: tuple[str, str]) -> None:
-    """Log that the budget is nearly used up. The driver has put the session into the context."""
+    """Log that the budget is nearly used up. The driver has set the session of the context."""
     place, found = value
     extra = {"model": place, "session": context.session_id, "turn": context.turn}
     _log.warning("[%s %s turn %s] %s", place, context.session_id, context.turn, found, extra=extra)
 
 
-def mismatch_of(active: ActiveTurn, reply: Reply, left: int) -> Generator[Effect, Any, SchemaMismatch | None]:
-    """Why the reply does not fit, noted for the next question; None if it fits. Raises `OutputInvalid` where
-    no further question is `left`."""
+def _output_mismatch(
+    active: ActiveTurn, reply: Reply, retries: int
+) -> Generator[Effect, Any, SchemaMismatch | None]:
+    """Return why the reply does not fit the output schema, after storing the attempt; None if it fits.
+
+    Raises `OutputInvalid` if there are no more retries.
+    """
     output = active.plan.agent.output
     try:
         output.parse(reply.text)
     except SchemaMismatch as error:
-        mismatch = _with_reason(error, reply)
+        mismatch = _with_finish_reason(error, reply)
         active.attempts, active.reply = (*active.attempts, _attempt(reply, mismatch)), None
-        if left == 0:
+        if retries == 0:
             raise output_invalid(reply.text, output.type, mismatch) from error
         active.turn = msgspec.structs.replace(active.turn, usage=active.facts().usage)
         change = Change(active.turn, metadata=active.metadata())
@@ -264,21 +258,36 @@ def mismatch_of(active: ActiveTurn, reply: Reply, left: int) -> Generator[Effect
     return None
 
 
-def _attempt(reply: Reply, mismatch: SchemaMismatch) -> Attempt:
-    return Attempt(
-        reply.text, storable_text(str(mismatch)), reply.usage, reply.cost, round(reply.duration, 6)
-    )
-
-
-def _with_reason(mismatch: SchemaMismatch, reply: Reply) -> SchemaMismatch:
-    """The mismatch, and why the model stopped where that may be its cause (length, content_filter, …)."""
+def _with_finish_reason(mismatch: SchemaMismatch, reply: Reply) -> SchemaMismatch:
+    """Return the mismatch with the finish reason, if that may be its cause (length, content_filter, …)."""
     if reply.finish_reason in ("", "stop"):
         return mismatch
     return SchemaMismatch(f"{mismatch} (finish reason: {reply.finish_reason})")
 
 
-def repair(reply: Reply, mismatch: SchemaMismatch) -> Prompt:
-    """What the model is shown behind a reply that does not fit."""
-    said = reply.text if reply.text.strip() else SILENT
-    ask = f"That reply does not fit the required format: {mismatch}. Answer again, in that format only."
-    return PromptMessage("assistant", said), PromptMessage("user", ask)
+def _attempt(reply: Reply, mismatch: SchemaMismatch) -> Attempt:
+    error = storable_text(str(mismatch))
+    return Attempt(reply.text, error, reply.usage, reply.cost, round(reply.duration, 6))
+
+
+def _repair_messages(reply: Reply, mismatch: SchemaMismatch) -> Prompt:
+    """Return the messages that ask the model again after a reply that does not fit."""
+    text = reply.text if reply.text.strip() else SILENT
+    request = f"That reply does not fit the required format: {mismatch}. Answer again, in that format only."
+    return PromptMessage("assistant", text), PromptMessage("user", request)
+
+
+def _after_its_hook(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, TurnFailed]:
+    """Return the failure, or the one that `on_error` returns for it."""
+    try:
+        return (yield from hooks.run_hook(active, "on_error", failure, hooks.failure_value))
+    except HookFailed as hook_error:
+        both = _both(hook_error, failure)
+        both.__cause__ = failure
+        return both
+
+
+def _both(hook_error: HookFailed, failure: Exception) -> HookFailed:
+    """Return the error of a hook that failed after the turn had failed."""
+    found = failure.found if isinstance(failure, AgentSessionError) else words(failure)
+    return HookFailed(storable_text(f"{hook_error.found}, when told of {type(failure).__name__}: {found}"))

@@ -1,4 +1,4 @@
-"""What a model is shown, and what it answers."""
+"""The values that are exchanged with a model: the prompt, its messages, and the reply."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from agentsession.context import ReplyFacts
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """What a reply asks for: a tool, by its name, and its arguments as the JSON text that came.
+    """A tool call of a reply: the tool's name, and the arguments as the JSON text that was received.
 
-    `id` is ours where the model is shown a call (9 letters and digits, which every provider takes), and
-    nobody's in a reply.
+    `id` is set in a prompt only. It has 9 letters and digits, which every provider accepts.
     """
 
     name: str
@@ -26,10 +25,10 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class PromptMessage(msgspec.Struct, frozen=True):
-    """One message as the model is shown it: of the role `system`, `user`, `assistant` or `tool`.
+    """One message of a prompt, with the role `system`, `user`, `assistant` or `tool`.
 
-    An assistant may ask for `calls`; each is then answered by one message of the role `tool`, in order, whose
-    `call` is the id of the call. `opaque` is what the provider itself gave with that reply and wants back.
+    An assistant message may have `calls`. Each is followed, in order, by one message of the role `tool` whose
+    `call` is the id of the call. `opaque` is data that the provider returned with that reply and needs again.
     """
 
     role: str
@@ -44,7 +43,7 @@ Prompt: TypeAlias = tuple[PromptMessage, ...]
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a reply as it comes, or all pieces that came so far."""
+    """A piece of a streamed reply, or all pieces that were received so far."""
 
     text: str = ""
     thinking: str = ""
@@ -58,10 +57,11 @@ NO_DELTA = Delta()
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a provider answered. `cost` is in US dollars, None where unknown; `raw` is its own response.
+    """The reply of a provider.
 
-    `calls` are the tools that the model asks for. `opaque` is JSON text that the provider wants to see again
-    with these calls (signatures of its thinking, say): it is shown to the same provider and model only.
+    `calls` are the tool calls of the reply. `opaque` is JSON text that the provider needs again together with
+    these calls, for example signatures of its thinking. Only the same client receives it. `cost` is in US
+    dollars, None if it is unknown. `raw` is the provider's own response.
     """
 
     text: str
@@ -76,24 +76,26 @@ class Reply:
     raw: Any = None
 
     def facts(self) -> ReplyFacts:
-        """What it has cost, in plain types; raises `msgspec.ValidationError` or `TypeError` for what cannot
-        be stored."""
-        given = {name: getattr(self, name) for name in ReplyFacts.__struct_fields__}
-        facts = msgspec.convert({**given, "usage": msgspec.to_builtins(self.usage)}, ReplyFacts)
+        """Return what the reply has cost, in plain types.
+
+        Raises `msgspec.ValidationError` or `TypeError` for values that cannot be stored.
+        """
+        values = {name: getattr(self, name) for name in ReplyFacts.__struct_fields__}
+        facts = msgspec.convert({**values, "usage": msgspec.to_builtins(self.usage)}, ReplyFacts)
         if facts.cost is not None and not math.isfinite(facts.cost):
             raise msgspec.ValidationError(f"its cost is {facts.cost}")
         return facts
 
     def storable(self) -> Reply:
-        """The same with texts that every database keeps."""
-        said = (self.text, self.thinking, self.model, self.finish_reason, self.opaque)
-        stored = tuple(map(storable_text, said))
+        """Return the reply with texts that every database can store."""
+        texts = (self.text, self.thinking, self.model, self.finish_reason, self.opaque)
+        storable = tuple(map(storable_text, texts))
         calls = tuple(
             ToolCall(storable_text(call.name), storable_text(call.arguments)) for call in self.calls
         )
-        if stored == said and calls == self.calls:
+        if storable == texts and calls == self.calls:
             return self
-        text, thinking, model, finish_reason, opaque = stored
+        text, thinking, model, finish_reason, opaque = storable
         return replace(
             self,
             text=text,

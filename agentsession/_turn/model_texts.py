@@ -1,4 +1,4 @@
-"""What the model is told where nobody else says anything: in place of results, and of silence."""
+"""The texts that the library itself writes to the model, for example in place of a missing result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_PREPARED = "It has run. Its result is not shown, since the turn was stopped.
 LEFT_OUT = "This call was carried out. Its result is left out, since the turn failed afterwards."
 
 MAX_NAMES = 20
-"""Names of tools that are listed."""
+"""The number of tool names in a list."""
 
 
 def no_such_tool(agent: AgentOptions, name: str) -> str:
@@ -27,12 +27,13 @@ def no_such_tool(agent: AgentOptions, name: str) -> str:
     return f"There is no tool {compact(name)}. " + (f"There are: {names}" if names else "There are no tools.")
 
 
-def rejection(asked: ApprovalState) -> str:
-    return f"The call was rejected, and not carried out{': ' + asked.reason if asked.reason else '.'}"
+def rejection(approval: ApprovalState) -> str:
+    reason = f": {approval.reason}" if approval.reason else "."
+    return f"The call was rejected, and not carried out{reason}"
 
 
 def with_edited(arguments: str, result: str) -> str:
-    """The model did not choose the arguments that somebody has edited."""
+    """Return the result with the edited arguments, which the model did not choose."""
     return f"(The call was approved with other arguments: {arguments})\n{result}"
 
 

@@ -1,4 +1,4 @@
-"""How a turn begins: accept what the caller gave, render the instruction, build the user's message."""
+"""The beginning of a turn: the accepted input, the rendered instruction, and the opening messages."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SWAPPED = "; an action of the class takes the session first, then the input"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fixed before a turn touches the store: the options, the accepted input, and its ids.
+    """The part of a turn that is fixed before it reads the session: options, accepted input, and ids.
 
-    `keyed`: the turn's id is the caller's idempotency key. `patience` are the seconds to wait for a busy
-    session.
+    `keyed` is set if the turn's id is the caller's idempotency key. `patience` is the number of seconds to
+    wait for a busy session.
     """
 
     agent: AgentOptions
@@ -47,16 +47,16 @@ class Plan:
     run: bool = True
 
 
-def accept_input(agent: AgentOptions, given: Any) -> InputContent:
-    """The content to store; raises `InputInvalid`."""
+def accept_input(agent: AgentOptions, value: Any) -> InputContent:
+    """Return the content to store; raises `InputInvalid`."""
     try:
-        content = agent.input.accept(given)
+        content = agent.input.accept(value)
     except SchemaMismatch as error:
         raise InputInvalid(
             f"the input does not fit {agent.input.name}: {error}",
             where=f"{agent.place} input",
             why="nothing was stored and the model was not asked",
-            fix=_input_fix(agent) + (SWAPPED if _is_a_session(given) else ""),
+            fix=_input_fix(agent) + (SWAPPED if _is_a_session(value) else ""),
         ) from error
     if not agent.input.show(content).strip():
         raise InputInvalid(
@@ -68,11 +68,11 @@ def accept_input(agent: AgentOptions, given: Any) -> InputContent:
     return content
 
 
-def accept_args(agent: AgentOptions, given: Any) -> JsonMap:
-    """The instruction's arguments as they are stored; raises `InputInvalid`."""
+def accept_args(agent: AgentOptions, value: Any) -> JsonMap:
+    """Return the instruction's arguments as they are stored; raises `InputInvalid`."""
     schema = agent.instruction_schema
     try:
-        args: Any = schema.dump(schema.load(dict(given) if isinstance(given, Mapping) else given))
+        args: Any = schema.dump(schema.load(dict(value) if isinstance(value, Mapping) else value))
     except SchemaMismatch as error:
         fields = dict.fromkeys(schema.input_names.values()) or {"name": None}
         example = ", ".join(f'"{name}": …' for name in fields)
@@ -86,53 +86,58 @@ def accept_args(agent: AgentOptions, given: Any) -> JsonMap:
 
 
 def render(agent: AgentOptions, args: JsonMap) -> str:
-    """The system message; raises `InputInvalid` that names a variable without a value."""
+    """Return the system message; raises `InputInvalid` for a variable without a value."""
     try:
         return agent.template.render(args)
     except VariableMissing as missing:
         raise InputInvalid(
             f"the instruction's variable {{{{ {missing.name} }}}} has no value",
             where=f"{agent.place} instruction",
-            why="the model would be given an instruction with a hole in it",
+            why="the model would receive an incomplete instruction",
             fix=f'pass instruction_args={{"{missing.name}": …}}',
         ) from None
 
 
 def settle_args(plan: Plan, context: Context) -> tuple[JsonMap, JsonMap | None]:
-    """The arguments of this turn, and those to store if they are new.
+    """Return the arguments of this turn, and those to store if they are new.
 
-    Without new ones the stored stay as they are. A mapping is laid over the stored ones, and they are
-    validated together; a value of the schema replaces them.
+    Without new arguments the stored ones stay as they are. A mapping is merged over the stored ones, and the
+    result is validated as a whole, so that derived fields stay right. A schema whose stored form differs from
+    its input (because of a serializer) therefore needs all of its arguments again. A value of the schema
+    replaces the stored arguments.
     """
-    given, stored = plan.instruction_args, context.instruction_args
-    if given is None:
-        return _as_stored(plan.agent, stored), None
-    if isinstance(given, Mapping):
-        given = {**_untouched(plan.agent, stored, given), **given}
-    args = accept_args(plan.agent, given)
+    new, stored = plan.instruction_args, context.instruction_args
+    if new is None:
+        return _with_new_defaults(plan.agent, stored), None
+    if isinstance(new, Mapping):
+        new = {**_untouched(plan.agent, stored, new), **new}
+    args = accept_args(plan.agent, new)
     return args, args
 
 
-def _as_stored(agent: AgentOptions, stored: JsonMap) -> JsonMap:
-    """Stored arguments, with the defaults of fields that were added to the schema since."""
+def _with_new_defaults(agent: AgentOptions, stored: JsonMap) -> JsonMap:
+    """Return the stored arguments with the defaults of fields that were added to the schema later."""
     fields = agent.instruction_schema.fields
     if fields is None or fields.keys() <= stored.keys() or not (stored or agent.template.has_variables):
         return stored
     return {**accept_args(agent, _untouched(agent, stored, {})), **stored}
 
 
-def _untouched(agent: AgentOptions, stored: JsonMap, given: Mapping[Any, Any]) -> JsonMap:
-    """Stored arguments that are still fields, or extra ones, and for which nothing new is given."""
+def _untouched(agent: AgentOptions, stored: JsonMap, new: Mapping[Any, Any]) -> JsonMap:
+    """Return the stored arguments without a new value that are fields of the schema, or extra ones."""
     schema = agent.instruction_schema
     names = schema.input_names
     inputs = set(names.values())
     extra = set(stored) - set(schema.fields or ()) if schema.takes_more else set()
-    touched = {names.get(name, name) for name in given}
+    touched = {names.get(name, name) for name in new}
     return {name: value for name, value in stored.items() if name in (inputs | extra) - touched}
 
 
 def pinned_instruction(plan: Plan, context: Context) -> str | None:
-    """The stored system message, if the instruction is pinned; it takes no new arguments."""
+    """Return the stored system message, if the instruction is pinned.
+
+    Raises `InputInvalid` for new arguments.
+    """
     if not plan.pin_instruction:
         return None
     pinned = next((message.text for message in context.messages if message.role == "system"), None)
@@ -147,7 +152,11 @@ def pinned_instruction(plan: Plan, context: Context) -> str | None:
 
 
 def opening_messages(plan: Plan, pinned: str | None, position: int = 0) -> tuple[Message, ...]:
-    """The messages that begin a turn: the pinned instruction, if it is new, and the user's."""
+    """Return the messages that begin a turn: the pinned instruction, if it is new, and the user's message.
+
+    The id of a message is its turn and its position in the conversation, so that a page of rows knows the ids
+    of its messages without a column for them.
+    """
     turn, metadata = plan.turn_id, {"input_hash": input_hash(plan.content)}
     system = () if pinned is None else (Message(f"{turn}:{position}", turn, "system", pinned),)
     user = Message(f"{turn}:{position + len(system)}", turn, "user", plan.content, metadata)
@@ -155,7 +164,7 @@ def opening_messages(plan: Plan, pinned: str | None, position: int = 0) -> tuple
 
 
 def refuse_large_input(agent: AgentOptions, content: InputContent, limit: int) -> None:
-    """Raise `InputInvalid` if the input alone takes too much."""
+    """Raise `InputInvalid` if the input takes more bytes than the limit."""
     size = len(msgspec.json.encode(content))
     if size > limit:
         raise InputInvalid(
@@ -166,27 +175,27 @@ def refuse_large_input(agent: AgentOptions, content: InputContent, limit: int) -
         )
 
 
-def grown(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | None) -> int:
-    """The bytes of the conversation with these messages; raises `InputInvalid` if they are past its limit."""
+def grown_size(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonMap | None) -> int:
+    """Return the size of the conversation with these messages; raises `InputInvalid` if it is too large."""
     size += len(msgspec.json.encode(messages)) + len(msgspec.json.encode(args or {}))
     if size > plan.max_bytes:
         raise InputInvalid(
             f"the conversation would take {size:,} bytes, the limit is {plan.max_bytes:,}",
             where=f"{plan.agent.place} input",
-            why="each turn reads and writes the whole of it; nothing was stored and the model was not asked",
+            why="each turn reads and writes all of it; nothing was stored and the model was not asked",
             fix="begin a new session, or declare a larger max_context_bytes",
         )
     return size
 
 
 def input_hash(content: InputContent) -> str:
-    """Tells whether two inputs are the same, whatever the order of their keys."""
+    """Return a hash of the input that does not depend on the order of its keys."""
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
-def _is_a_session(given: Any) -> bool:
+def _is_a_session(value: Any) -> bool:
     """Return whether the value could be a session: a record, or an id that is not a text."""
-    return isinstance(given, (int, UUID)) or hasattr(given, "__data__")
+    return isinstance(value, (int, UUID)) or hasattr(value, "__data__")
 
 
 def _input_fix(agent: AgentOptions) -> str:

@@ -1,9 +1,9 @@
-"""What the model is shown: valid for a provider, whatever is stored.
+"""The prompt for the open turn, built from the stored messages and valid for every provider.
 
-System message first, then user and assistant in turns, the user first; each call of an assistant is answered
-once, right after it and in order; nothing is empty. Turns that failed, or were interrupted before anything
-came, are hidden. One whose tools ran is shown as far as it got: what was done must not be done again because
-nobody remembers. Nothing stored is changed by it.
+The system message comes first, then user and assistant alternate, beginning with the user. Each call of an
+assistant message is followed by one result, in order. No message is empty. Turns that failed, or that were
+interrupted before any text was received, are left out. A turn whose tools ran is included even if it failed,
+without the results, so that the model does not repeat what was done. Nothing that is stored is changed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from agentsession._turn.tool_messages import (
     StoredCall,
     calls_of,
     is_step,
+    prompt_call,
+    prompt_call_id,
     results_of,
-    shown_call,
-    shown_id,
 )
 from agentsession.context import Context, Message
-
 
 def build_prompt(
     messages: Iterable[Message],
@@ -36,20 +35,22 @@ def build_prompt(
     client: str = "",
     results: Mapping[str, Message] | None = None,
 ) -> Prompt:
-    """What is sent for the open turn, which is the last one of these messages. `results` are those of calls,
-    where not all of them are among the messages."""
+    """Return the prompt for the open turn, which is the last turn of these messages.
+
+    `results` are the results of calls, if the messages do not contain them all.
+    """
     head = (PromptMessage("system", system),) if system.strip() else ()
     return head + merge_roles(to_prompt_messages(list(messages), schema, client, results))
 
 
 def select_visible(messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages of the turns that the model may be shown."""
-    told = [message for message in messages if "status" in message.metadata]
-    if not told:
+    """Return the messages of the turns that the prompt may contain."""
+    marked = [message for message in messages if "status" in message.metadata]
+    if not marked:
         return messages
-    failed = {message.turn for message in told if _has(message, "user", "failed")}
+    failed = {message.turn for message in marked if _has(message, "user", "failed")}
     hidden = find_hidden_turns(messages)
-    cut = [message for message in told if message.turn in failed and _has(message, "assistant", "failed")]
+    cut = [message for message in marked if message.turn in failed and _has(message, "assistant", "failed")]
     partial = {message.id for message in cut}
     return [message for message in messages if message.turn not in hidden and message.id not in partial]
 
@@ -59,40 +60,82 @@ def _has(message: Message, role: str, status: str) -> bool:
 
 
 def find_hidden_turns(messages: Iterable[Message]) -> set[str]:
-    """Ids of the turns that the model is not shown, read from the messages alone."""
+    """Return the ids of the turns that the prompt leaves out.
+
+    The metadata of the messages alone decides: without the `status` of its user's message, a turn is visible
+    again.
+    """
     hidden: set[str] = set()
     for message in messages:
         status = message.metadata.get("status")
         if message.role == "user" and status in ("failed", "interrupted"):
             hidden.add(message.turn)
         elif message.turn in hidden and message.role == "assistant":
-            has_come = status == "interrupted" and bool(message.text.strip())
-            if has_come or is_step(message):
+            has_text = status == "interrupted" and bool(message.text.strip())
+            if has_text or is_step(message):
                 hidden.discard(message.turn)
     return hidden
 
 
+def count_hidden_turns(turns: int, history_turns: int) -> int:
+    """Return how many of these turns are before the window.
+
+    The window begins at a multiple of a quarter of its length, counted from the first turn. So its beginning
+    depends on the number of turns only, in both layouts, and moves rarely enough for prompt caches. Failed
+    turns count as well: the window must not move when one of them runs again.
+    """
+    step = max(1, history_turns // 4)
+    surplus = max(0, turns - history_turns)
+    return -(-surplus // step) * step
+
+
+def select_window(messages: Sequence[Message], turns: int, history_turns: int) -> Sequence[Message]:
+    """Return the messages of the last turns. `turns` counts all turns, those of missing messages included."""
+    openings = [position for position, message in enumerate(messages) if message.role == "user"]
+    missing = turns - len(openings)
+    surplus = count_hidden_turns(turns, history_turns) - missing
+    return messages[openings[surplus] :] if 0 < surplus < len(openings) else messages
+
+
+def check_chosen(chosen: Any, opening: Message) -> Sequence[Message]:
+    """Return the messages that a `history` function chose, with the open turn's message at the end.
+
+    Raises `TypeError` if they are not messages.
+    """
+    if not isinstance(chosen, Iterable):
+        raise TypeError(f"history returned a {type(chosen).__name__}, not messages")
+    messages = list(chosen)
+    for message in messages:
+        if not isinstance(message, Message):
+            raise TypeError(f"history returned a {type(message).__name__} among its messages")
+    last = next((message for message in messages if message.id == opening.id), opening)
+    return [*(message for message in messages if message.id != opening.id), last]
+
+
 def merge_roles(messages: Sequence[PromptMessage]) -> Prompt:
-    """Roles in order: neighbours of one role are joined, an assistant that speaks first is introduced, and a
-    user who speaks before the results were answered is heard after that."""
+    """Return the messages with alternating roles.
+
+    Neighbours of one role are merged. A first assistant message gets a user message before it, and a user
+    message that follows a result gets an assistant message between them.
+    """
     roles = [message.role for message in messages]
     if roles[:1] != ["assistant"] and not any(map(eq, roles, roles[1:])) and "tool" not in roles:
         return tuple(messages)
-    joined: list[PromptMessage] = []
+    merged: list[PromptMessage] = []
     before = ""
     for role, group in groupby(messages, attrgetter("role")):
         neighbours = list(group)
         if role == "assistant" and not before:
-            joined.append(PromptMessage("user", BEGINNING))
+            merged.append(PromptMessage("user", BEGINNING))
         elif role == "user" and before == "tool":
-            joined.append(PromptMessage("assistant", ENDED))
-        joined += neighbours if role == "tool" else [_joined(neighbours)]
+            merged.append(PromptMessage("assistant", ENDED))
+        merged += neighbours if role == "tool" else [_merge(neighbours)]
         before = role
-    return tuple(joined)
+    return tuple(merged)
 
 
-def _joined(neighbours: list[PromptMessage]) -> PromptMessage:
-    """Neighbours of one role as one message, with the calls of the last."""
+def _merge(neighbours: list[PromptMessage]) -> PromptMessage:
+    """Return neighbours of one role as one message with the calls of the last."""
     *others, last = neighbours
     if not others:
         return last
@@ -106,9 +149,9 @@ def to_prompt_messages(
     client: str,
     results: Mapping[str, Message] | None = None,
 ) -> list[PromptMessage]:
-    """These messages, each in the form for a model; the results of a step right behind it."""
+    """Return the stored messages as prompt messages, each step with its results directly after it."""
     show = schema.show
-    told: list[PromptMessage] = []
+    converted: list[PromptMessage] = []
     opening: Message | None = None
     for message in messages:
         role, content = message.role, message.content
@@ -120,32 +163,34 @@ def to_prompt_messages(
             text = content
         elif role == "assistant" and is_step(message):
             results = results_of(messages) if results is None else results
-            told += _step(message, results, opening, client)
+            converted += _step(message, results, opening, client)
             continue
         else:
             text = show(content) if role == "user" and isinstance(content, dict) else message.text
-        told.append(PromptMessage(role, text if text and not text.isspace() else SILENT))
-    return told
+        converted.append(PromptMessage(role, text if text and not text.isspace() else SILENT))
+    return converted
 
 
 def _step(
     message: Message, results: Mapping[str, Message], opening: Message | None, client: str
 ) -> Iterator[PromptMessage]:
     calls = calls_of(message)
+    # Another client would refuse opaque data, and a turn may change its client when it runs again.
     opaque = [part.get("data") for part in message.parts(OPAQUE) if part.get("client") == client]
     known = opaque[0] if opaque and isinstance(opaque[0], str) else ""
     text = message.text if message.text.strip() else ""
-    yield PromptMessage("assistant", text, tuple(map(shown_call, calls)), "", known)
+    yield PromptMessage("assistant", text, tuple(map(prompt_call, calls)), "", known)
     for call in calls:
-        content = _result(call, results.get(call.key), opening)
-        yield PromptMessage("tool", content if content.strip() else SILENT, call=shown_id(call.key))
+        content = _result_text(call, results.get(call.key), opening)
+        yield PromptMessage("tool", content if content.strip() else SILENT, call=prompt_call_id(call.key))
 
 
-def _result(call: StoredCall, stored: Message | None, opening: Message | None) -> str:
-    """What the model is told of a call."""
+def _result_text(call: StoredCall, stored: Message | None, opening: Message | None) -> str:
+    """Return the text of a call's result for the model, with the arguments that a person has edited."""
     metadata = {} if opening is None else opening.metadata
     if stored is None:
-        return NOT_RUN if _was_not_begun(call, metadata.get("approvals")) else UNKNOWN
+        return NOT_RUN if _has_not_run(call, metadata.get("approvals")) else UNKNOWN
+    # The result may have been the reason for the failure of its turn.
     if metadata.get("status") == "failed" and stored.metadata.get("outcome") == "completed":
         return LEFT_OUT
     part = next(part for part in stored.parts(RESULT) if str(part.get("call")) == call.key)
@@ -155,15 +200,15 @@ def _result(call: StoredCall, stored: Message | None, opening: Message | None) -
     return text if edited is None else with_edited(str(edited), text)
 
 
-def _was_not_begun(call: StoredCall, approvals: object) -> bool:
-    """Did a turn that has ended still wait for the approval of this call, or to be run on after it?"""
-    asked = approvals if isinstance(approvals, list) else []
-    mine = [each for each in asked if isinstance(each, dict) and each.get("call") == call.key]
+def _has_not_run(call: StoredCall, approvals: object) -> bool:
+    """Return whether the turn ended before this call was approved, or before it ran again after that."""
+    known = approvals if isinstance(approvals, list) else []
+    mine = [each for each in known if isinstance(each, dict) and each.get("call") == call.key]
     return any(each.get("status") != "approved" or not each.get("begun") for each in mine)
 
 
 def latest_reply(context: Context) -> Message | None:
-    """The reply of the latest completed turn, read from the messages."""
+    """Return the reply of the latest completed turn."""
     ended_otherwise = {
         message.turn
         for message in context.messages
@@ -175,30 +220,3 @@ def latest_reply(context: Context) -> Message | None:
         if is_reply and message.turn not in ended_otherwise and message.turn != running:
             return message
     return None
-
-
-def count_hidden_turns(turns: int, history_turns: int) -> int:
-    """How many of so many turns stand before the window."""
-    step = max(1, history_turns // 4)
-    surplus = max(0, turns - history_turns)
-    return -(-surplus // step) * step
-
-
-def select_window(messages: Sequence[Message], turns: int, history_turns: int) -> Sequence[Message]:
-    """The last messages of a conversation of so many turns, from which the first ones may be missing."""
-    openings = [position for position, message in enumerate(messages) if message.role == "user"]
-    missing = turns - len(openings)
-    surplus = count_hidden_turns(turns, history_turns) - missing
-    return messages[openings[surplus] :] if 0 < surplus < len(openings) else messages
-
-
-def check_chosen(chosen: Any, opening: Message) -> Sequence[Message]:
-    """What a function chose, and at last the words of the open turn; `TypeError` for no messages."""
-    if not isinstance(chosen, Iterable):
-        raise TypeError(f"history gave a {type(chosen).__name__}, not messages")
-    messages = list(chosen)
-    for message in messages:
-        if not isinstance(message, Message):
-            raise TypeError(f"history gave a {type(message).__name__} among its messages")
-    words = next((message for message in messages if message.id == opening.id), opening)
-    return [*(message for message in messages if message.id != opening.id), words]

@@ -1,4 +1,4 @@
-"""How a stored turn ended, read from its messages alone: its result, or the error that it raised."""
+"""The result or the error of a turn that has ended, read from its stored messages."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ ERRORS: dict[str, type[TurnFailed]] = {
     kind.__name__: kind
     for kind in (BudgetExceeded, HookFailed, MaxIterations, OutputInvalid, ProviderFailed, ToolFailed)
 }
-GOES_ON = TurnError("Unknown", "it has no reply")
+NO_REPLY = TurnError("Unknown", "it has no reply")
 
 
 def refuse_other_input(plan: Plan, context: Context) -> None:
-    """Raise `IdempotencyMismatch` unless the key's turn began with the same input."""
+    """Raise `IdempotencyMismatch` unless the turn of the key began with the same input."""
     opening = context.opening(plan.turn_id)
     if opening is not None and opening.metadata.get("input_hash") == input_hash(plan.content):
         return
     raise IdempotencyMismatch(
         f"the idempotency key {plan.turn_id!r} was used before, for another input",
         where=f"{plan.agent.place} idempotency_key",
-        why="one key stands for one message; nothing was stored and the model was not asked",
+        why="a key belongs to one message; nothing was stored and the model was not called",
         fix="use a new key for a new message",
     )
 
 
 def outcome_of(plan: Plan, context: Context) -> Outcome:
-    """What the key's turn brought, without asking again; raises the error with which it ended."""
+    """Return the stored outcome of the turn of the key, or raise the error with which it ended."""
     replies = [
         message
         for message in context.messages
@@ -52,9 +52,9 @@ def outcome_of(plan: Plan, context: Context) -> Outcome:
         and message.metadata.get("status") is None
     ]
     opening = context.opening(plan.turn_id)
-    told = {} if opening is None else opening.metadata
-    if told.get("status") is not None or not replies:
-        raise _failure(plan, told)
+    metadata = {} if opening is None else opening.metadata
+    if metadata.get("status") is not None or not replies:
+        raise _failure(plan, metadata)
     result = result_of(replies[-1], plan.agent.output)
     turn = context.turn
     if turn is None or turn.id != plan.turn_id:
@@ -63,7 +63,7 @@ def outcome_of(plan: Plan, context: Context) -> Outcome:
 
 
 def result_of(message: Message, output: OutputSchema, raw: Any = None) -> Result[Any]:
-    """The result that a stored reply holds; `raw` is the provider's own, where it has just come."""
+    """Return the result of a stored reply. `raw` is the provider's response, if it was just received."""
     facts = ReplyFacts.of(message)
     return Result(
         text=message.text,
@@ -78,14 +78,14 @@ def result_of(message: Message, output: OutputSchema, raw: Any = None) -> Result
     )
 
 
-def _failure(plan: Plan, told: dict[str, Any]) -> TurnFailed:
+def _failure(plan: Plan, metadata: dict[str, Any]) -> TurnFailed:
     try:
-        error = msgspec.convert(told.get("error", GOES_ON), TurnError)
+        error = msgspec.convert(metadata.get("error", NO_REPLY), TurnError)
     except msgspec.ValidationError:
-        error = GOES_ON
+        error = NO_REPLY
     return ERRORS.get(error.type, TurnFailed)(
-        f"the turn of this idempotency key ended as {told.get('status', 'interrupted')}: {error.message}",
+        f"the turn of this idempotency key ended as {metadata.get('status', 'interrupted')}: {error.message}",
         where=f"{plan.agent.place} idempotency_key",
-        why="other turns have followed, so it cannot be run again; the model was not asked",
-        fix="say it again with a new key",
+        why="later turns exist, so it cannot be run again; the model was not called",
+        fix="send the message again with a new key",
     )

@@ -1,7 +1,9 @@
-"""The calls of a turn as its messages hold them: what the model asked for, and what came of it.
+"""The messages in which a turn stores its tool calls and their results.
 
-A step is the model's message with its calls. Each result is a message of its own, so that it can be stored as
-soon as it is there. The key of a call, `turn:step:index`, comes from its place alone.
+A step is a message of the model with calls. Each result is a message of its own, stored as soon as the call
+has ended: a crash later loses no result, and each result is written once. The key of a call,
+`turn:step:index`, comes from its position and not from the provider, whose ids may repeat or be missing. So
+it needs no column, and it is the same in each run of the turn.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class StoredCall(msgspec.Struct, frozen=True):
-    """A stored call: its key, the tool's name, and the arguments as the JSON text that came. `repeated`: it
-    does not run, since equal calls of its turn have used up the `repeat_limit` of the tool."""
+    """A stored tool call: its key, the tool's name, and the arguments as the JSON text of the model.
+
+    A `repeated` call does not run, because equal calls of its turn have used up the tool's `repeat_limit`.
+    """
 
     key: str
     tool: str
@@ -51,7 +55,7 @@ def calls_of(message: Message) -> tuple[StoredCall, ...]:
 
 
 def results_of(messages: Iterable[Message]) -> dict[str, Message]:
-    """The stored result of each call, by its key."""
+    """Return the stored results by the keys of their calls."""
     return {
         str(part.get("call")): message
         for message in messages
@@ -61,7 +65,7 @@ def results_of(messages: Iterable[Message]) -> dict[str, Message]:
 
 
 def open_calls(messages: Sequence[Message]) -> tuple[StoredCall, ...]:
-    """The calls of the latest step among these messages that have no result yet."""
+    """Return the calls of the latest step that have no result yet."""
     steps = [message for message in messages if is_step(message)]
     if not steps:
         return ()
@@ -70,8 +74,10 @@ def open_calls(messages: Sequence[Message]) -> tuple[StoredCall, ...]:
 
 
 def step_message(id_: str, turn: Turn, step: int, reply: Reply, client: str, facts: ReplyFacts) -> Message:
-    """The model's reply with its calls, as it is stored: the turn's step with this number. `client` is the
-    one that can read what is opaque."""
+    """Return the message that stores a reply with calls, as step number `step` of the turn.
+
+    `client` is the client that can read the reply's opaque data.
+    """
     texts = (("thinking", reply.thinking), ("text", reply.text))
     parts: list[JsonMap] = [{"type": kind, "text": text} for kind, text in texts if text]
     parts += [
@@ -89,26 +95,29 @@ def step_message(id_: str, turn: Turn, step: int, reply: Reply, client: str, fac
 
 
 def result_messages(context: Context, turn: Turn, results: Iterable[ToolResult]) -> tuple[Message, ...]:
-    """The results of calls, as they are stored, and how a call came to be approved, or not."""
+    """Return the messages that store these results, with the approvals of their calls."""
     messages = []
-    for position, each in enumerate(results, context.count):
-        part: JsonMap = {"type": RESULT, "call": each.call, "tool": each.tool, "content": each.text}
-        if each.shown is not None:
-            part["shown"] = each.shown
-        metadata: JsonMap = {"outcome": each.outcome}
-        if each.duration:
-            metadata["duration"] = each.duration
-        if each.has_run:
+    for position, result in enumerate(results, context.count):
+        part: JsonMap = {"type": RESULT, "call": result.call, "tool": result.tool, "content": result.text}
+        if result.shown is not None:
+            part["shown"] = result.shown
+        metadata: JsonMap = {"outcome": result.outcome}
+        if result.duration:
+            metadata["duration"] = result.duration
+        if result.has_run:
             metadata["has_run"] = True
-        if (asked := turn.approval_of(each.call)) is not None:
-            metadata["approval"] = asked.told()
+        if (approval := turn.approval_of(result.call)) is not None:
+            metadata["approval"] = approval.decision_summary()
         messages.append(Message(f"{turn.id}:{position}", turn.id, "tool", [part], metadata))
     return tuple(messages)
 
 
-def shown_id(key: str) -> str:
-    """A call's id as providers take it: nine letters and digits (https://docs.mistral.ai/api wants just
-    these), always the same for the same call."""
+def prompt_call_id(key: str) -> str:
+    """Return the id of a call for providers: nine letters and digits, hashed from its key.
+
+    The strictest provider accepts nothing else (https://docs.mistral.ai/api). The id is the same in every
+    prompt, so that prompt caches keep working.
+    """
     number = int.from_bytes(sha256(key.encode()).digest()[:8], "big")
     digits = []
     for _ in range(9):
@@ -117,15 +126,15 @@ def shown_id(key: str) -> str:
     return "".join(digits)
 
 
-def shown_call(call: StoredCall) -> ToolCall:
-    """A call as every provider takes it back: its name of their letters, its arguments an object."""
+def prompt_call(call: StoredCall) -> ToolCall:
+    """Return a call in the form that every provider accepts: a plain name, and an object as arguments."""
     name = "".join(letter if _is_plain(letter) else "_" for letter in call.tool)[:64] or "unknown"
     arguments = call.arguments if _is_object(call.arguments) else compact(as_object(call.arguments))
-    return ToolCall(name, arguments, shown_id(call.key))
+    return ToolCall(name, arguments, prompt_call_id(call.key))
 
 
 def as_object(arguments: str) -> JsonMap:
-    """The arguments as a JSON object; what is none stands inside one."""
+    """Return the arguments as a JSON object. Text that is not an object is the value of a key `unread`."""
     if not arguments.strip():
         return {}
     try:

@@ -1,20 +1,21 @@
-"""A step of the tool loop: the model's calls are stored, run or refused, and so are their results.
+"""A step of the tool loop: store the model's calls, run or refuse them, and store their results.
 
-What is stored decides what may be run: a call whose result is there never runs again, and one that may have
-been running when its process died runs again only if its tool says that this does no harm.
+A call runs at most once, unless its tool is idempotent. The step is stored before its calls run, and nothing
+is stored between the two: so a call without a result may have been running when its process died. It runs
+again only if its tool is `idempotent`. Otherwise its result says that it is not known whether it ran. A call
+whose result is stored never runs again. A call that was approved has not run while its turn waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
-from agentsession._json_values import JsonMap, compact, storable_text
+from agentsession._json_values import JsonMap, compact
 from agentsession._schema import SchemaMismatch
 from agentsession._tools.definition import Tool
-from agentsession._tools.tool_context import Halt
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import (
     Change,
@@ -29,12 +30,12 @@ from agentsession._turn.effects import (
     Save,
     ToolResult,
 )
-from agentsession._turn.finish import awaiting, halted
-from agentsession._turn.guarded_write import found_gone, write_as_holder
-from agentsession._turn.hooks import called, hooked, results_like, true_or_false
+from agentsession._turn.finish import await_approvals, halt_turn
+from agentsession._turn.guarded_write import load_claim_error, write_as_holder
+from agentsession._turn.hooks import bool_value, call_function, run_hook, same_results
 from agentsession._turn.model_io import Reply
-from agentsession._turn.model_texts import NOT_RUN, REPEATED, UNKNOWN, no_such_tool, rejection, too_large
-from agentsession._turn.repeated_calls import with_repeats_marked
+from agentsession._turn.model_texts import NOT_RUN, REPEATED, UNKNOWN, no_such_tool, rejection
+from agentsession._turn.repeated_calls import mark_repeats
 from agentsession._turn.tool_messages import (
     StoredCall,
     as_object,
@@ -44,102 +45,106 @@ from agentsession._turn.tool_messages import (
     result_messages,
     step_message,
 )
+from agentsession._turn.tool_results import storable_results
 from agentsession._turn_state import ApprovalState
 from agentsession.context import ReplyFacts
 from agentsession.errors import HookFailed, ToolFailed
 from agentsession.events import ToolFinished
 
 Verdict: TypeAlias = Run | ToolResult | ApprovalState
-
-FOR_RESULTS = 7 / 8
-"""The part of `max_context_bytes` that results may fill: there is room left for what is said of them."""
-
+"""What happens to a call: it runs, it has a result already, or it waits for an approval."""
 
 PER_WRITE = 200
-"""Results in one write. A model may ask for more calls than one statement takes parameters."""
+"""The number of results in one write. A step may have more calls than one statement takes parameters."""
+
+
+class StepEnd(msgspec.Struct, frozen=True):
+    """How a step ends the turn: with `halting` results that are not stored yet, or, if there are none, with
+    calls that wait for an approval."""
+
+    halting: tuple[ToolResult, ...]
+    approvals: tuple[ApprovalState, ...]
 
 
 def store_step(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
-    """Store the model's reply with its calls, before any of them runs, and which of them have to be approved,
-    or repeat an earlier call: so that a call that was asked for without is never taken for one that has not
-    been run."""
+    """Store the model's reply with its calls, before any of them runs.
+
+    The same write stores which calls need an approval, and which repeat an earlier call. So a call without an
+    approval may have run, and one whose approval is pending has not, even if the options of its tool change
+    later.
+    """
     facts = ReplyFacts(reply.model, reply.usage, reply.cost, reply.finish_reason, round(reply.duration, 6))
-    id_, step = f"{active.turn.id}:{active.context.count}", sum(map(is_step, active.said))
+    id_ = f"{active.turn.id}:{active.context.count}"
+    step = sum(map(is_step, active.new_messages))
     message = step_message(id_, active.turn, step, reply, active.client, facts)
-    asked = []
-    message = with_repeats_marked(message, active.said, active.plan.agent)
+    message = mark_repeats(message, active.new_messages, active.plan.agent)
+    approvals = []
     for call in calls_of(message):
         if not call.repeated and (arguments := (yield from _to_be_approved(active, call))) is not None:
             own = as_object(call.arguments)
             text = None if own == arguments else compact(own)
-            asked.append(ApprovalState(call.key, call.tool, compact(arguments), own=text))
-    turn = msgspec.structs.replace(active.turn, approvals=tuple(asked))
-    yield from _saved(active, Change(turn, (message,)))
+            approvals.append(ApprovalState(call.key, call.tool, compact(arguments), own=text))
+    turn = msgspec.structs.replace(active.turn, approvals=tuple(approvals))
+    yield from _save(active, Change(turn, (message,)))
     active.reply = None
 
 
-class StepEnd(msgspec.Struct, frozen=True):
-    """How a step ends the turn: with `halting` results, which are not stored yet, or, where there are none,
-    with calls that wait for an approval."""
-
-    halting: tuple[ToolResult, ...]
-    asked: tuple[ApprovalState, ...]
-
-
 def run_step(active: ActiveTurn, *, is_new: bool) -> Generator[Effect, Any, StepEnd | None]:
-    """Run the calls of the latest step that have no result. Returns how the step ends the turn, which
-    `end_turn` stores; None where the turn goes on.
+    """Run the calls of the latest step that have no result.
 
-    `is_new`: the step was stored just now, so that none of them can have been run before.
+    Returns how the step ends the turn, for `end_turn` to store, or None if the turn goes on. `is_new` is set
+    if the step was stored just now, so that none of its calls can have run before.
     """
-    verdicts = [_verdict(active, call, is_new) for call in open_calls(active.said)]
+    verdicts = [_verdict(active, call, is_new) for call in open_calls(active.new_messages)]
     runs = [verdict for verdict in verdicts if isinstance(verdict, Run)]
-    asked = [verdict for verdict in verdicts if isinstance(verdict, ApprovalState)]
-    yield from _stored(active, [verdict for verdict in verdicts if isinstance(verdict, ToolResult)])
-    ran = yield from _ran(active, runs)
-    if halting := _ends(ran):
-        return StepEnd(tuple(halting), tuple(asked))
+    approvals = tuple(verdict for verdict in verdicts if isinstance(verdict, ApprovalState))
+    yield from _store(active, [verdict for verdict in verdicts if isinstance(verdict, ToolResult)])
+    ran = yield from _run(active, runs)
+    if halting := _halting(ran):
+        return StepEnd(tuple(halting), approvals)
     broken = next((each for each in ran if each.outcome != "completed"), None)
     if broken is not None and active.plan.agent.on_tool_error == "halt":
         raise ToolFailed(f"the tool {broken.tool} failed: {broken.text}") from broken.error
-    return StepEnd((), tuple(asked)) if asked else None
+    return StepEnd((), approvals) if approvals else None
 
 
 def end_turn(active: ActiveTurn, end: StepEnd) -> Machine:
     """Store the end of the turn."""
     if not end.halting:
-        return (yield from awaiting(active))
-    refused = (ToolResult(each.call, each.tool, "rejected", NOT_RUN) for each in end.asked)
-    ended = (*end.halting, *refused)
-    outcome = yield from halted(active, ended)
-    yield from _told(ended)
+        return (yield from await_approvals(active))
+    refused = (ToolResult(each.call, each.tool, "rejected", NOT_RUN) for each in end.approvals)
+    results = (*end.halting, *refused)
+    outcome = yield from halt_turn(active, results)
+    yield from _emit_finished(results)
     return outcome
 
 
 def keeping_results(
     active: ActiveTurn, ran: Sequence[ToolResult], work: Generator[Effect, Any, object]
 ) -> Generator[Effect, Any, None]:
-    """Do the work while results that end the turn are not stored. Where it fails or is stopped, they are kept
-    as the results of a turn that they do not end."""
+    """Do the work while halting results are not stored.
+
+    If the work fails or is interrupted, they are stored as results that do not end the turn.
+    """
     try:
         yield from work
     except HookFailed:
         yield from _keep(active, ran)
         raise
-    except Interrupted as stop:
-        stop.ran = (*stop.ran, *map(_without_end, _ends(ran)))
+    except Interrupted as interruption:
+        interruption.ran = (*interruption.ran, *map(_without_halt, _halting(ran)))
         raise
 
 
 def _keep(active: ActiveTurn, ran: Sequence[ToolResult]) -> Generator[Effect, Any, None]:
-    """Store results that would have ended the turn as the results of a turn that they do not end."""
-    if kept := [*map(_without_end, _ends(ran))]:
-        yield from _saved(active, Change(active.turn, result_messages(active.context, active.turn, kept)))
-        yield from _told(kept)
+    """Store the halting results as results that do not end the turn."""
+    if kept := [*map(_without_halt, _halting(ran))]:
+        yield from _save(active, Change(active.turn, result_messages(active.context, active.turn, kept)))
+        yield from _emit_finished(kept)
 
 
 def _to_be_approved(active: ActiveTurn, call: StoredCall) -> Generator[Effect, Any, JsonMap | None]:
-    """The arguments of a call that somebody has to be asked about, as its tool would take them."""
+    """Return the arguments of a call that needs an approval, as its tool takes them."""
     tool = active.plan.agent.tool_named(call.tool)
     if tool is None or not tool.needs_approval:
         return None
@@ -150,34 +155,35 @@ def _to_be_approved(active: ActiveTurn, call: StoredCall) -> Generator[Effect, A
     plain = tool.plain(arguments)
     if callable(tool.needs_approval):
         hook = Hook(tool.needs_approval, arguments)
-        if not (yield from called(f"needs_approval of {tool.name}", hook, true_or_false)):
+        if not (yield from call_function(f"needs_approval of {tool.name}", hook, bool_value)):
             return None
     if not active.is_stored:
         raise ToolFailed(
             f"the tool {tool.name} needs an approval",
-            why="a call without a session has nobody to wait for",
+            why="a call without a session cannot wait for a decision",
             fix="begin a session with start_session, or leave the tool out",
         )
     return plain
 
 
 def _verdict(active: ActiveTurn, call: StoredCall, is_new: bool) -> Verdict:
-    """What is to become of a call: it is run, has a result already, or somebody has to be asked."""
+    """Return what happens to a call."""
     if call.repeated:
         return ToolResult(call.key, call.tool, "repeated", REPEATED)
-    asked = active.turn.approval_of(call.key)
-    if asked is not None and asked.status == "rejected":
-        return ToolResult(call.key, call.tool, "rejected", rejection(asked))
-    if asked is not None and asked.status == "pending":
-        return asked
+    approval = active.turn.approval_of(call.key)
+    if approval is not None and approval.status == "rejected":
+        return ToolResult(call.key, call.tool, "rejected", rejection(approval))
+    if approval is not None and approval.status == "pending":
+        return approval
     tool = active.plan.agent.tool_named(call.tool)
     may_have_run = not is_new and call.key not in active.not_yet_run
-    if may_have_run and not _may_run_again(tool, asked):
+    if may_have_run and not _may_run_again(tool, approval):
         return ToolResult(call.key, call.tool, "unknown", UNKNOWN)
     if tool is None:
         return ToolResult(call.key, call.tool, "failed", no_such_tool(active.plan.agent, call.tool))
+    edited = None if approval is None else approval.edited
     try:
-        arguments = tool.accept(call.arguments if asked is None or asked.edited is None else asked.edited)
+        arguments = tool.accept(call.arguments if edited is None else edited)
     except SchemaMismatch as mismatch:
         if may_have_run:
             return ToolResult(call.key, call.tool, "unknown", UNKNOWN)
@@ -185,34 +191,37 @@ def _verdict(active: ActiveTurn, call: StoredCall, is_new: bool) -> Verdict:
     return Run(call.key, tool, tool.plain(arguments), arguments)
 
 
-def _may_run_again(tool: Tool | None, asked: ApprovalState | None) -> bool:
-    """Only if its tool says so; one that needs an approval now, and needed none then, has to be asked for
-    anew."""
-    return tool is not None and tool.idempotent and (asked is not None or tool.needs_approval is not True)
+def _may_run_again(tool: Tool | None, approval: ApprovalState | None) -> bool:
+    """Return whether the tool is idempotent. A call without an approval does not run again if its tool has
+    needed one since."""
+    if tool is None or not tool.idempotent:
+        return False
+    return approval is not None or tool.needs_approval is not True
 
 
-def _ran(active: ActiveTurn, runs: Sequence[Run]) -> Generator[Effect, Any, list[ToolResult]]:
-    """Run the calls. Each result is stored as soon as it is there, but one that ends the turn: that is stored
-    with the end."""
+def _run(active: ActiveTurn, runs: Sequence[Run]) -> Generator[Effect, Any, list[ToolResult]]:
+    """Run the calls. Store each result as soon as the call has ended, except the halting ones, which are
+    stored together with the end of the turn."""
     ran: list[ToolResult] = []
     begin, failure = tuple(runs), None
     while len(ran) < len(runs):
         try:
             ended: tuple[ToolResult, ...] = yield RunTools(active.turn.id, begin)
         except ClaimLost:
-            raise (yield from found_gone(active.turn.id)) from None
-        except Interrupted as stop:
-            stop.ran = tuple(map(_without_end, (*_settled(active, stop.ran), *_ends(ran))))
+            raise (yield from load_claim_error(active.turn.id)) from None
+        except Interrupted as interruption:
+            ended = (*storable_results(active, interruption.ran), *_halting(ran))
+            interruption.ran = tuple(map(_without_halt, ended))
             raise
         begin = ()
-        settled = [*_settled(active, ended)]
-        ran += settled
+        results = [*storable_results(active, ended)]
+        ran += results
         try:
-            yield from _stored(active, [each for each in settled if each.halt is None])
+            yield from _store(active, [each for each in results if each.halt is None])
         except HookFailed as error:
             failure = error
-        except Interrupted as stop:
-            stop.ran = (*stop.ran, *map(_without_end, _ends(ran)))
+        except Interrupted as interruption:
+            interruption.ran = (*interruption.ran, *map(_without_halt, _halting(ran)))
             raise
     if failure is not None:
         yield from _keep(active, ran)
@@ -220,75 +229,43 @@ def _ran(active: ActiveTurn, runs: Sequence[Run]) -> Generator[Effect, Any, list
     return ran
 
 
-def _ends(results: Iterable[ToolResult]) -> list[ToolResult]:
-    """Those that end the turn."""
+def _halting(results: Iterable[ToolResult]) -> list[ToolResult]:
+    """Return the results that end the turn."""
     return [each for each in results if each.halt is not None]
 
 
-def _without_end(result: ToolResult) -> ToolResult:
-    """The result of a turn that is not ended by it after all."""
+def _without_halt(result: ToolResult) -> ToolResult:
     return msgspec.structs.replace(result, halt=None)
 
 
-def _settled(active: ActiveTurn, results: Iterable[ToolResult]) -> Iterator[ToolResult]:
-    """Each result as it is stored: one that does not fit into the session is an error of its tool."""
-    size, most = active.size, active.plan.max_bytes * FOR_RESULTS
-    for each in results:
-        taken = len(msgspec.json.encode((each.text, each.shown)))
-        if active.is_stored and size + taken > most:
-            yield _unused(each, too_large(taken))
-        else:
-            size += taken
-            yield each if each.halt is None else _ending(active, each, each.halt)
-
-
-def _ending(active: ActiveTurn, result: ToolResult, halt: Halt) -> ToolResult:
-    """A result that ends the turn has to be an output of the agent: else it is an error of the tool."""
-    output = active.plan.agent.output
-    try:
-        text = storable_text(output.encode(halt.value))
-        output.parse(text)
-    except SchemaMismatch as mismatch:
-        found = f"The tool ended the turn with what is no output of it: {mismatch}"
-        return _unused(result, found)
-    return msgspec.structs.replace(result, text=text, shown=None)
-
-
-def _unused(result: ToolResult, found: str) -> ToolResult:
-    """The result of a tool that has run, but whose value cannot be used."""
-    has_run = result.has_run or result.outcome != "failed"
-    return msgspec.structs.replace(
-        result, outcome="failed", text=found, shown=None, halt=None, has_run=has_run
-    )
-
-
-def _stored(active: ActiveTurn, results: Sequence[ToolResult]) -> Generator[Effect, Any, None]:
-    """Store results, and tell of them. A hook that fails fails the turn, once they are stored."""
+def _store(active: ActiveTurn, results: Sequence[ToolResult]) -> Generator[Effect, Any, None]:
+    """Store results and emit their events. A hook that fails raises after they are stored."""
     if not results:
         return
     failure, known = None, tuple(results)
     try:
-        known = yield from hooked(active, "prepare_tool_results", known, results_like(known))
+        known = yield from run_hook(active, "prepare_tool_results", known, same_results(known))
     except HookFailed as error:
         failure = error
-    except Interrupted as stop:
-        stop.ran = known
+    except Interrupted as interruption:
+        interruption.ran = known
         raise
     for first in range(0, len(known), PER_WRITE):
         part = known[first : first + PER_WRITE]
-        yield from _saved(active, Change(active.turn, result_messages(active.context, active.turn, part)))
-        yield from _told(part)
+        yield from _save(active, Change(active.turn, result_messages(active.context, active.turn, part)))
+        yield from _emit_finished(part)
     if failure is not None:
         raise failure
 
 
-def _told(results: Iterable[ToolResult]) -> Generator[Effect, Any, None]:
+def _emit_finished(results: Iterable[ToolResult]) -> Generator[Effect, Any, None]:
     for each in results:
         error = "" if each.outcome == "completed" else each.text
         yield Emit(ToolFinished(each.call, each.tool, error, each.outcome))
 
 
-def _saved(active: ActiveTurn, change: Change) -> Generator[Effect, Any, None]:
+def _save(active: ActiveTurn, change: Change) -> Generator[Effect, Any, None]:
+    """Store messages under the claim, and continue under the next claim."""
     turn = msgspec.structs.replace(change.turn, claim=active.next_claim, usage=active.facts().usage)
     change = msgspec.structs.replace(change, turn=turn)
     yield from write_as_holder(Save(change, active.claim, active.plan.lease))

@@ -158,11 +158,11 @@ def _opened(model: type[Any], session: Any, actor: Any) -> StoredSession:
 
 
 def approval_of(model: Any, session: Any, asked: ApprovalState, actor: Any) -> Approval:
-    return Approval(asked.call, asked.tool, asked.given, asked, model, session, actor)
+    return Approval(asked.call, asked.tool, asked.parsed_arguments, asked, model, session, actor)
 
 
 def _waiting(model: Any, session: Any, actor: Any, turn: Turn | None, now: float) -> list[Approval]:
-    waiting = () if turn is None else turn.awaited(now)
+    waiting = () if turn is None else turn.pending_approvals(now)
     return [approval_of(model, session, asked, actor) for asked in waiting]
 
 

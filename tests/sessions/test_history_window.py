@@ -183,8 +183,8 @@ def test_an_asynchronous_function_is_awaited(database: Any) -> None:
     ("history", "found"),
     [
         (lambda messages: 1 / 0, "history raised ZeroDivisionError: division by zero"),
-        (lambda messages: None, "history gave a NoneType, not messages"),
-        (lambda messages: ["text"], "history gave a str among its messages"),
+        (lambda messages: None, "history returned a NoneType, not messages"),
+        (lambda messages: ["text"], "history returned a str among its messages"),
     ],
 )
 @pytest.mark.backends("sqlite")

@@ -171,18 +171,18 @@ def test_a_hook_that_fails_fails_the_turn_and_nothing_is_lost(name: str, databas
 @pytest.mark.parametrize(
     ("name", "gives", "found"),
     [
-        ("before_call", "text", "before_call gave str, not dict"),
-        ("after_render", 3, "after_render gave int, not str"),
-        ("prepare_messages", "text", "prepare_messages gave str, not a list"),
-        ("prepare_messages", ["text"], "prepare_messages gave str, not PromptMessage"),
-        ("after_call", "text", "after_call gave str, not Reply"),
-        ("prepare_tool_results", [], "prepare_tool_results gave other results than it was given"),
-        ("prepare_tool_results", ["x"], "prepare_tool_results gave str, not ToolResult"),
-        ("after_call", Reply(None), "after_call gave a Reply whose text is no str"),
+        ("before_call", "text", "before_call returned str, not dict"),
+        ("after_render", 3, "after_render returned int, not str"),
+        ("prepare_messages", "text", "prepare_messages returned str, not a list"),
+        ("prepare_messages", ["text"], "prepare_messages returned str, not PromptMessage"),
+        ("after_call", "text", "after_call returned str, not Reply"),
+        ("prepare_tool_results", [], "prepare_tool_results returned other results than it received"),
+        ("prepare_tool_results", ["x"], "prepare_tool_results returned str, not ToolResult"),
+        ("after_call", Reply(None), "after_call returned a Reply whose text is not a str"),
         (
             "after_call",
             Reply("x", cost=math.nan),
-            "after_call gave a Reply that cannot be stored",
+            "after_call returned a Reply that cannot be stored",
         ),
     ],
 )

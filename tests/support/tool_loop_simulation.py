@@ -95,7 +95,7 @@ class Play:
             self.decide()
             turn = self.context.turn
             assert turn is not None
-            if turn.awaited(self.store.now):  # somebody died who wanted to decide
+            if turn.pending_approvals(self.store.now):  # somebody died who wanted to decide
                 self.store.now += 0 if turn.until is None else 100
         elif turn.status == "running":
             self.store.now += LEASE + 1
@@ -106,7 +106,7 @@ class Play:
     def decide(self) -> None:
         """Somebody decides about the calls that wait, or lets the time for one run out."""
         assert self.context.turn is not None
-        for asked in self.context.turn.awaited(self.store.now):
+        for asked in self.context.turn.pending_approvals(self.store.now):
             how = self.choose(DECISIONS) if not self.is_calm else "approved"
             if how == "left" and self.context.turn.until is not None:
                 continue

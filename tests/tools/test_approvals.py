@@ -289,7 +289,7 @@ def test_a_predicate_decides_which_calls_need_an_approval(database: Any) -> None
     ("predicate", "found"),
     [
         (lambda arguments: arguments["amount"] > 1, "needs_approval of refund raised KeyError: 'amount'"),
-        (lambda arguments: None, "needs_approval of refund gave NoneType, not bool"),
+        (lambda arguments: None, "needs_approval of refund returned NoneType, not bool"),
     ],
 )
 def test_a_predicate_that_fails_fails_the_turn(predicate: Any, found: str, database: Any) -> None:
@@ -324,7 +324,7 @@ def test_a_repeated_key_tells_again_what_is_waited_for(way: Way, database: Any) 
 def test_a_call_without_a_session_can_wait_for_nobody(database: Any) -> None:
     shop, Chat = a_shop(database)
     with testing.script(Chat, [tool_call("refund", order=1)]):
-        with pytest.raises(ToolFailed, match="a call without a session has nobody to wait for"):
+        with pytest.raises(ToolFailed, match="a call without a session cannot wait for a decision"):
             Chat.call("Hello!")
     assert shop.refunds == []
 

@@ -29,7 +29,7 @@ from agentsession._tools.json_parameters import read_arguments
 from agentsession._tools.result import plain_values, rendered
 from agentsession._tools.tool_options import cut
 from agentsession._turn.prompt_messages import build_prompt, merge_roles
-from agentsession._turn.tool_messages import StoredCall, as_object, shown_call
+from agentsession._turn.tool_messages import StoredCall, as_object, prompt_call
 from agentsession.context import Result
 from agentsession.errors import TurnFailed, words
 from agentsession.events import PartialOutput, StreamFailed, TextDelta
@@ -199,7 +199,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "arguments as an object": stored(as_object),
     "a stored call": stored(
         lambda text: message(
-            PromptMessage("assistant", text, (shown_call(StoredCall("t:0:0", text, text)),), "", text)
+            PromptMessage("assistant", text, (prompt_call(StoredCall("t:0:0", text, text)),), "", text)
         )
     ),
     "a streamed call": lambda text: stream_a_call(text, "order"),

@@ -15,7 +15,7 @@ from agentsession._schema import InputSchema
 from agentsession._store import format
 from agentsession._turn.model_io import PromptMessage, ToolCall
 from agentsession._turn.prompt_messages import NOT_RUN, SILENT, UNKNOWN, build_prompt, select_visible
-from agentsession._turn.tool_messages import calls_of, is_step, results_of, shown_id
+from agentsession._turn.tool_messages import calls_of, is_step, prompt_call_id, results_of
 from agentsession.context import Context, Message
 from agentsession.provider import Reply
 from tests.support.models import Ask, chat_model
@@ -121,7 +121,7 @@ def test_a_step_is_answered_by_the_results_that_are_stored(stored: tuple[Message
                 None,
                 *(each for each in select_visible(messages) if call.key in results_of([each])),
             ]
-            answer = answers.pop(shown_id(call.key))
+            answer = answers.pop(prompt_call_id(call.key))
             if result is None:
                 assert answer in (UNKNOWN, NOT_RUN)
             elif message.turn not in failed:

@@ -40,7 +40,8 @@ def turn_json(turn: Turn) -> JsonMap:
         "partial": turn.partial,
         "usage": msgspec.to_builtins(turn.usage),
         "approvals": [
-            _approval(asked.call, asked.tool, asked.given) for asked in turn.awaited(_clock.seconds())
+            _approval(asked.call, asked.tool, asked.parsed_arguments)
+            for asked in turn.pending_approvals(_clock.seconds())
         ],
     }
 
