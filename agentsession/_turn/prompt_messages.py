@@ -28,6 +28,7 @@ from agentsession._turn.tool_messages import (
 )
 from agentsession.context import Context, Message
 
+
 def build_prompt(
     messages: Iterable[Message],
     system: str,
