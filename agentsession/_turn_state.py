@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from agentsession import _clock
 from agentsession._json_values import JsonMap
 
 AWAITING = "awaiting_approval"
@@ -149,10 +150,13 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the approval of the call with this key."""
         return next((approval for approval in self.approvals if approval.call == call), None)
 
-    def pending_approvals(self, now: float) -> tuple[ApprovalState, ...]:
+    def pending_approvals(self, now: float | None = None) -> tuple[ApprovalState, ...]:
         """Return the calls that the turn waits for. There are none once all are decided, or the time for an
-        approval is over."""
-        if self.status != AWAITING or self.is_overdue(now):
+        approval is over.
+
+        `now` are seconds since 1970. The default is the time of the host.
+        """
+        if self.status != AWAITING or self.is_overdue(_clock.seconds() if now is None else now):
             return ()
         return tuple(approval for approval in self.approvals if approval.status == "pending")
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from agentsession._cli.demo import demo
 from agentsession._cli.migrate import migrate
-from agentsession._options import LAYOUTS, ROWS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
         "beside running turns.",
     )
     moving.add_argument("model", metavar="module:Model", help="the session model, as app.models:ChatAgent")
-    moving.add_argument("--to", choices=LAYOUTS, default=ROWS, help="the layout to move to (rows)")
+    moving.add_argument(
+        "--to", choices=("document", "rows"), default="rows", help="the layout to move to (rows)"
+    )
     moving.add_argument("--batch", type=int, default=100, metavar="N", help="ids that are read at once (100)")
     moving.add_argument("--dry-run", action="store_true", help="write nothing, tell what would be moved")
     return parser

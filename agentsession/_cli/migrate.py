@@ -12,9 +12,8 @@ from typing import Any
 
 import peewee
 
-from agentsession._store.backend import backend_of
-from agentsession.actions.migration import MigrationReport
-from agentsession.actions.migration import migrate as moving
+from agentsession import actions
+from agentsession.actions import MigrationReport
 from agentsession.errors import AgentSessionError
 
 SHOWN = 10
@@ -25,7 +24,9 @@ def migrate(place: str, to: Any, batch: int, *, dry_run: bool) -> int:
     """Returns the exit code: 0 if all of them are there now, 1 if some are not, 2 if nothing was tried."""
     try:
         model = model_at(place)
-        moved = _moved(model, partial(moving, to=to, batch=batch, dry_run=dry_run, progress=Progress()))
+        moved = _moved(
+            model, partial(actions.migrate, to=to, batch=batch, dry_run=dry_run, progress=Progress())
+        )
     except (AgentSessionError, LookupError, ImportError, peewee.PeeweeException) as error:
         print(f"{place}: {error}", file=sys.stderr)
         return 2
@@ -52,16 +53,16 @@ def model_at(place: str) -> Any:
 
 
 def _moved(model: Any, move: Callable[[Any], MigrationReport]) -> MigrationReport:
-    backend = backend_of(model)
-    if not backend.is_async:
+    if not actions.has_async_database(model):
         return move(model)
 
     async def on_a_loop() -> MigrationReport:
+        database: Any = model._meta.database
         try:
-            moved: MigrationReport = await backend.database.run(move, model)
+            moved: MigrationReport = await database.run(move, model)
             return moved
         finally:
-            await backend.database.close_pool()
+            await database.close_pool()
 
     return asyncio.run(on_a_loop())
 

@@ -8,8 +8,9 @@ continue_session(ChatAgent, session.id, "And how do you do?")
 ```
 """
 
-from agentsession.actions.approvals import Approval, aapprovals, approvals
+from agentsession.actions.approvals import Approval, aapprovals, afind_approval, approvals, find_approval
 from agentsession.actions.building import assistant_message, build_context, instruction_message, user_message
+from agentsession.actions.connections import has_async_database, release_connection
 from agentsession.actions.deletion import adelete_session, delete_session
 from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
 from agentsession.actions.migration import MigrationReport, migrate
@@ -44,6 +45,7 @@ __all__ = [
     "acancel_session",
     "acontinue_session",
     "adelete_session",
+    "afind_approval",
     "aget_context",
     "alist_sessions",
     "approvals",
@@ -59,12 +61,15 @@ __all__ = [
     "cancel_session",
     "continue_session",
     "delete_session",
+    "find_approval",
     "get_context",
+    "has_async_database",
     "instruction_message",
     "last_result",
     "last_turn",
     "list_sessions",
     "migrate",
+    "release_connection",
     "resume_session",
     "start_session",
     "stream",

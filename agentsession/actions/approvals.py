@@ -24,7 +24,7 @@ from agentsession.actions.action import Action
 from agentsession.actions.late_checks import refuse_altered
 from agentsession.actions.results import context_of
 from agentsession.actions.variants import ASYNC, like
-from agentsession.errors import InputInvalid
+from agentsession.errors import InputInvalid, NothingToApprove
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,47 @@ async def aapprovals(model: type[peewee.Model], session: Any, *, actor: Any = No
 aapprovals = like(approvals, aapprovals, "aapprovals", ASYNC)
 
 
+def find_approval(model: type[peewee.Model], session: Any, call: str, *, actor: Any = None) -> Approval:
+    """Return the approval of a call of the session's latest turn, also if it was decided before.
+
+    A client whose response was lost repeats its decision. This function finds the call again; a decision
+    other than the first raises `NothingToApprove`.
+
+    Args:
+        model: The session model.
+        session: The id of the session, or its record.
+        call: The key of the call, as in `Approval.call` and in the event `approval_needed`.
+        actor: The owner of the session, if the model has an `owner_attribute`.
+
+    Returns:
+        The approval. Its methods store a decision.
+
+    Raises:
+        NothingToApprove: No approval of the latest turn has this key.
+        SessionNotFound: There is no such session, or it is that of another `actor`.
+        ContextUnreadable: The stored session is damaged.
+
+    Example:
+        ```python
+        from agentsession.actions import find_approval
+
+        find_approval(ChatAgent, session.id, call).approve(by="ann@example.com")
+        ```
+    """
+    opened = _opened(model, session, actor)
+    refuse_async(opened.declared, "find_approval")
+    return _found(model, session, actor, opened.load().context.turn, call)
+
+
+async def afind_approval(
+    model: type[peewee.Model], session: Any, call: str, *, actor: Any = None
+) -> Approval:
+    """`find_approval`, on an event loop."""
+    opened = _opened(model, session, actor)
+    loaded = await run_on_store(opened, opened.load)
+    return _found(model, session, actor, loaded.context.turn, call)
+
+
 def approvals_of(record: Any) -> list[Approval]:
     """The calls that wait for somebody's approval, as the record was read; `actions.approvals` reads it anew.
     Costs no query."""
@@ -159,6 +200,13 @@ def _opened(model: type[Any], session: Any, actor: Any) -> StoredSession:
 
 def approval_of(model: Any, session: Any, asked: ApprovalState, actor: Any) -> Approval:
     return Approval(asked.call, asked.tool, asked.parsed_arguments, asked, model, session, actor)
+
+
+def _found(model: Any, session: Any, actor: Any, turn: Turn | None, call: str) -> Approval:
+    asked = None if turn is None else turn.approval_of(call)
+    if asked is None:
+        raise NothingToApprove("no call of the latest turn with this key waits for an approval")
+    return approval_of(model, session, asked, actor)
 
 
 def _waiting(model: Any, session: Any, actor: Any, turn: Turn | None, now: float) -> list[Approval]:

@@ -16,8 +16,8 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel, Field
 
 from agentsession import events as events_module
-from agentsession.contrib._web.described import EVENTS
 from agentsession.contrib._web.event_stream import EventStream
+from agentsession.contrib._web.openapi import EVENTS
 from agentsession.contrib.fastapi import session_router
 from agentsession.events import Event
 from agentsession.provider import Delta, Reply

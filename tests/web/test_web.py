@@ -1,4 +1,5 @@
-"""What a browser can do with sessions, in FastAPI and in Flask: the same routes, JSON and problems."""
+"""What a browser can do with sessions: the same routes, JSON and problems in FastAPI, in Flask, and in a
+router for Starlette, which shows what another framework needs."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from agentsession.provider import Delta, Reply
 from tests.support.models import Answer
 from tests.support.servers import open_database
+from tests.support.starlette_router import starlette_web
 from tests.support.web_clients import WEBS, Says, Web, owned_chat, problem
 
 pytestmark = pytest.mark.backends("sqlite")
@@ -21,9 +23,12 @@ pytestmark = pytest.mark.backends("sqlite")
 Makes = Callable[..., Web]
 
 
-@pytest.fixture(params=WEBS)
+ROUTERS = WEBS | {"starlette": starlette_web}
+
+
+@pytest.fixture(params=ROUTERS)
 def makes(request: Any) -> Any:
-    return WEBS[request.param]
+    return ROUTERS[request.param]
 
 
 @pytest.fixture

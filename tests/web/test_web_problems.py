@@ -160,7 +160,7 @@ def test_no_problem_has_the_words_of_a_provider_a_tool_or_a_database() -> None:
         shown = problem_of(error)
         assert shown is not None
         assert shown.status == (503 if isinstance(error, StorageFailed) else 502)
-        assert "secret" not in str(shown.json)
+        assert "secret" not in shown.model_dump_json()
         assert "secret" not in last_event(error)
     assert len({client_message(name) for name in ERRORS} | {client_message("another")}) == len(ERRORS) + 1
 

@@ -1,1 +1,1 @@
-"""What the web frameworks share: the routes' JSON, their problems, and what a model needs to have routes."""
+"""The core of the routers: the table of routes, the JSON of requests and responses, and the problems."""

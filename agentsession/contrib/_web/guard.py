@@ -37,11 +37,11 @@ def check_request(method: str, header: Callable[[str], str | None], limit: int) 
     if method != "POST":
         return
     type, has_body = header("Content-Type"), length not in ("", "0") or header("Transfer-Encoding")
-    if not is_json(type) and (type is not None or has_body or _is_cross_origin(header)):
+    if not has_json_type(type) and (type is not None or has_body or _is_cross_origin(header)):
         raise Refused(NO_JSON_TYPE)
 
 
-def is_json(content_type: str | None) -> bool:
+def has_json_type(content_type: str | None) -> bool:
     name = (content_type or "").partition(";")[0].strip().lower()
     return name == "application/json" or (name.startswith("application/") and name.endswith("+json"))
 

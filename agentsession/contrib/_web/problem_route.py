@@ -1,4 +1,4 @@
-"""The routes of a FastAPI router: guarded, and with errors that are problem details."""
+"""The route class of a FastAPI router: it checks requests, and turns errors into problem details."""
 
 from __future__ import annotations
 
@@ -7,45 +7,49 @@ from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
+from agentsession.contrib._web.event_stream import asgi_response
 from agentsession.contrib._web.guard import check_request
-from agentsession.contrib._web.problems import BODY_TOO_LARGE, MEDIA_TYPE, Problem, Refused, problem_of
+from agentsession.contrib._web.problems import (
+    BODY_TOO_LARGE,
+    Refused,
+    invalid,
+    mismatch,
+    problem_response,
+    refusal,
+)
 from agentsession.errors import AgentSessionError
 
 
 class BodyTooLarge(HTTPException):
-    """FastAPI lets no other kind of exception out while it reads a body."""
+    """The body is too large. FastAPI turns other exceptions of a body that it reads into a status of 400."""
 
 
 def problem_route(limit: int) -> type[APIRoute]:
-    """Return a route class that answers errors of the client as problem details and raises all others.
+    """Return a route class that answers errors of the client with problem details, and raises all others.
 
-    It does not read a body of more than `limit` bytes.
+    It reads at most `limit` bytes of a body.
     """
 
     class ProblemRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
-            async def answer(request: Request) -> Response:
+            async def respond(request: Request) -> Response:
                 try:
                     check_request(request.method, request.headers.get, limit)
                     return await handle(Request(request.scope, _limited(request.receive, limit)))
                 except RequestValidationError as error:
-                    problem = _mismatch(error)
+                    problem = refusal(invalid(mismatch(error.errors())))
                 except BodyTooLarge:
-                    problem = BODY_TOO_LARGE
+                    problem = refusal(BODY_TOO_LARGE)
                 except (AgentSessionError, Refused) as error:
-                    found = problem_of(error)
-                    if found is None:
-                        raise
-                    problem = found
-                return JSONResponse(problem.json, problem.status, problem.headers, MEDIA_TYPE)
+                    problem = problem_response(error)
+                return asgi_response(problem)
 
-            return answer
+            return respond
 
     return ProblemRoute
 
@@ -62,9 +66,3 @@ def _limited(receive: Receive, limit: int) -> Receive:
         return message
 
     return received
-
-
-def _mismatch(error: RequestValidationError) -> Problem:
-    """What does not fit, without the values that were given."""
-    found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-    return Problem(422, "InputInvalid", "; ".join(found))

@@ -1,14 +1,13 @@
-"""Our errors as problem details (RFC 9457): what a client may know, and no word of the provider's."""
+"""Errors as problem details (RFC 9457). They never contain the text of a provider, a tool or a database."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from agentsession._json_values import Json, JsonMap
-from agentsession._turn_state import AWAITING, Turn
+from agentsession.contrib._web.response_body import HttpResponse, ResponseBody
 from agentsession.errors import (
     AgentSessionError,
     IdempotencyMismatch,
@@ -27,11 +26,11 @@ from agentsession.events import StreamFailed, client_message
 
 MEDIA_TYPE = "application/problem+json"
 
-RETRY_AFTER = "2"
-"""Seconds after which a busy session may be asked again."""
+AWAITING_APPROVAL = "awaiting_approval"
+"""The status of a turn that waits for an approval."""
 
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""A proxy must pass each event on as it comes."""
+RETRY_AFTER = "2"
+"""Seconds after which a client may try a busy session again."""
 
 STATUSES: dict[type[AgentSessionError], int] = {
     SessionNotFound: 404,
@@ -47,84 +46,98 @@ STATUSES: dict[type[AgentSessionError], int] = {
     StorageFailed: 503,
 }
 
-GIVEN_BY_THE_CLIENT = ("input", "idempotency_key", "before", "limit", "approval")
-"""What an `InputInvalid` may be about that is the client's; all else is the program's mistake."""
+CLIENT_VALUES = ("input", "idempotency_key", "before", "limit", "approval")
+"""The values of a request that an `InputInvalid` can name. Any other one is a mistake of the application."""
+
+MAX_ERRORS, MAX_DETAIL = 10, 2_000
+"""The validation errors that a problem lists, and its characters: a client chooses the keys in them."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """`ends_soon`: the same request may do better in a moment."""
+class ProblemDetails(ResponseBody, component="Problem"):
+    """Problem details, RFC 9457; `session` is there where one can be resumed."""
 
-    status: int
+    type: str
     title: str
+    status: int
     detail: str
-    session: Json = None
-    ends_soon: bool = False
+    session: str | int | None = None
 
-    @property
-    def json(self) -> JsonMap:
-        shown: JsonMap = {
-            "type": f"urn:agentsession:{self.title}",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        return shown if self.session is None else {**shown, "session": self.session}
+    @classmethod
+    def of(cls, status: int, title: str, detail: str) -> ProblemDetails:
+        return cls(type=f"urn:agentsession:{title}", title=title, status=status, detail=detail)
 
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": RETRY_AFTER} if self.ends_soon else {}
+
+UNAUTHORIZED = ProblemDetails.of(401, "Unauthorized", "the request does not say whose sessions these are")
+BODY_TOO_LARGE = ProblemDetails.of(413, "BodyTooLarge", "the body is larger than the server accepts")
+NO_JSON_TYPE = ProblemDetails.of(415, "UnsupportedMediaType", "the Content-Type is not application/json")
 
 
 class Refused(Exception):
-    """A request that comes to no session."""
+    """A request that is refused before an action runs."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ProblemDetails) -> None:
         super().__init__(problem.detail)
         self.problem = problem
 
 
-UNAUTHORIZED = Problem(401, "Unauthorized", "the request does not say whose sessions these are")
-NO_JSON_TYPE = Problem(415, "UnsupportedMediaType", "the Content-Type is not application/json")
-BODY_TOO_LARGE = Problem(413, "BodyTooLarge", "the body is larger than the server accepts")
-NO_JSON = Problem(422, "InputInvalid", "the body is no JSON")
-NOT_WRAPPED = Problem(422, "InputInvalid", 'the body is not of the form {"input": …}')
+def invalid(detail: str) -> ProblemDetails:
+    return ProblemDetails.of(422, "InputInvalid", detail)
 
 
-def problem_of(error: Exception) -> Problem | None:
-    """None for what is no matter of the client's."""
+def mismatch(errors: Iterable[Any]) -> str:
+    """Return what pydantic's errors say, without the values of the client."""
+    texts = [f"{'.'.join(map(str, each['loc'])) or 'value'}: {_message(each)}" for each in errors]
+    more = [f"and {len(texts) - MAX_ERRORS} more"] if len(texts) > MAX_ERRORS else []
+    return "; ".join([*texts[:MAX_ERRORS], *more])[:MAX_DETAIL]
+
+
+def problem_of(error: Exception) -> ProblemDetails | None:
+    """Return the problem that a client sees, or None for an error that only the application can correct."""
     if isinstance(error, Refused):
         return error.problem
-    if not isinstance(error, AgentSessionError) or _is_the_programs(error):
+    if not isinstance(error, AgentSessionError) or _is_of_application(error):
         return None
     status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), None)
     if status is None:
         return None
     name, record = type(error).__name__, getattr(error, "session", None)
     detail = client_message(name) if status > 500 else error.found
-    ends_soon = isinstance(error, SessionBusy) and error.status != AWAITING
-    return Problem(status, name, detail, None if record is None else json_id(record._pk), ends_soon)
+    problem = ProblemDetails.of(status, name, detail)
+    return problem if record is None else problem.model_copy(update={"session": json_id(record._pk)})
+
+
+def problem_response(error: Exception) -> HttpResponse:
+    """Return the response to an error, or raise the error if only the application can correct it."""
+    problem = problem_of(error)
+    if problem is None:
+        raise error
+    ends_soon = isinstance(error, SessionBusy) and error.status != AWAITING_APPROVAL
+    return refusal(problem, {"Retry-After": RETRY_AFTER} if ends_soon else {})
+
+
+def refusal(problem: ProblemDetails, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """Return the response with this problem."""
+    return problem.response(problem.status, headers, MEDIA_TYPE)
 
 
 def last_event(error: AgentSessionError) -> str:
-    """How a stream ends that fails; raises what is no matter of the client's."""
+    """Return the last event of a failed stream, or raise the error if only the application can correct it."""
     if problem_of(error) is None:
         raise error
     return StreamFailed.of(error).sse()
 
 
-def said_of(turn: Turn) -> JsonMap | None:
-    """Why a turn did not complete. What is stored of a failed one has the provider's words."""
-    if turn.error is None:
-        return None
-    message = client_message(turn.error.type) if turn.status == "failed" else turn.error.message
-    return {"type": turn.error.type, "message": message}
-
-
-def json_id(key: Any) -> Json:
-    """A primary key as the events have it."""
+def json_id(key: Any) -> str | int:
+    """Return a primary key in the form that it has in the events."""
     return msgspec.to_builtins(key, enc_hook=str)  # type: ignore[no-any-return]
 
 
-def _is_the_programs(error: Any) -> bool:
-    return isinstance(error, InputInvalid) and error.where.rpartition(" ")[2] not in GIVEN_BY_THE_CLIENT
+def _message(error: Any) -> str:
+    """Return what is wrong. Pydantic's own text repeats an unknown tag, which is a value of the client."""
+    if error["type"] == "union_tag_invalid":
+        return "the tag is none of the expected ones"
+    return str(error["msg"])
+
+
+def _is_of_application(error: Any) -> bool:
+    return isinstance(error, InputInvalid) and error.where.rpartition(" ")[2] not in CLIENT_VALUES

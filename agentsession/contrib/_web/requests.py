@@ -1,53 +1,93 @@
-"""What a request gives: the input of a turn, and whose session it is."""
+"""The values of a request."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import peewee
+from pydantic import TypeAdapter, create_model
+
 from agentsession import info
-from agentsession._json_values import Json, JsonMap
-from agentsession.contrib._web.problems import NOT_WRAPPED, UNAUTHORIZED, Problem, Refused
+from agentsession.contrib._web.guard import has_json_type
+from agentsession.contrib._web.problems import NO_JSON_TYPE, UNAUTHORIZED, Refused, invalid
 
 WRAPPER = "input"
-"""The key under which an input travels that is no object by itself."""
+"""The key of an input that is not a JSON object itself."""
 
-LISTED, MAX_LISTED = 20, 100
-"""Sessions on one page."""
+PAGE_SIZE, MAX_PAGE_SIZE = 20, 100
+"""Sessions on one page of the list."""
 
-NO_LIMIT = Problem(422, "InputInvalid", f"limit is no number from 1 to {MAX_LISTED}")
+NO_JSON = invalid("the body is not JSON")
+NOT_WRAPPED = invalid(f'the body is not of the form {{"{WRAPPER}": …}}')
+NO_LIMIT = invalid(f"limit is not a number from 1 to {MAX_PAGE_SIZE}")
 
 
-def is_wrapped(model: type[Any]) -> bool:
-    schema = info.agent_options(model).input.adapter.json_schema()
+@dataclass(frozen=True)
+class SessionRequest:
+    """The values that a route uses. A framework reads those that `Route.values` names."""
+
+    id: str = ""
+    actor: Any = None
+    instruction_args: Any = None
+    idempotency_key: str | None = None
+    limit: int = PAGE_SIZE
+    before: str | None = None
+    body: Any = None
+
+
+def is_wrapped(model: type[peewee.Model]) -> bool:
+    """Return whether the input travels under a key, because it may be something else than an object."""
+    schema = TypeAdapter(info.input_schema(model)).json_schema()
     return not _is_object(schema, schema.get("$defs", {}))
 
 
-def unwrapped(body: Json) -> Json:
-    """The input in the body of a request."""
+def input_model(model: type[peewee.Model]) -> Any:
+    """Return the type that describes the body of a message."""
+    schema = info.input_schema(model)
+    if not is_wrapped(model):
+        return schema
+    fields: dict[str, Any] = {WRAPPER: (schema, ...)}
+    return create_model(f"{model.__name__}Input", **fields)
+
+
+def unwrapped(body: Any) -> Any:
+    """Return the input in the body of a request."""
     if not isinstance(body, dict) or list(body) != [WRAPPER]:
         raise Refused(NOT_WRAPPED)
-    given: Json = body[WRAPPER]
-    return given
+    return body[WRAPPER]
+
+
+def parsed(content_type: str | None, read: Callable[[], bytes]) -> Any:
+    """Return the JSON of a body. It is not read unless its content type says that it is JSON."""
+    if not has_json_type(content_type):
+        raise Refused(NO_JSON_TYPE)
+    try:
+        return json.loads(read())
+    except (ValueError, RecursionError):
+        raise Refused(NO_JSON) from None
 
 
 def present(actor: Any) -> Any:
-    """The actor itself; raises what becomes a 401 where there is none."""
+    """Return the actor, or raise the problem with the status 401 if there is none."""
     if actor is None or (isinstance(actor, str) and not actor):
         raise Refused(UNAUTHORIZED)
     return actor
 
 
 def limit_of(text: str | None) -> int:
-    """How many sessions a page has."""
+    """Return the number of sessions on a page."""
     if text is None:
-        return LISTED
-    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LISTED:
+        return PAGE_SIZE
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_PAGE_SIZE:
         raise Refused(NO_LIMIT)
     return int(text)
 
 
-def _is_object(node: JsonMap, definitions: JsonMap) -> bool:
+def _is_object(node: dict[str, Any], definitions: dict[str, Any]) -> bool:
     if "$ref" in node:
         return _is_object(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions)
     branches = node.get("anyOf") or node.get("oneOf")

@@ -1,19 +1,19 @@
-"""What a model needs to have routes, asked when they are made."""
+"""What a model needs to have routes, checked when a router is made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import peewee
 
-from agentsession import info
-from agentsession._turn.plan import accept_args, render
+from agentsession import actions, info
 from agentsession.errors import DslError, InputInvalid, Problem
 
 
 def refuse_undeclared(model: type[peewee.Model], maker: str, actor: Any, instruction_args: Any) -> None:
-    """Raise a `DslError` that lists what `maker`, which makes the routes, cannot do without."""
+    """Raise a `DslError` that lists what the router of this model lacks. `maker` is the function that makes
+    it."""
     info.session_options(model)
     problems = (
         *_actor_problems(model, maker, actor),
@@ -24,8 +24,8 @@ def refuse_undeclared(model: type[peewee.Model], maker: str, actor: Any, instruc
 
 
 def has_approvals(model: type[peewee.Model]) -> bool:
-    """Can a turn of it stop until somebody has approved a call?"""
-    return any(tool.needs_approval for tool in info.agent_options(model).tools)
+    """Return whether a turn of the model can wait for an approval."""
+    return any(tool.needs_approval for tool in info.tools(model))
 
 
 def _actor_problems(model: type[peewee.Model], maker: str, actor: Any) -> Iterator[Problem]:
@@ -34,26 +34,27 @@ def _actor_problems(model: type[peewee.Model], maker: str, actor: Any) -> Iterat
         f"[{info.qualified_name(model)}] {maker} -> actor",
         "it decides which sessions a request can see",
     )
-    fix = f"{maker}({model.__name__}, actor=current_user), a function that gives the actor of a request"
+    fix = f"{maker}({model.__name__}, actor=current_user), a function that returns the actor of a request"
     if owner is not None and actor is None:
         yield Problem(where, f"the model has the owner_attribute {owner!r}, and there is no actor", why, fix)
     elif owner is None and actor is not None:
-        fix = '@agent_session(owner_attribute="user"), or leave actor out: all sessions are everybody\'s'
+        fix = '@agent_session(owner_attribute="user"), or leave actor out: then all users see all sessions'
         yield Problem(where, "there is an actor, and the model has no owner_attribute", why, fix)
     elif owner is not None and not callable(actor):
         yield Problem(where, f"a {type(actor).__name__} cannot be called", why, fix)
 
 
-def _instruction_problems(model: type[peewee.Model], maker: str, given: Any) -> Iterator[Problem]:
-    agent = info.agent_options(model)
-    if callable(given) or not (given or agent.template.has_variables):
-        return
+def _instruction_problems(model: type[peewee.Model], maker: str, args: Any) -> Iterator[Problem]:
+    has_variables = info.agent_options(model).template.has_variables
+    if not isinstance(args, Mapping | None) or not (args or has_variables):
+        return  # a function is called for each session, a value of the schema is already valid
     try:
-        render(agent, accept_args(agent, given or {}))
+        actions.instruction_message(model, **(args or {}))
     except InputInvalid as error:
         yield Problem(
             f"[{info.qualified_name(model)}] {maker} -> instruction_args",
             error.found,
-            "new sessions are begun with them; a client must not write into the system message",
-            error.fix.replace("pass ", f"{maker}({model.__name__}, …, ") + "), or a function that gives them",
+            "new sessions begin with them; a client must not write into the system message",
+            error.fix.replace("pass ", f"{maker}({model.__name__}, …, ")
+            + "), or a function that returns them",
         )
