@@ -121,8 +121,8 @@ CASES: dict[Any, list[Case]] = {
         *(
             bad(
                 "instruction",
-                f"the template does not parse: {{% {tag} … %}} is a tag of Jinja or Liquid, which mustache does "
-                "not have",
+                f"the template does not parse: {{% {tag} … %}} is a tag of Jinja or Liquid, which mustache "
+                "does not have",
                 "write {{#x}}…{{/x}} for a condition or a loop over x, and {{^x}}…{{/x}} for its opposite",
                 instruction=source,
             )
