@@ -12,12 +12,7 @@ import peewee
 
 from agentsession._store.backend import Backend, backend_of
 from agentsession._store.declared import Declared
-from agentsession._store.driver_errors import (
-    explain_missing,
-    tells_of_a_loss,
-    tells_of_a_pooler,
-    tells_of_a_read_only_server,
-)
+from agentsession._store.error_notes import explain_missing
 from agentsession.errors import DslError, InputInvalid, Problem
 
 LOST = (peewee.OperationalError, peewee.InterfaceError)
@@ -55,9 +50,12 @@ class connected:  # noqa: N801
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        is_stuck = isinstance(error, Exception) and self._is_stuck(error)
+        kind = self.backend.dialect.error_kind(error) if isinstance(error, Exception) else None
+        # After a failover the old server refuses writes on the connections that were open before. A
+        # transaction of the caller stays on its connection.
+        is_stuck = kind == "read_only" and not self.backend.is_in_transaction
         if is_stuck:
             _give_up(self.backend, self.is_ours)
         elif self.is_ours and not self.backend.lives_in_a_connection:
@@ -67,17 +65,11 @@ class connected:  # noqa: N801
         explain_missing(error, self.declared)
         if not isinstance(error, Exception):
             return
-        if tells_of_a_pooler(error):
+        if kind == "unknown_statement":
             raise _pooled(self.backend) from error
-        if is_stuck or (self.backend.is_async and tells_of_a_loss(error)):
+        is_lost = self.backend.is_async and (kind == "lost" or isinstance(error, OSError))
+        if is_stuck or is_lost:
             raise peewee.OperationalError(error, *error.args) from error
-
-    def _is_stuck(self, error: Exception) -> bool:
-        """Return whether a write fails on this connection, but perhaps not on another one.
-
-        A transaction of the caller stays on its connection.
-        """
-        return tells_of_a_read_only_server(error) and not self.backend.is_in_transaction
 
 
 @contextmanager

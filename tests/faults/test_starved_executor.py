@@ -98,7 +98,7 @@ def watched(Chat: Any, key: Any) -> Extended:
         first.append(until)
         with pytest.raises(SessionBusy):
             Chat.resume_session(key)
-        return until > first[0] + 1.5
+        return until > first[0] + 1.05
 
     return is_extended
 

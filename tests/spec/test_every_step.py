@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.pairwise import pairwise
 from tests.support.session_harness import OVER, World, a_world
 from tests.support.turn_spec import MODELS, WAYS, Call, Case, Turns, after_effects
 
@@ -33,28 +34,20 @@ SHAPES = [
 OPTIONS = [*product([True, False], repeat=2)]
 
 
-def ways_of(number: int) -> tuple[str, ...]:
-    """All in which to start, and of the others in turns two that have nothing in common."""
-    if SHAPES[number][0] == "start":
-        return WAYS
-    return WAYS[1:3] if (number + number // len(ASKED)) % 2 else WAYS[::3]
-
-
-CASES = [
-    Case(*shape, *OPTIONS[(number + place) % 4], way)
-    for number, shape in enumerate(SHAPES)
-    for place, way in enumerate(ways_of(number))
+ALL = [Case(*shape, *options, way) for shape in SHAPES for options, way in product(OPTIONS, WAYS)]
+ONE_OF_EACH_SHAPE = [
+    Case(*shape, *OPTIONS[number % 4], WAYS[number // 4 % 4]) for number, shape in enumerate(SHAPES)
 ]
-"""Each shape, and each pair of an action, what stands before it, a model, an option and a way."""
+CASES = [ALL[number] for number in pairwise([*map(vars, ALL)], [*map(vars, ONE_OF_EACH_SHAPE)])]
+"""Each shape once, and each pair of an action, what stands before it, a model, an option and a way."""
 
 
 def test_the_cases_hold_each_pair_that_there_is() -> None:
     def pairs(cases: Iterable[Case]) -> set[Any]:
         return {pair for case in cases for pair in combinations(vars(case).items(), 2)}
 
-    assert pairs(CASES) == pairs(
-        Case(*shape, *rest, way) for shape, rest, way in product(SHAPES, OPTIONS, WAYS)
-    )
+    assert pairs(CASES) == pairs(ALL)
+    assert {(case.action, case.run, case.before, case.model) for case in CASES} == {*SHAPES}
 
 
 SELECTED = [

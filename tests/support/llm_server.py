@@ -242,10 +242,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-        self.wfile.write(packer.compress(b"data: " if is_stream else b'{"a": "'))
+        beginning = packer.compress(b"data: " if is_stream else b'{"a": "')
+        self.wfile.write(beginning + packer.flush(zlib.Z_FULL_FLUSH))
+        block = packer.compress(b" " * 2**20) + packer.flush(
+            zlib.Z_FULL_FLUSH
+        )  # depends on nothing before it
         for _ in range(megabytes):
-            self.wfile.write(packer.compress(b" " * 2**20))
-        self.wfile.write(packer.flush())
+            self.wfile.write(block)
         self.close_connection = True
 
     def _stream(self, reply: Streams, asked: Asked) -> None:

@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
-SIZES = (20_000, 80_000, 320_000)
-FLOOR = 0.002
+SIZES = (10_000, 40_000, 160_000)
+FLOOR = 0.001
 """Seconds. A faster run counts as this long: below it the clock and the caches decide."""
 
 MARGIN = 3.0

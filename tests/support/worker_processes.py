@@ -125,7 +125,7 @@ class Shop:
         new, self.seen = asked[self.seen :], len(asked)
         pid, words = new[-1] if new else (0, "")
         process = self.processes.workers.get(pid)
-        if process is None or len(self.killed) == 6 or self.killed.count(words) == 2 or random.random() < 0.5:
+        if process is None or len(self.killed) == 4 or self.killed.count(words) == 2 or random.random() < 0.5:
             return
         time.sleep(random.random() * 0.05)
         self.killed.append(words)

@@ -95,6 +95,7 @@ FAILURES: dict[str, Behaviour] = {
 }
 
 
+@pytest.mark.pairwise
 @EACH_WAY
 @BOTH
 @pytest.mark.parametrize("failure", FAILURES)
@@ -112,6 +113,7 @@ def test_a_key_that_the_provider_repeats_is_not_shown(way: str) -> None:
     assert "Incorrect key: [hidden]" in error.found
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("way", ["stream", "astream"])
 @BOTH
 @pytest.mark.parametrize("ends", ["cut", "error"])
@@ -444,20 +446,26 @@ sentry_sdk.init(
 )
 from tests.support.key_canaries import WAYS, keys_in, model_of
 from tests.support.llm_server import Cut, Fails, LlmServer, Sends
+from tests.support.pairwise import pairwise
 
-for client in ("openai:gpt-4o", "anthropic:claude-sonnet-4-5"):
-    for name, run in WAYS.values():
-        for failure in (Fails(400), Fails(500), Cut(), Sends("no JSON")):
-            with LlmServer(failure) as server:
-                base = server.openai if client.startswith("openai") else server.url
-                model = model_of(client, more={{"api_base": base}}, retries=0)
-                events.clear()
-                try:
-                    run(getattr(model, name), "USERTEXT my diagnosis")
-                except Exception as error:
-                    sentry_sdk.capture_exception(error)
-                *automatic, ours = events
-                print(json.dumps([keys_in(ours), keys_in("".join(automatic)), len(automatic)]))
+cases = [
+    {{"client": client, "way": way, "failure": failure}}
+    for client in ("openai:gpt-4o", "anthropic:claude-sonnet-4-5")
+    for way in WAYS
+    for failure in (Fails(400), Fails(500), Cut(), Sends("no JSON"))
+]
+for number in pairwise(cases):
+    client, (name, run) = cases[number]["client"], WAYS[cases[number]["way"]]
+    with LlmServer(cases[number]["failure"]) as server:
+        base = server.openai if client.startswith("openai") else server.url
+        model = model_of(client, more={{"api_base": base}}, retries=0)
+        events.clear()
+        try:
+            run(getattr(model, name), "USERTEXT my diagnosis")
+        except Exception as error:
+            sentry_sdk.capture_exception(error)
+        *automatic, ours = events
+        print(json.dumps([keys_in(ours), keys_in("".join(automatic)), len(automatic)]))
 """
 
 
@@ -474,7 +482,7 @@ def sentry(options: str) -> list[Any]:
     )
     assert ran.returncode == 0, ran.stderr
     found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")]
-    assert len(found) == 2 * len(WAYS) * 4
+    assert len(found) >= len(WAYS) * 4
     return found
 
 

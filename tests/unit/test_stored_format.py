@@ -71,9 +71,9 @@ def test_every_input_and_reply_is_read_back_as_the_same_value(database: Any, val
         "quote ' \" \\ ; -- drop table chat",
         "{{ x }} {{{y}}}",
         "\u2028\ufeff\U0001f600",
-        "x" * 10_000_000,
+        "x" * 1_000_000,
     ],
-    ids=["quotes", "template", "odd", "10MB"],
+    ids=["quotes", "template", "odd", "1MB"],
 )
 def test_odd_text_is_kept(Chat: Any, text: str) -> None:
     with testing.script(Chat, [text, "ok"]) as asked:
@@ -420,7 +420,7 @@ def test_the_first_use_of_the_types_from_many_threads_at_once_does_not_crash() -
 
 def test_ten_thousand_messages_are_no_trouble(Chat: Any) -> None:
     """No time is asserted; work that grows with the square of this would not end."""
-    many = [{"role": "user", "content": f"{number} " + "x" * 1000} for number in range(10_000)]
+    many = [{"role": "user", "content": f"{number} " + "x" * 100} for number in range(10_000)]
     if Chat._meta.database.layout == "document":
         record = Chat.create(context={"messages": many})
     else:

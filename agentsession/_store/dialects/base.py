@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from peewee import Value
 
@@ -12,6 +12,10 @@ T = TypeVar("T")
 
 Path: TypeAlias = tuple[str | int, ...]
 """Where a value is inside a JSON value: keys and positions."""
+
+ErrorKind: TypeAlias = Literal["lost", "read_only", "unknown_statement", "no_table", "no_column"]
+"""The connection is lost; the server refuses writes; the server does not know a statement that the driver has
+prepared, or knows another one; a table, or a column, is missing."""
 
 MAX_ARGUMENTS = 80
 """SQLite and PostgreSQL refuse a call of a function with more than 100 arguments."""
@@ -110,6 +114,10 @@ class Dialect(Protocol):
         """Return whether the server has ended the connection."""
         ...
 
+    def error_kind(self, error: Exception, /) -> ErrorKind | None:
+        """Return what an error of the driver says, where Peewee does not; None for another error."""
+        ...
+
     def check_settings(self, database: Any, /) -> None:
         """Refuse, or warn about, settings of the database with which sessions do not work well."""
         ...
@@ -117,6 +125,11 @@ class Dialect(Protocol):
     def is_memory(self, database: Any, /) -> bool:
         """Return whether the data is lost with the connection."""
         ...
+
+
+def driver_error(error: Exception) -> Any:
+    """Return the error of the driver from which Peewee has made its own."""
+    return getattr(error, "orig", error)
 
 
 def parameter(value: Any) -> Value:

@@ -11,13 +11,28 @@ import peewee
 from peewee import SQL, Cast, Expression, Field, Function, NodeList, fn
 
 from agentsession._store.column_values import target_of
-from agentsession._store.dialects.base import PEEWEE_JSON_FIELD, Dialect, Path, json_path, parameter
+from agentsession._store.dialects.base import (
+    PEEWEE_JSON_FIELD,
+    Dialect,
+    ErrorKind,
+    Path,
+    driver_error,
+    json_path,
+    parameter,
+)
 from agentsession.errors import DslError, Problem
 
 UTF8 = "CHAR CHARACTER SET utf8mb4"
 
 IN_TRANSACTION, AUTOCOMMIT = 1, 2
 """Flags of the client protocol's SERVER_STATUS."""
+
+_KINDS: dict[object, ErrorKind] = {
+    1290: "read_only",
+    1836: "read_only",
+    1146: "no_table",
+    1054: "no_column",
+}
 
 
 class MySqlDialect(Dialect):
@@ -99,6 +114,10 @@ class MySqlDialect(Dialect):
 
     def is_closed(self, connection: Any) -> bool:
         return not getattr(connection, "open", True)
+
+    def error_kind(self, error: Exception) -> ErrorKind | None:
+        number = next(iter(driver_error(error).args), None)
+        return _KINDS.get(number) if isinstance(number, int) else None
 
     def check_settings(self, database: Any) -> None:
         """Refuse a MariaDB server whose database object writes MySQL's JSON."""

@@ -15,10 +15,33 @@ import peewee
 from peewee import SQL, Cast, Expression, Field, Function, fn
 
 from agentsession._store.column_values import MAX_INTEGER, target_of
-from agentsession._store.dialects.base import PEEWEE_JSON_FIELD, Dialect, Path, in_groups, parameter
+from agentsession._store.dialects.base import (
+    PEEWEE_JSON_FIELD,
+    Dialect,
+    ErrorKind,
+    Path,
+    driver_error,
+    in_groups,
+    parameter,
+)
 
 OPEN = (1, 2, 3)
 """Transaction states: active, in a transaction, in a failed transaction (0 is idle, 4 a lost connection)."""
+
+CONNECTION_CLASSES = frozenset({"08", "28", "3D", "40", "53", "54", "55", "57", "58"})
+"""Classes of errors that psycopg calls operational, at a statement or at the connection. Peewee maps an error
+of asyncpg by the name of its class or of its first base, which most do not match."""
+
+CONFUSED = "InternalClientError"
+"""asyncpg raises it, and ends the connection, if the server's farewell arrives before the statement."""
+
+_KINDS: dict[str, ErrorKind] = {
+    "25006": "read_only",
+    "26000": "unknown_statement",
+    "42P05": "unknown_statement",
+    "42P01": "no_table",
+    "42703": "no_column",
+}
 
 
 class PostgresDialect(Dialect):
@@ -105,6 +128,14 @@ class PostgresDialect(Dialect):
 
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
+
+    def error_kind(self, error: Exception) -> ErrorKind | None:
+        driver = driver_error(error)
+        # psycopg and asyncpg have `sqlstate`, psycopg2 has `pgcode`.
+        code = str(getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None) or "")
+        if type(driver).__name__ == CONFUSED or code[:2] in CONNECTION_CLASSES:
+            return "lost"
+        return _KINDS.get(code)
 
     def check_settings(self, _: Any) -> None:
         """Accept all settings."""

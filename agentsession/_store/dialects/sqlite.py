@@ -13,6 +13,7 @@ from peewee import Cast, Expression, Field, Function, NodeList, fn
 from agentsession._store.dialects.base import (
     PEEWEE_JSON_FIELD,
     Dialect,
+    ErrorKind,
     Path,
     in_groups,
     json_path,
@@ -101,6 +102,12 @@ class SqliteDialect(Dialect):
 
     def is_closed(self, _: Any) -> bool:
         return False  # only a server ends connections
+
+    def error_kind(self, error: Exception) -> ErrorKind | None:
+        text = str(error)  # SQLite has no codes for these errors
+        if "no such table" in text:
+            return "no_table"
+        return "no_column" if "no such column" in text or "has no column named" in text else None
 
     def check_settings(self, database: Any) -> None:
         """Warn about settings with which concurrent turns fail or block each other."""
