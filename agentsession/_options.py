@@ -89,7 +89,7 @@ class Client:
 class AgentOptions:
     """The options of `@agent`. Equal to itself only: a class that is defined again is another agent."""
 
-    place: str
+    qualified_name: str
     client: Client
     template: Template
     instruction_schema: Schema

@@ -77,7 +77,7 @@ class Performer:
         self.model = model
         self.actor = actor
         self.streams = streams
-        self.log = TurnLog(agent.place, session)
+        self.log = TurnLog(agent.qualified_name, session)
         self.pulse = Pulse()
 
     @property

@@ -134,7 +134,7 @@ def _declare(options: Mapping[str, Any], model: Any) -> Any:
 
 def _verified(draft: AgentDraft) -> AgentOptions:
     return AgentOptions(
-        place=info.qualified_name(draft.model),
+        qualified_name=info.qualified_name(draft.model),
         client=draft.parsed_client,
         template=draft.parsed_template,
         instruction_schema=draft.instruction_type,

@@ -225,7 +225,9 @@ def _check_budget(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, No
         raise BudgetExceeded(found)
     limit = WARNED * agent.token_budget
     if agent.on_budget == "warn" and before < limit <= taken:
-        yield Hook(_warn, (agent.place, found), HookContext(active.turn.id, active.client, active.iteration))
+        yield Hook(
+            _warn, (agent.qualified_name, found), HookContext(active.turn.id, active.client, active.iteration)
+        )
 
 
 def _warn(context: HookContext, value: tuple[str, str]) -> None:

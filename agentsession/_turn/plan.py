@@ -54,14 +54,14 @@ def accept_input(agent: AgentOptions, value: Any) -> InputContent:
     except SchemaMismatch as error:
         raise InputInvalid(
             f"the input does not fit {agent.input.name}: {error}",
-            where=f"{agent.place} input",
+            where=f"{agent.qualified_name} input",
             why="nothing was stored and the model was not asked",
             fix=_input_fix(agent) + (SWAPPED if _is_a_session(value) else ""),
         ) from error
     if not agent.input.show(content).strip():
         raise InputInvalid(
             "the input is empty",
-            where=f"{agent.place} input",
+            where=f"{agent.qualified_name} input",
             why="providers refuse a message without text",
             fix="pass a message with at least one word",
         )
@@ -78,7 +78,7 @@ def accept_args(agent: AgentOptions, value: Any) -> JsonMap:
         example = ", ".join(f'"{name}": …' for name in fields)
         raise InputInvalid(
             f"instruction_args do not fit {schema.name}: {error}",
-            where=f"{agent.place} instruction_args",
+            where=f"{agent.qualified_name} instruction_args",
             why="the instruction is rendered from them; new ones are validated together with the stored ones",
             fix=f"pass instruction_args={{{example}}}",
         ) from error
@@ -92,7 +92,7 @@ def render(agent: AgentOptions, args: JsonMap) -> str:
     except VariableMissing as missing:
         raise InputInvalid(
             f"the instruction's variable {{{{ {missing.name} }}}} has no value",
-            where=f"{agent.place} instruction",
+            where=f"{agent.qualified_name} instruction",
             why="the model would receive an incomplete instruction",
             fix=f'pass instruction_args={{"{missing.name}": …}}',
         ) from None
@@ -144,7 +144,7 @@ def pinned_instruction(plan: Plan, context: Context) -> str | None:
     if pinned is not None and plan.instruction_args is not None:
         raise InputInvalid(
             "instruction_args were given for a pinned instruction",
-            where=f"{plan.agent.place} instruction_args",
+            where=f"{plan.agent.qualified_name} instruction_args",
             why="pin_instruction=True keeps the text of the session's first turn",
             fix="leave instruction_args out, or declare pin_instruction=False",
         )
@@ -169,7 +169,7 @@ def refuse_large_input(agent: AgentOptions, content: InputContent, limit: int) -
     if size > limit:
         raise InputInvalid(
             f"the input takes {size:,} bytes, the limit is {limit:,}",
-            where=f"{agent.place} input",
+            where=f"{agent.qualified_name} input",
             why="nothing was stored and the model was not asked",
             fix="send less, or declare a larger max_input_bytes",
         )
@@ -181,7 +181,7 @@ def grown_size(plan: Plan, size: int, messages: tuple[Message, ...], args: JsonM
     if size > plan.max_bytes:
         raise InputInvalid(
             f"the conversation would take {size:,} bytes, the limit is {plan.max_bytes:,}",
-            where=f"{plan.agent.place} input",
+            where=f"{plan.agent.qualified_name} input",
             why="each turn reads and writes all of it; nothing was stored and the model was not asked",
             fix="begin a new session, or declare a larger max_context_bytes",
         )

@@ -36,7 +36,7 @@ def refuse_other_input(plan: Plan, context: Context) -> None:
         return
     raise IdempotencyMismatch(
         f"the idempotency key {plan.turn_id!r} was used before, for another input",
-        where=f"{plan.agent.place} idempotency_key",
+        where=f"{plan.agent.qualified_name} idempotency_key",
         why="a key belongs to one message; nothing was stored and the model was not called",
         fix="use a new key for a new message",
     )
@@ -85,7 +85,7 @@ def _failure(plan: Plan, metadata: dict[str, Any]) -> TurnFailed:
         error = NO_REPLY
     return ERRORS.get(error.type, TurnFailed)(
         f"the turn of this idempotency key ended as {metadata.get('status', 'interrupted')}: {error.message}",
-        where=f"{plan.agent.place} idempotency_key",
+        where=f"{plan.agent.qualified_name} idempotency_key",
         why="later turns exist, so it cannot be run again; the model was not called",
         fix="send the message again with a new key",
     )

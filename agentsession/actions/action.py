@@ -104,7 +104,7 @@ class Action(Generic[M]):
     def say_where(self, error: AgentSessionError) -> None:
         session = self.session
         if session is None:
-            error.where = error.where or f"{self.agent.place} call"
+            error.where = error.where or f"{self.agent.qualified_name} call"
             error.fix = error.fix or "call again, or ask another model with client="
             return
         error.where = error.where or f"{info.qualified_name(session.model)} {session.key}"

@@ -32,7 +32,7 @@ def assistant_message(model: type[Any], said: Any) -> Message:
     except SchemaMismatch as error:
         raise InputInvalid(
             f"the reply does not fit {agent.output.name}: {error}",
-            where=f"{agent.place} assistant_message",
+            where=f"{agent.qualified_name} assistant_message",
             why="the model would read a reply that it could not have given",
             fix="pass the text of the reply, or a value of the output schema",
         ) from error
@@ -80,7 +80,7 @@ def _flat(agent: AgentOptions, items: Iterable[Message | Context]) -> Iterable[M
         else:
             raise InputInvalid(
                 f"a {type(item).__name__} is neither a Message nor a Context",
-                where=f"{agent.place} build_context",
+                where=f"{agent.qualified_name} build_context",
                 why="a context is built of messages",
                 fix="use instruction_message, user_message or assistant_message(Model, …)",
             )

@@ -87,7 +87,7 @@ def warm_up(model: type[Any]) -> None:
     try:
         Performer(agent, None).prepare(None)
     except ProviderFailed as failed:
-        failed.where, failed.why = agent.place, "the first turn would fail"
+        failed.where, failed.why = agent.qualified_name, "the first turn would fail"
         if failed.kind != "auth":
             raise
         _log.warning("%s", failed)
@@ -106,7 +106,7 @@ def _ending_with_the_user(plan: Plan, context: Context) -> Context:
     if last is None or last.role != "user":
         raise InputInvalid(
             "the context does not end with a user's message",
-            where=f"{plan.agent.place} call",
+            where=f"{plan.agent.qualified_name} call",
             why="the model would have nothing to answer",
             fix="end it with user_message(Model, …)",
         )
@@ -123,7 +123,7 @@ def _system(plan: Plan, context: Context) -> tuple[str, JsonMap | None]:
     if plan.instruction_args is not None:
         raise InputInvalid(
             "instruction_args were given with a context that has a system message",
-            where=f"{plan.agent.place} call",
+            where=f"{plan.agent.qualified_name} call",
             why="only one of them can be the instruction",
             fix="leave instruction_args out, or the system message",
         )

@@ -246,7 +246,7 @@ def _accepted_key(agent: AgentOptions, key: Any) -> str:
         return key
     raise InputInvalid(
         found,
-        where=f"{agent.place} idempotency_key",
+        where=f"{agent.qualified_name} idempotency_key",
         why="it becomes the id of the turn, by which a repeated call is known; nothing was stored",
         fix="pass a text that is new for each message, such as the request's Idempotency-Key header",
     )
@@ -264,7 +264,7 @@ def _client(agent: AgentOptions, given: ClientChoice) -> Client | None:
 def _invalid(agent: AgentOptions, found: str) -> InputInvalid:
     return InputInvalid(
         found,
-        where=f"{agent.place} client",
+        where=f"{agent.qualified_name} client",
         why="the client says which model to ask, and how",
         fix='pass client="anthropic:claude-sonnet-4-20250514", client_options={"temperature": 0}',
     )
