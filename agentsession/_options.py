@@ -1,4 +1,4 @@
-"""The verified options of `@agent` and `@agent_session`.
+"""The verified options of `@agent` and `@agent_session`, and the names of the generated actions.
 
 A field with a rule is a simple value: the rule verifies and converts it. To add such an option, write the
 field here, and the keyword in the signature and the docstring of the decorator. A value that a rule cannot
@@ -160,3 +160,20 @@ class SessionOptions:
         """All attributes that the library writes or queries."""
         names = (self.owner_attribute, self.idempotency_attribute)
         return (*self.managed, *(name for name in names if name is not None))
+
+
+def _with_twins(*names: str) -> frozenset[str]:
+    """Return the names with those of their async, stream and async stream forms."""
+    streamed = {f"{prefix}{name}" for name in names for prefix in ("stream_", "astream_")}
+    return frozenset(names) | {f"a{name}" for name in names} | streamed
+
+
+AGENT_NAMES = frozenset({"call", "acall", "stream", "astream"})
+"""The actions of an agent. A model that already uses one of the names is refused at import."""
+SESSION_NAMES = (
+    AGENT_NAMES
+    | _with_twins("start_session", "continue_session", "resume_session")
+    | {"cancel_session", "acancel_session", "get_context", "aget_context"}
+    | {"last_result", "last_turn", "approvals"}
+)
+"""The actions of a session."""

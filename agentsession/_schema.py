@@ -18,12 +18,13 @@ from pydantic import (
     create_model,
 )
 
-from agentsession._json_schema import ordered, resolve
 from agentsession._json_values import (
     Json,
     JsonMap,
     compact,
     json_candidates,
+    ordered,
+    resolve,
     unstorable,
     with_portable_numbers,
 )

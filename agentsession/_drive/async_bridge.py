@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from agentsession._store.backend import Backend
+from agentsession._store.declared import Backend
 from agentsession._turn.effects import WriteUnconfirmed
 from agentsession._workers import STATEMENTS
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from agentsession._drive.interruption import is_interruption
+from agentsession._drive.stepper import is_interruption
 from agentsession._json_values import Json, storable_text
 from agentsession._options import AgentOptions, Client
 from agentsession._schema import OutputSchema

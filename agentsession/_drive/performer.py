@@ -13,8 +13,8 @@ from weakref import ReferenceType, ref
 import msgspec
 
 from agentsession import _clock
-from agentsession._drive.interruption import is_interruption
 from agentsession._drive.model_call import ModelCall, without_keys
+from agentsession._drive.stepper import is_interruption
 from agentsession._drive.stream_events import Pulse
 from agentsession._drive.turn_log import TurnLog, warn_about
 from agentsession._options import AgentOptions

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from agentsession._drive.heartbeat import keep_alive
-from agentsession._drive.interruption import is_raised_by_a_signal_handler
+from agentsession._drive.stepper import is_raised_by_a_signal_handler
 from agentsession._drive.tool_batch import QueueItem, ToolBatch
 from agentsession._store.transaction import leaving_none_open
 from agentsession._turn.effects import Run, RunTools, ToolResult

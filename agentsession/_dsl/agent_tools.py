@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from agentsession import info
-from agentsession._json_schema import resolve
+from agentsession._json_values import resolve
 from agentsession._options import AgentOptions
 from agentsession._prompt import VariableMissing
 from agentsession._schema import InputSchema, SchemaMismatch

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from agentsession import actions, info
 from agentsession._dsl.declare import apply, raise_problems, stands_on, where
-from agentsession._names import AGENT_NAMES, SESSION_NAMES
 from agentsession._option_rules import UNSET
+from agentsession._options import AGENT_NAMES, SESSION_NAMES
 from agentsession._tracebacks import take_all
 from agentsession.errors import Problem
 

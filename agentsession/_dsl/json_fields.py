@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agentsession._store.column_values import overridden
 from agentsession._store.dialects import DIALECTS
+from agentsession._store.identity import overridden
 
 CONVERSIONS = ("db_value", "python_value")
 

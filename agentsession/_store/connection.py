@@ -1,7 +1,11 @@
-"""The connection of one effect: it is opened or replaced before the effect, and closed after it."""
+"""The connection of one effect, which is opened or replaced before the effect and closed after it.
+
+Errors of the database get a note that says how to fix them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -10,9 +14,8 @@ from weakref import WeakSet
 
 import peewee
 
-from agentsession._store.backend import Backend, backend_of
-from agentsession._store.declared import Declared
-from agentsession._store.error_notes import explain_missing
+from agentsession import info
+from agentsession._store.declared import Backend, Declared, backend_of
 from agentsession.errors import DslError, InputInvalid, Problem
 
 LOST = (peewee.OperationalError, peewee.InterfaceError)
@@ -198,3 +201,49 @@ def _pooled(backend: Backend) -> DslError:
             ),
         )
     )
+
+
+def explain_missing(error: BaseException, declared: Declared) -> None:
+    """Add a note to the error if a table of the model, or a column of one, is missing."""
+    if not isinstance(error, peewee.DatabaseError):
+        return
+    model, message_model = declared.model, declared.message_model
+    tables = [model] if message_model is None else [model, message_model[0]]
+    names = ", ".join(table.__name__ for table in tables)
+    kind = declared.backend.dialect.error_kind(error)
+    text = str(error).partition("\n")[0]  # PostgreSQL repeats the statement below
+    if kind == "no_table":
+        for table in tables:
+            if _names(text, table._meta.table_name):
+                found = f"the database has no table {table._meta.table_name!r}"
+                fix = f"call create_tables([{names}]) on the database, or run your migrations"
+                _note(error, model, found, fix)
+                return
+    elif kind == "no_column":
+        found = f"a table of {names} lacks a column that the model declares"
+        _note(error, model, found, "add it by a migration: create_tables changes no table that exists")
+
+
+def explain_refused(error: BaseException, record: Any, own: tuple[str, ...]) -> None:
+    """Add a note to the error if a new row was refused because one of its columns has no value.
+
+    `own` are the attributes that the library sets.
+    """
+    text = str(error).partition("\n")[0]  # PostgreSQL shows the row below
+    for field in record._meta.sorted_fields:
+        has_value = field.null or field.default is not None or record.__data__.get(field.name) is not None
+        if not has_value and field.name not in own and _names(text, field.column_name):
+            found = f"the column {field.name!r} has no value"
+            fix = f"pass attributes={{{field.name!r}: …}}, or declare the field with a default or null=True"
+            _note(error, type(record), found, fix)
+            return
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", text) is not None
+
+
+def _note(error: BaseException, model: Any, found: str, fix: str) -> None:
+    note = f"[{info.qualified_name(model)}] {found}\n  Fix: {fix}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)

@@ -1,14 +1,143 @@
-"""What a model was declared with, resolved once for an action."""
+"""What a model was declared with, resolved once for an action, and the database behind the model."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import peewee
+
 from agentsession import _registry, info
 from agentsession._options import AgentOptions, SessionOptions
-from agentsession._store.backend import Backend, backend_of
+from agentsession._store.dialects import DIALECTS, dialect_for
+from agentsession._store.dialects.base import Dialect
+from agentsession.errors import DslError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A database with its dialect.
+
+    `is_async`: it is a database of `playhouse.pwasyncio`, whose connections belong to tasks.
+    """
+
+    database: Any
+    dialect: Dialect
+    is_async: bool
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether this thread, or task, has a connection open."""
+        return not self.database.is_closed()
+
+    @property
+    def lives_in_a_connection(self) -> bool:
+        """Return whether the data is lost when the connection is closed.
+
+        An asynchronous database keeps its one connection to the memory in a pool.
+        """
+        return not self.is_async and self.dialect.is_memory(self.database)
+
+    @property
+    def has_one_connection(self) -> bool:
+        """Return whether all threads share one connection, or only one sees the data, as with `:memory:`."""
+        return not self.database.thread_safe or self.lives_in_a_connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Return whether a transaction is open on this thread's or task's connection.
+
+        It may have been opened by Peewee or by an SQL statement.
+        """
+        database = self.database
+        if database.is_closed():
+            return not self.is_async and bool(database.in_transaction())
+        if database.in_transaction():
+            return True
+        connection = database.connection()
+        if self.is_async:
+            if connection.stale():
+                return False
+            connection = connection.conn
+        return self.dialect.is_transaction_open(connection)
+
+
+def backend_of(model: type[peewee.Model]) -> Backend:
+    """Return the backend of the model at this moment.
+
+    Raises `DslError` if a proxy or a deferred database is not initialised, or the database is not supported.
+    """
+    database = database_of(model)
+    backend = backend_for(database)
+    if backend is None:
+        *others, last = (each.database_class.__name__ for each in DIALECTS)
+        found = f"{type(database).__name__} is not supported"
+        raise _unusable(model, found, f"use a {', '.join(others)} or {last} of peewee")
+    return backend
+
+
+def backend_for(database: Any) -> Backend | None:
+    """Return the backend of a Peewee database; None if the database is not supported."""
+    dialect = dialect_for(database)
+    return None if dialect is None else Backend(database, dialect, is_asynchronous(database))
+
+
+def database_of(model: type[peewee.Model]) -> Any:
+    """Return the database behind the model at this moment. Raises `DslError` if it is not initialised."""
+    database = target_of_proxy(model._meta.database)
+    if database is None or getattr(database, "deferred", False):
+        found = "the model's database is not there yet"
+        raise _unusable(model, found, "initialize the DatabaseProxy, or call database.init(…), first")
+    return database
+
+
+def target_of_proxy(database: Any) -> Any:
+    """Return the database behind a proxy; None if the proxy is not initialised."""
+    while isinstance(database, peewee.Proxy):
+        database = database.obj
+    return database
+
+
+def is_asynchronous(database: Any) -> bool:
+    """Return whether it is a database of `playhouse.pwasyncio`, without importing what needs greenlet."""
+    module = sys.modules.get("playhouse.pwasyncio")
+    return module is not None and isinstance(database, module.AsyncDatabaseMixin)
+
+
+def is_seen_here_only(model: type[Any] | None, *, inside: bool | None = None) -> bool:
+    """Return whether only this thread, or task, sees the data of the model.
+
+    It does if the data is in memory, or a transaction is open. `inside` says whether a transaction is open,
+    where that is known. Returns False for a class without a supported database.
+    """
+    if model is None or not issubclass(model, peewee.Model):
+        return False
+    try:
+        backend = backend_of(model)
+    except DslError:
+        return False
+    return (backend.is_in_transaction if inside is None else inside) or backend.has_one_connection
+
+
+def problem_with_rows(database: Any, where: str) -> Problem | None:
+    """Return why the database cannot store messages in rows; None if it can."""
+    database = target_of_proxy(database)
+    module = sys.modules.get("playhouse.sqliteq")
+    if module is None or not isinstance(database, module.SqliteQueueDatabase):
+        return None
+    return Problem(
+        where,
+        f"{type(database).__name__} has no transactions, and messages is 'rows'",
+        "a message and its session are written in one transaction",
+        "use peewee.SqliteDatabase or playhouse.pool.PooledSqliteDatabase, or leave messages='rows' out",
+    )
+
+
+def _unusable(model: type[peewee.Model], found: str, fix: str) -> DslError:
+    where = f"[{info.qualified_name(model)}] Meta -> database"
+    return DslError((Problem(where, found, "sessions are stored in the model's table", fix),))
 
 
 @dataclass(frozen=True, eq=False)

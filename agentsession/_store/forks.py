@@ -15,8 +15,8 @@ from weakref import WeakSet
 
 import peewee
 
-from agentsession._store.backend import backend_for, database_of
 from agentsession._store.connection import used_databases
+from agentsession._store.declared import backend_for, database_of
 from agentsession.errors import DslError
 
 _models: WeakSet[type[peewee.Model]] = WeakSet()

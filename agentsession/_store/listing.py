@@ -9,9 +9,10 @@ import peewee
 from peewee import SQL, Case
 
 from agentsession import _clock
-from agentsession._store.column_values import comparable_value, target_of
 from agentsession._store.connection import LOST, connected
 from agentsession._store.declared import Declared
+from agentsession._store.dialects.base import target_of
+from agentsession._store.identity import comparable_value
 from agentsession._turn_state import Turn
 
 UNTIL, LEASE, NOW = "agentsession_until", "agentsession_lease", "agentsession_now"

@@ -10,10 +10,9 @@ from peewee import Node, fn
 
 from agentsession import info
 from agentsession._json_values import JsonMap, compact
-from agentsession._store.backend import backend_of, problem_with_rows
-from agentsession._store.column_values import column_value
-from agentsession._store.declared import Declared
+from agentsession._store.declared import Declared, backend_of, problem_with_rows
 from agentsession._store.format import unreadable
+from agentsession._store.identity import column_value
 from agentsession._store.statement import Table, placeholder
 from agentsession.context import Message
 from agentsession.errors import DslError, Problem

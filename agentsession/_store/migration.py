@@ -10,8 +10,7 @@ from agentsession._options import DOCUMENT, ROWS, Layout
 from agentsession._store import format
 from agentsession._store.connection import connected
 from agentsession._store.declared import Declared
-from agentsession._store.document import Document
-from agentsession._store.layout import ALL_MESSAGES
+from agentsession._store.layout import ALL_MESSAGES, Document
 from agentsession._store.message_table import MessageTable, as_document, columns_of
 from agentsession._store.rows import Rows
 from agentsession._store.session_store import StoredSession

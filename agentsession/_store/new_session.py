@@ -9,9 +9,8 @@ from typing import Any
 import peewee
 
 from agentsession import _clock
-from agentsession._store.connection import LOST, connected
+from agentsession._store.connection import LOST, connected, explain_refused
 from agentsession._store.declared import Declared
-from agentsession._store.error_notes import explain_refused
 from agentsession._store.identity import key_field_of, key_value, owner_of
 from agentsession._store.layout import PreparedChange
 from agentsession._store.record import new_record, refresh

@@ -1,4 +1,4 @@
-"""The row of a session: the condition that finds it, and how it is read."""
+"""The row of a session: the condition that finds it, how it is read, and how it is deleted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 import peewee
 
 from agentsession._json_values import JsonMap
-from agentsession._store.column_values import column_value
+from agentsession._options import ROWS
+from agentsession._store.connection import connected
 from agentsession._store.declared import Declared
-from agentsession._store.identity import primary_key_of
+from agentsession._store.identity import column_value, primary_key_of
+from agentsession._store.message_table import MessageTable
 from agentsession._store.record import loaded_record
 from agentsession._store.statement import Table, placeholder
+from agentsession._store.transaction import Transaction
 from agentsession.errors import SessionNotFound
 
 
@@ -49,6 +52,27 @@ class SessionRow:
             why="the id is unknown, or the row was deleted",
             fix="check the id, or begin a session with start_session",
         )
+
+    def delete(self) -> None:
+        """Delete the row of the session and those of its messages. Raises `SessionNotFound`."""
+
+        def query() -> Any:
+            return self.model.delete().where(self._is_row())
+
+        shape = ("delete", *self._row_shape)
+        with connected(self.declared):
+            if self.options.messages != ROWS:
+                deleted = self.table.write(shape, query, self._row_values())
+            else:
+                with Transaction(self.backend, inside=self.inside) as check:
+                    check()
+                    self._lock()
+                    check()
+                    MessageTable(self.declared).clear(self.key)
+                    check()
+                    deleted = self.table.write(shape, query, self._row_values())
+        if not deleted:
+            raise self.not_found()
 
     @property
     def _where(self) -> str:
@@ -109,3 +133,13 @@ class SessionRow:
             self.key = self.record._pk
             self.found_by = (self.meta.primary_key, self.key)
         return text, now
+
+    def _lock(self) -> None:
+        """Lock the session before its messages, as every other write does."""
+
+        def query() -> Any:
+            found = self.model.select(self.meta.primary_key).where(self._is_row())
+            return self.dialect.lock(self.model, found)
+
+        if not self.table.read(None, query, self._row_values()):
+            raise self.not_found()

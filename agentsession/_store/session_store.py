@@ -20,9 +20,8 @@ from agentsession._store import format
 from agentsession._store.connection import LOST, connected
 from agentsession._store.declared import Declared
 from agentsession._store.dialects.base import Path
-from agentsession._store.document import Document
 from agentsession._store.identity import owner_of
-from agentsession._store.layout import ALL_MESSAGES, MessageLayout, PreparedChange, Selection
+from agentsession._store.layout import ALL_MESSAGES, Document, MessageLayout, PreparedChange, Selection
 from agentsession._store.record import refresh
 from agentsession._store.rows import Rows
 from agentsession._store.session_row import SessionRow

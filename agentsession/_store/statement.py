@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import peewee
 
 from agentsession import _clock
-from agentsession._store.backend import Backend
+from agentsession._store.declared import Backend
 from agentsession._store.dialects.base import parameter
 
 MAX_STATEMENTS = 200

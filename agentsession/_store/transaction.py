@@ -10,7 +10,7 @@ from typing import Any
 
 import peewee
 
-from agentsession._store.backend import Backend, backend_for, target_of_proxy
+from agentsession._store.declared import Backend, backend_for, target_of_proxy
 
 LEFT_OPEN = "a transaction was left open; it is rolled back"
 

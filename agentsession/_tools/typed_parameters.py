@@ -16,8 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypedDict
 
-from agentsession._json_schema import resolve
-from agentsession._json_values import JsonMap
+from agentsession._json_values import JsonMap, resolve
 from agentsession._schema import Schema, SchemaMismatch
 from agentsession._tools.json_parameters import read_arguments
 from agentsession._tools.signature import UNTYPED, Argument, FromSignature, Signature

@@ -1,14 +1,17 @@
-"""The state of a turn while its claim is held."""
+"""The state of a turn while its claim is held, and the form in which it stores results of tool calls."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 
-from agentsession._json_values import JsonMap
-from agentsession._turn.effects import Change, apply_change
-from agentsession._turn.model_io import NO_DELTA, Delta, Reply
+from agentsession._json_values import JsonMap, storable_text
+from agentsession._schema import SchemaMismatch
+from agentsession._tools.tool_context import Halt
+from agentsession._turn.effects import Change, ToolResult, apply_change
+from agentsession._turn.model_io import NO_DELTA, Delta, Reply, too_large
 from agentsession._turn.plan import Plan
 from agentsession._turn.tool_messages import is_step
 from agentsession._turn_state import UNUSED, Turn, Usage
@@ -120,3 +123,42 @@ class ActiveTurn:
             finish_reason=reply.finish_reason if reply else "",
             duration=round(sum(each.duration for each in replies), 6),
         )
+
+
+FOR_RESULTS = 7 / 8
+"""The part of `max_context_bytes` that results may fill. The rest is left for the replies to them."""
+
+
+def storable_results(active: ActiveTurn, results: Iterable[ToolResult]) -> Iterator[ToolResult]:
+    """Yield each result as it is stored.
+
+    One that does not fit into the session is an error of its tool, which has run: it must not make the
+    session unusable.
+    """
+    size, limit = active.size, active.plan.max_bytes * FOR_RESULTS
+    for result in results:
+        taken = len(msgspec.json.encode((result.text, result.shown)))
+        if active.is_stored and size + taken > limit:
+            yield _unusable(result, too_large(taken))
+        else:
+            size += taken
+            yield result if result.halt is None else _with_output(active, result, result.halt)
+
+
+def _with_output(active: ActiveTurn, result: ToolResult, halt: Halt) -> ToolResult:
+    """Return a halting result with the agent's output as its text; a value that does not fit is an error."""
+    output = active.plan.agent.output
+    try:
+        text = storable_text(output.encode(halt.value))
+        output.parse(text)
+    except SchemaMismatch as mismatch:
+        return _unusable(result, f"The tool ended the turn with a value that does not fit: {mismatch}")
+    return msgspec.structs.replace(result, text=text, shown=None)
+
+
+def _unusable(result: ToolResult, found: str) -> ToolResult:
+    """Return the failed result of a tool that has run."""
+    has_run = result.has_run or result.outcome != "failed"
+    return msgspec.structs.replace(
+        result, outcome="failed", text=found, shown=None, halt=None, has_run=has_run
+    )

@@ -22,8 +22,7 @@ from agentsession._turn.effects import (
     apply_change,
 )
 from agentsession._turn.guarded_write import write_as_holder
-from agentsession._turn.model_io import Delta, Reply
-from agentsession._turn.model_texts import NOT_PREPARED
+from agentsession._turn.model_io import NOT_PREPARED, Delta, Reply
 from agentsession._turn.stored_outcome import result_of
 from agentsession._turn.tool_messages import result_messages
 from agentsession._turn_state import AWAITING, ApprovalState, Turn, TurnError

@@ -33,8 +33,7 @@ from agentsession._turn.effects import (
 )
 from agentsession._turn.finish import complete_turn, fail_turn, interrupt_turn
 from agentsession._turn.guarded_write import load_claim_error, write_as_holder
-from agentsession._turn.model_io import Prompt, PromptMessage, Reply
-from agentsession._turn.model_texts import SILENT
+from agentsession._turn.model_io import SILENT, Prompt, PromptMessage, Reply
 from agentsession._turn.prompt_messages import (
     build_prompt,
     check_chosen,

@@ -15,7 +15,6 @@ import msgspec
 
 from agentsession._json_values import JsonMap
 from agentsession._turn.active_turn import ActiveTurn
-from agentsession._turn.busy import BusyWait, busy
 from agentsession._turn.effects import (
     Change,
     Claim,
@@ -46,7 +45,9 @@ from agentsession._turn.guarded_write import (
 )
 from agentsession._turn.loop import run_loop
 from agentsession._turn.plan import (
+    BusyWait,
     Plan,
+    busy,
     grown_size,
     opening_messages,
     pinned_instruction,

@@ -1,10 +1,10 @@
-"""The beginning of a turn: the accepted input, the rendered instruction, and the opening messages."""
+"""The beginning of a turn: its accepted input, the wait for a busy session, the instruction, the messages."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,14 @@ from agentsession._json_values import JsonMap
 from agentsession._options import AgentOptions, History
 from agentsession._prompt import VariableMissing
 from agentsession._schema import SchemaMismatch
+from agentsession._turn.effects import Effect, Load, Loaded, Wait
+from agentsession._turn_state import AWAITING, Turn
 from agentsession.context import Context, Message, with_schema
-from agentsession.errors import InputInvalid
+from agentsession.errors import InputInvalid, SessionBusy
 
 InputContent = str | JsonMap
+
+DECIDED = "the approvals of the latest turn are decided, and it waits to be run"
 
 SWAPPED = "; an action of the class takes the session first, then the input"
 
@@ -202,3 +206,47 @@ def _input_fix(agent: AgentOptions) -> str:
     if agent.input.text_field is not None:
         return f'pass {{"{agent.input.text_field}": "…"}} or the bare text'
     return f"pass a value of {agent.input.name}, or a dict with its fields"
+
+
+class BusyWait:
+    """The seconds that one action may spend waiting for a busy session.
+
+    It polls, at intervals in proportion to the age of the open turn: no connection is held, a crash leaves
+    nothing to clean up, and every waiting process has the same chance.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.remaining = seconds
+        self.spent = 0.0
+
+    def wait(self, turn: Turn, now: float) -> Generator[Effect, Any, Loaded]:
+        """Wait for a moment and read the session again; raises `SessionBusy` once the time is used up."""
+        if self.remaining <= 0:
+            raise busy(turn, now, self.spent)
+        age = self.spent if turn.since is None else now - turn.since
+        waited: float = yield Wait(age, self.remaining)
+        self.remaining -= waited
+        self.spent += waited
+        loaded: Loaded = yield Load()
+        return loaded
+
+
+def busy(turn: Turn, now: float, waited: float) -> SessionBusy:
+    """Return the error for an open turn: its status, and its times if it is running."""
+    if turn.status == "running":
+        age, remaining = now - (turn.since or now), (turn.until or now) - now
+        found = f"a turn has been running for {age:.1f} s, its lease ends in {remaining:.1f} s"
+        fix = "try again when it has ended, or once its lease has run out"
+    elif turn.status == AWAITING:
+        waits = [f"{each.tool} ({each.call})" for each in turn.approvals if each.status == "pending"]
+        found = f"the latest turn waits for the approval of {', '.join(waits)}" if waits else DECIDED
+        first = "approve or reject each of `session.approvals`, then " if waits else ""
+        fix = f"{first}call resume_session"
+    else:
+        found = f"the latest turn is {turn.status}: it is stored and waits to be run"
+        fix = "call resume_session to run it, then continue"
+    if waited:
+        found += f" (waited for {waited:.1f} s)"
+    error = SessionBusy(found, why="a session runs one turn at a time; nothing was stored", fix=fix)
+    error.status, error.since, error.until = turn.status, turn.since, turn.until
+    return error

@@ -14,8 +14,17 @@ from operator import attrgetter, eq
 from typing import Any
 
 from agentsession._schema import InputSchema
-from agentsession._turn.model_io import Prompt, PromptMessage
-from agentsession._turn.model_texts import BEGINNING, ENDED, LEFT_OUT, NOT_RUN, SILENT, UNKNOWN, with_edited
+from agentsession._turn.model_io import (
+    BEGINNING,
+    ENDED,
+    LEFT_OUT,
+    NOT_RUN,
+    SILENT,
+    UNKNOWN,
+    Prompt,
+    PromptMessage,
+    with_edited,
+)
 from agentsession._turn.tool_messages import (
     OPAQUE,
     RESULT,

@@ -16,7 +16,7 @@ import msgspec
 from agentsession._json_values import JsonMap, compact
 from agentsession._schema import SchemaMismatch
 from agentsession._tools.definition import Tool
-from agentsession._turn.active_turn import ActiveTurn
+from agentsession._turn.active_turn import ActiveTurn, storable_results
 from agentsession._turn.effects import (
     Change,
     ClaimLost,
@@ -33,8 +33,7 @@ from agentsession._turn.effects import (
 from agentsession._turn.finish import await_approvals, halt_turn
 from agentsession._turn.guarded_write import load_claim_error, write_as_holder
 from agentsession._turn.hooks import bool_value, call_function, run_hook, same_results
-from agentsession._turn.model_io import Reply
-from agentsession._turn.model_texts import NOT_RUN, REPEATED, UNKNOWN, no_such_tool, rejection
+from agentsession._turn.model_io import NOT_RUN, REPEATED, UNKNOWN, Reply, no_such_tool, rejection
 from agentsession._turn.repeated_calls import mark_repeats
 from agentsession._turn.tool_messages import (
     StoredCall,
@@ -45,7 +44,6 @@ from agentsession._turn.tool_messages import (
     result_messages,
     step_message,
 )
-from agentsession._turn.tool_results import storable_results
 from agentsession._turn_state import ApprovalState
 from agentsession.context import ReplyFacts
 from agentsession.errors import HookFailed, ToolFailed

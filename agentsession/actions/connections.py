@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 
 import peewee
 
-from agentsession._store.backend import backend_of
 from agentsession._store.connection import released
+from agentsession._store.declared import backend_of
 
 
 def has_async_database(model: type[peewee.Model]) -> bool:

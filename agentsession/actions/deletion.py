@@ -9,8 +9,8 @@ import peewee
 from agentsession._drive.async_bridge import run_on_store
 from agentsession._store.connection import refuse_async
 from agentsession._store.declared import Declared
-from agentsession._store.deletion import SessionToDelete
 from agentsession._store.identity import owner_of
+from agentsession._store.session_row import SessionRow
 from agentsession.actions.late_checks import refuse_altered
 from agentsession.actions.variants import ASYNC, like
 
@@ -43,7 +43,7 @@ async def adelete_session(model: type[peewee.Model], session: Any, *, actor: Any
 adelete_session = like(delete_session, adelete_session, "adelete_session", ASYNC)
 
 
-def _doomed(model: type[peewee.Model], session: Any, actor: Any) -> SessionToDelete:
+def _doomed(model: type[peewee.Model], session: Any, actor: Any) -> SessionRow:
     declared = Declared.of(model)
     refuse_altered(declared)
-    return SessionToDelete(declared, session, owner_of(declared, actor))
+    return SessionRow(declared, session, owner_of(declared, actor))

@@ -9,8 +9,7 @@ from weakref import WeakKeyDictionary
 import peewee
 
 from agentsession import _registry, info
-from agentsession._names import SESSION_NAMES
-from agentsession._options import ROWS, SessionOptions
+from agentsession._options import ROWS, SESSION_NAMES, SessionOptions
 from agentsession._store.declared import Declared
 from agentsession.errors import DslError, Problem
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentsession import info
 from agentsession._json_values import compact
-from agentsession._store.backend import backend_of
+from agentsession._store.declared import backend_of
 from tests.benchmarks.conversation import conversation
 from tests.benchmarks.texts import Texts
 

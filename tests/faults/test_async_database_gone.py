@@ -12,7 +12,7 @@ import peewee as pw
 import pytest
 from playhouse.pwasyncio import await_
 
-from agentsession._store.backend import backend_of
+from agentsession._store.declared import backend_of
 from agentsession._turn.effects import WriteUnconfirmed
 from tests.support import servers
 from tests.support.async_databases import change, opened, read_again, run, stored_session

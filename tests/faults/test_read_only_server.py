@@ -11,7 +11,7 @@ import peewee as pw
 import pytest
 
 from agentsession import StorageFailed, actions
-from agentsession._store.backend import backend_of
+from agentsession._store.declared import backend_of
 from agentsession._turn.effects import WriteUnconfirmed
 from agentsession.provider import Reply
 from tests.support import servers

@@ -393,7 +393,7 @@ def test_ids_of_old_messages_are_kept_in_their_metadata(Chat: Any) -> None:
 COLD = """
 import os, sys, threading
 import msgspec
-from agentsession.context import Attempts, Context
+from agentsession.context import Attempt, Context
 sys.setswitchinterval(1e-6)
 for _ in range(8):  # each has all imported, and no type used yet
     child = os.fork()
@@ -406,7 +406,7 @@ barrier = threading.Barrier(8)
 def convert():
     barrier.wait()
     msgspec.convert({"messages": [{"id": "1", "turn": "1", "role": "user", "content": "a"}]}, Context)
-    msgspec.convert([{"text": "a", "error": "b"}], Attempts)
+    msgspec.convert([{"text": "a", "error": "b"}], tuple[Attempt, ...])
 threads = [threading.Thread(target=convert) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

@@ -7,12 +7,12 @@ from typing import Any
 
 import peewee
 
-from agentsession import _names, _registry
+from agentsession import _registry
 from agentsession._dsl.declare import stands_on
 from agentsession._dsl.drafts import AgentDraft
 from agentsession._dsl.verifiers.shared import names_in_use, second_declaration, values_that_break_rules
 from agentsession._option_rules import UNSET
-from agentsession._options import AgentOptions
+from agentsession._options import AGENT_NAMES, AgentOptions
 from agentsession._prompt import TemplateInvalid
 from agentsession._schema import InputSchema, OutputSchema, Schema, unusable
 from agentsession.errors import Problem
@@ -155,7 +155,7 @@ def verify_agent_values_fit(draft: AgentDraft) -> Iterator[Problem]:
 
 
 def verify_call_names_are_free(draft: AgentDraft) -> Iterator[Problem]:
-    yield from names_in_use(draft.model, "agent", _names.AGENT_NAMES)
+    yield from names_in_use(draft.model, "agent", AGENT_NAMES)
 
 
 def _is_method_or_absent(provider: Any, name: str) -> bool:

@@ -10,7 +10,7 @@ import peewee
 
 from agentsession._dsl.drafts import SessionDraft
 from agentsession._dsl.json_fields import json_flaw
-from agentsession._store.column_values import target_of
+from agentsession._store.dialects.base import target_of
 from agentsession._store.identity import UUID_LENGTH, holds_a_uuid
 from agentsession.errors import Problem
 

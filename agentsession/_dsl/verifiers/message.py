@@ -13,7 +13,7 @@ from agentsession._dsl.drafts import MessageDraft
 from agentsession._dsl.json_fields import CONVERSIONS, PAST_THE_FIELD, json_flaw
 from agentsession._dsl.verifiers.fields import is_text
 from agentsession._options import ROWS
-from agentsession._store.column_values import overridden
+from agentsession._store.identity import overridden
 from agentsession._store.message_table import JSON, OWN, ROLE_LENGTH, TURN_LENGTH
 from agentsession.errors import Problem
 

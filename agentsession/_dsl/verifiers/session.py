@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import peewee
 
-from agentsession import _names, _registry, info
+from agentsession import _registry, info
 from agentsession._dsl.declare import stands_on
 from agentsession._dsl.drafts import SessionDraft
 from agentsession._dsl.verifiers.fields import (
@@ -19,8 +19,8 @@ from agentsession._dsl.verifiers.fields import (
 )
 from agentsession._dsl.verifiers.shared import names_in_use, second_declaration, values_that_break_rules
 from agentsession._option_rules import is_count
-from agentsession._options import ROWS, SessionOptions
-from agentsession._store.backend import problem_with_rows
+from agentsession._options import ROWS, SESSION_NAMES, SessionOptions
+from agentsession._store.declared import problem_with_rows
 from agentsession.actions.mixins import GuardedSave, SessionActions
 from agentsession.errors import Problem
 
@@ -131,7 +131,7 @@ def verify_mixin_agrees_with_inject(draft: SessionDraft) -> Iterator[Problem]:
 
 def verify_action_names_are_free(draft: SessionDraft) -> Iterator[Problem]:
     if draft.inject is not False:
-        yield from names_in_use(draft.model, "agent_session", _names.SESSION_NAMES)
+        yield from names_in_use(draft.model, "agent_session", SESSION_NAMES)
 
 
 SESSION_VERIFIERS: tuple[Callable[[SessionDraft], Iterator[Problem]], ...] = (

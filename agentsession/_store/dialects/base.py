@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from peewee import Value
+from peewee import ForeignKeyField, Value
 
 T = TypeVar("T")
 
@@ -16,6 +16,9 @@ Path: TypeAlias = tuple[str | int, ...]
 ErrorKind: TypeAlias = Literal["lost", "read_only", "unknown_statement", "no_table", "no_column"]
 """The connection is lost; the server refuses writes; the server does not know a statement that the driver has
 prepared, or knows another one; a table, or a column, is missing."""
+
+MAX_INTEGER = 2**63
+"""No column holds a larger number."""
 
 MAX_ARGUMENTS = 80
 """SQLite and PostgreSQL refuse a call of a function with more than 100 arguments."""
@@ -130,6 +133,13 @@ class Dialect(Protocol):
 def driver_error(error: Exception) -> Any:
     """Return the error of the driver from which Peewee has made its own."""
     return getattr(error, "orig", error)
+
+
+def target_of(field: Any) -> Any:
+    """Return the field that a foreign key finally refers to, and any other field as it is."""
+    while isinstance(field, ForeignKeyField):
+        field = field.rel_field
+    return field
 
 
 def parameter(value: Any) -> Value:

@@ -10,7 +10,6 @@ from typing import Any
 import peewee
 from peewee import SQL, Cast, Expression, Field, Function, NodeList, fn
 
-from agentsession._store.column_values import target_of
 from agentsession._store.dialects.base import (
     PEEWEE_JSON_FIELD,
     Dialect,
@@ -19,6 +18,7 @@ from agentsession._store.dialects.base import (
     driver_error,
     json_path,
     parameter,
+    target_of,
 )
 from agentsession.errors import DslError, Problem
 

@@ -14,8 +14,8 @@ from typing import Any
 import peewee
 from peewee import SQL, Cast, Expression, Field, Function, fn
 
-from agentsession._store.column_values import MAX_INTEGER, target_of
 from agentsession._store.dialects.base import (
+    MAX_INTEGER,
     PEEWEE_JSON_FIELD,
     Dialect,
     ErrorKind,
@@ -23,6 +23,7 @@ from agentsession._store.dialects.base import (
     driver_error,
     in_groups,
     parameter,
+    target_of,
 )
 
 OPEN = (1, 2, 3)
