@@ -165,9 +165,13 @@ def find_approval(model: type[peewee.Model], session: Any, call: str, *, actor: 
 
     Example:
         ```python
+        from agentsession import NothingToApprove
         from agentsession.actions import find_approval
 
-        find_approval(ChatAgent, session.id, call).approve(by="ann@example.com")
+        try:
+            find_approval(ChatAgent, session.id, "9f02c1:0:0").approve(by="ann@example.com")
+        except NothingToApprove as error:
+            print(error)
         ```
     """
     opened = _opened(model, session, actor)

@@ -143,7 +143,7 @@ def test_streams_that_are_left_while_the_provider_is_silent_hold_no_thread_and_n
             follow(Chat, [], 1)
         eventually(lambda: "agentsession-read" not in [each.name for each in threading.enumerate()], 20)
         eventually(lambda: all(map(is_hung_up, server.connections)), 20)
-        assert len(server.connections) == 20
+        assert server.connected == 20
     assert {row.status for row in Chat.select()} == {"interrupted"}
 
 

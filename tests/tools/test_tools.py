@@ -186,7 +186,7 @@ def test_what_a_tool_ends_the_turn_with_has_to_be_an_output(database: Any) -> No
     Chat = tooled(database, stop, output_schema=Answer)
     record, asked, _ = said(plain, Chat, [tool_call("stop"), Answer(content="so")])
     assert record.last_result.output == Answer(content="so")
-    assert "no output of it" in shown(asked[1])[-1][1]
+    assert "a value that does not fit" in shown(asked[1])[-1][1]
 
 
 def test_a_model_that_never_stops_asking_is_stopped(database: Any) -> None:
