@@ -64,10 +64,19 @@ SELECTED = [
 
 
 @pytest.mark.backends("sqlite")
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.layouts("document")
+@pytest.mark.parametrize("case", CASES[0::2], ids=str)
 def test_a_session_whose_turn_stopped_after_any_effect_is_whole_for_every_call(
     database: Any, case: Case
 ) -> None:
+    stop_after_each_effect(database, case)
+
+
+@pytest.mark.backends("sqlite")
+@pytest.mark.layouts("rows")
+@pytest.mark.parametrize("case", CASES[1::2], ids=str)
+def test_a_session_in_rows_is_whole_as_well(database: Any, case: Case) -> None:
+    """The other half of the cases: what a layout stores is compared in `unit/test_stored_format.py`."""
     stop_after_each_effect(database, case)
 
 

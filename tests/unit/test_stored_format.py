@@ -29,7 +29,7 @@ from tests.support.models import chat_model, kept, put_raw, raw_text, stored, te
 pytestmark = pytest.mark.matrix("full")
 
 slow_fixture = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0")).filter(str.strip)
 JSON = st.recursive(
