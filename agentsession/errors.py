@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 FailureKind: TypeAlias = Literal[
-    "", "auth", "unknown_model", "unknown_provider", "rate_limit", "timeout", "unavailable"
+    "", "auth", "unknown_model", "unknown_provider", "rate_limit", "timeout", "overloaded"
 ]
 """Why a model could not be asked. The empty string: another reason."""
 

@@ -20,7 +20,7 @@ from agentsession.errors import ProviderCallError, words
 from agentsession.events import Event, PartialOutput, TextDelta, ThinkingDelta
 from agentsession.provider.choose import provider_for
 from agentsession.provider.protocol import Provider, Request, checked
-from agentsession.provider.redact import redacted, scrub
+from agentsession.provider.redaction import redacted, scrub
 
 STORE_PAUSE = 20
 """The pause between two writes of the partial reply, as a multiple of the time that the last write took."""

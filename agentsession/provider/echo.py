@@ -44,7 +44,7 @@ class Echo:
 
     def stream(self, request: Request) -> Iterator[Delta | Reply]:
         reply = self.ask(request)
-        yield from map(Delta, words_of(reply.text))
+        yield from map(Delta, words_in(reply.text))
         yield reply
 
     async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
@@ -52,7 +52,7 @@ class Echo:
             yield piece
 
 
-def words_of(text: str) -> list[str]:
+def words_in(text: str) -> list[str]:
     """The words one by one, each with the white space that follows it: joined they are the text."""
     return re.findall(r"\s*\S+\s*|\s+", text)
 

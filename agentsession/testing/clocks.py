@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from agentsession import _clock as time
 from agentsession._clock import FakeClock as FakeClock
-from agentsession.testing.local import changed
+from agentsession.testing.override import override
 
 
 @contextmanager
@@ -33,5 +33,5 @@ def clock(at: float | None = None) -> Iterator[FakeClock]:
     ```
     """
     fake = FakeClock(time.seconds() if at is None else at)
-    with changed(time.fake, fake):
+    with override(time.fake, fake):
         yield fake

@@ -8,9 +8,9 @@ from types import TracebackType
 
 from agentsession._drive.stepper import after_effect
 from agentsession._turn.effects import Effect
-from agentsession.testing.local import changed
+from agentsession.testing.override import override
 
-MOST = 1_000
+MAX_STEPS = 1_000
 """Steps after which `every_crash` takes it that there is no end."""
 
 
@@ -31,7 +31,7 @@ class CrashPoint:
         self.step = step
         self.performed: list[Effect] = []
         self.entered = False
-        self._block: AbstractContextManager[None] = changed(after_effect, self._count)
+        self._block: AbstractContextManager[None] = override(after_effect, self._count)
 
     @property
     def happened(self) -> bool:
@@ -112,11 +112,13 @@ def every_crash() -> Iterator[CrashPoint]:
         assert said == ["user", "assistant"] * 2, crash
     ```
     """
-    for step in range(1, MOST + 1):
+    for step in range(1, MAX_STEPS + 1):
         crash = CrashPoint(step)
         yield crash
         if not crash.entered:
             raise AssertionError("a round of every_crash went by without `with crash:`")
         if not crash.happened:
             return
-    raise AssertionError(f"there is no end after {MOST} steps: each round must begin from the same state")
+    raise AssertionError(
+        f"there is no end after {MAX_STEPS} steps: each round must begin from the same state"
+    )

@@ -22,7 +22,7 @@ from agentsession._turn.model_io import Prompt
 from agentsession.provider.choose import scripted
 from agentsession.testing.clocks import FakeClock, clock
 from agentsession.testing.crashes import CrashPoint
-from agentsession.testing.local import changed
+from agentsession.testing.override import override
 from agentsession.testing.scripted import Replies, script
 
 ScriptAgent: TypeAlias = "Callable[[type[Any], Replies], list[Prompt]]"
@@ -101,11 +101,11 @@ def agent_script(_agent_checks: ExitStack) -> Iterator[ScriptAgent]:
     ```
     """
 
-    def answer(model: type[Any], replies: Replies) -> list[Prompt]:
+    def use_script(model: type[Any], replies: Replies) -> list[Prompt]:
         return _agent_checks.enter_context(script(model, replies))
 
-    with changed(scripted, scripted.get()):
-        yield answer
+    with override(scripted, scripted.get()):
+        yield use_script
 
 
 @pytest.fixture

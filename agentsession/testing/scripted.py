@@ -12,9 +12,9 @@ from agentsession._json_values import compact
 from agentsession._schema import OutputSchema
 from agentsession._turn.model_io import Delta, Prompt, Reply, ToolCall
 from agentsession.provider.choose import scripted
-from agentsession.provider.echo import words_of
+from agentsession.provider.echo import words_in
 from agentsession.provider.protocol import Request
-from agentsession.testing.local import changed
+from agentsession.testing.override import override
 
 Replies: TypeAlias = "Sequence[Any] | Callable[[Prompt], Any]"
 
@@ -52,14 +52,14 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[Prompt]]:
     """
     agent = info.agent_options(model)
     provider = _Function(agent.output, replies) if callable(replies) else _Script(agent.output, replies)
-    with changed(scripted, {**(scripted.get() or {}), agent: provider}):
+    with override(scripted, {**(scripted.get() or {}), agent: provider}):
         try:
-            yield provider.asked
+            yield provider.prompts
         except BaseException as error:
             if provider.missing:
                 raise provider.complaint() from error
             raise
-    if provider.missing or provider.left:
+    if provider.missing or provider.remaining:
         raise provider.complaint()
 
 
@@ -79,10 +79,10 @@ class _Scripted:
         if self.pieces is not None:
             yield from self.pieces
         elif isinstance(self.end, Reply):
-            yield from (Delta(thinking=word) for word in words_of(self.end.thinking))
-            yield from map(Delta, words_of(self.end.text))
+            yield from (Delta(thinking=word) for word in words_in(self.end.thinking))
+            yield from map(Delta, words_in(self.end.text))
 
-    def said(self, request: Request) -> Reply:
+    def reply(self, request: Request) -> Reply:
         if isinstance(self.end, BaseException):
             raise self.end
         return replace(self.end, model=self.end.model or request.client.model)
@@ -90,38 +90,38 @@ class _Scripted:
 
 class _Script:
     def __init__(self, output: OutputSchema, replies: Sequence[Any]) -> None:
-        self.left = [_scripted(output, reply) for reply in replies]
+        self.remaining = [_scripted(output, reply) for reply in replies]
         self.count = len(replies)
-        self.asked: list[Prompt] = []
+        self.prompts: list[Prompt] = []
         self.missing = False
 
     def ask(self, request: Request) -> Reply:
-        return self.answer(request).said(request)
+        return self.next_reply(request).reply(request)
 
     async def aask(self, request: Request) -> Reply:
         return self.ask(request)
 
     def stream(self, request: Request) -> Iterator[Delta | Reply]:
-        answer = self.answer(request)
-        yield from answer.deltas()
-        yield answer.said(request)
+        scripted_reply = self.next_reply(request)
+        yield from scripted_reply.deltas()
+        yield scripted_reply.reply(request)
 
     async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
         for piece in self.stream(request):
             yield piece
 
-    def answer(self, request: Request) -> _Scripted:
-        self.asked.append(request.prompt)
-        if not self.left:
+    def next_reply(self, request: Request) -> _Scripted:
+        self.prompts.append(request.prompt)
+        if not self.remaining:
             self.missing = True
             raise self.complaint()
-        return self.left.pop(0)
+        return self.remaining.pop(0)
 
     def complaint(self) -> AssertionError:
         if self.missing:
-            asked = len(self.asked)
+            asked = len(self.prompts)
             return AssertionError(f"the model was asked {asked} times, {self.count} replies were given")
-        return AssertionError(f"{len(self.left)} of {self.count} replies were not asked for")
+        return AssertionError(f"{len(self.remaining)} of {self.count} replies were not asked for")
 
 
 class _Function(_Script):
@@ -132,8 +132,8 @@ class _Function(_Script):
         self.output = output
         self.reply_to = reply_to
 
-    def answer(self, request: Request) -> _Scripted:
-        self.asked.append(request.prompt)
+    def next_reply(self, request: Request) -> _Scripted:
+        self.prompts.append(request.prompt)
         return _scripted(self.output, self.reply_to(request.prompt))
 
 

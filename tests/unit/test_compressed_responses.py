@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentsession.errors import ProviderCallError
-from agentsession.provider import decompression
+from agentsession.provider.litellm import decompression
 from tests.support.litellm_calls import CLAUDE, GPT, PLAIN, STREAMS, request_to
 from tests.support.llm_server import Bomb, LlmServer
 
@@ -37,13 +37,13 @@ def test_a_response_that_decompresses_to_gigabytes_fails_at_the_limit(
             ask(request_to(server, client))
         assert len(server.requests) == 1
     assert decompression.TOO_LARGE in str(failed.value)
-    assert peak() - before < 8 * decompression.MOST
+    assert peak() - before < 8 * decompression.MAX_BYTES
 
 
 def test_others_who_use_httpx_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     import httpx
 
-    monkeypatch.setattr(decompression, "MOST", 1_000)
+    monkeypatch.setattr(decompression, "MAX_BYTES", 1_000)
     decompression.install()
     body = gzip.compress(b" " * 100_000)
     response = httpx.Response(200, headers={"Content-Encoding": "gzip"}, content=body)

@@ -39,7 +39,7 @@ from agentsession._json_values import compact
 from agentsession._options import Client
 from agentsession._schema import OutputSchema
 from agentsession.provider import PromptMessage, Request, ToolCall
-from agentsession.provider.echo import Echo, shaped, words_of
+from agentsession.provider.echo import Echo, shaped, words_in
 from agentsession.testing import dsl_errors
 from tests.support.models import chat_model
 
@@ -338,8 +338,8 @@ def test_an_echo_is_deaf_to_calls_and_their_results() -> None:
 
 @given(st.text())
 def test_the_words_of_a_text_are_the_text(text: str) -> None:
-    assert "".join(words_of(text)) == text
-    assert all(words_of(text))
+    assert "".join(words_in(text)) == text
+    assert all(words_in(text))
 
 
 def test_a_provider_with_a_stream_that_is_no_method_is_refused() -> None:

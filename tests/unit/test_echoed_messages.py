@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from agentsession import ProviderFailed, testing
 from agentsession.errors import ProviderCallError
 from agentsession.provider import PromptMessage, Reply, ToolCall
-from agentsession.provider.echoed_text import RUN, without_echoes
-from agentsession.provider.redact import MAX_LENGTH, redacted
+from agentsession.provider.prompt_leaks import RUN, without_prompt_text
+from agentsession.provider.redaction import MAX_LENGTH, redacted
 from tests.support.key_canaries import SESSION_WAYS, WAYS, captured, links_of, model_of
 from tests.support.llm_server import Fails, LlmServer
 from tests.support.models import stored
@@ -162,7 +162,7 @@ def test_no_run_of_what_was_sent_is_left(sent: list[str], data: st.DataObject) -
     said = data.draw(st.text("xyz :", max_size=20)).join(pieces)
     for _ in range(data.draw(st.integers(0, 2))):
         said = json.dumps(said)
-    shown = without_echoes([said], [PromptMessage("user", text) for text in sent])[said]
+    shown = without_prompt_text([said], [PromptMessage("user", text) for text in sent])[said]
     for text in map(letters_in, map(unescaped, sent)):
         runs = {text[at : at + RUN] for at in range(len(text) - RUN + 1)}
         assert not any(run in letters_in(unescaped(part)) for run in runs for part in shown.split("[hidden]"))

@@ -34,11 +34,11 @@ from agentsession.context import Result
 from agentsession.errors import TurnFailed, words
 from agentsession.events import PartialOutput, StreamFailed, TextDelta
 from agentsession.provider import Delta, PromptMessage, Reply, ToolCall
-from agentsession.provider.echo import shaped, words_of
-from agentsession.provider.echoed_text import without_echoes
+from agentsession.provider.echo import shaped, words_in
 from agentsession.provider.litellm.stream import Thoughts
 from agentsession.provider.litellm.tool_calls import FORCED_TOOL, Calls, message
-from agentsession.provider.redact import redacted, scrub
+from agentsession.provider.prompt_leaks import without_prompt_text
+from agentsession.provider.redaction import redacted, scrub
 from tests.support.time_growth import SHAPES, grows_too_fast
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -99,7 +99,7 @@ def echo_messages(text: str) -> None:
         PromptMessage("assistant", "", (ToolCall("order", text),)),
         PromptMessage("user", text[1:]),
     ]
-    without_echoes([text[:2_000], "cannot read: " + text[7:999]], prompt)
+    without_prompt_text([text[:2_000], "cannot read: " + text[7:999]], prompt)
 
 
 def call_part(name: str | None, arguments: str) -> Any:
@@ -207,7 +207,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "streamed thoughts": stream_thoughts,
     "a call in one piece": lambda text: Calls.of(call_part(text, text)).asked,
     "a reply to store": lambda text: Reply(text, text, (ToolCall(text, text),), text).storable(),
-    "words": words_of,
+    "words": words_in,
     "an echo": lambda text: shaped(ANSWER.json_schema, text),
     "many messages of one role": say_in_many_messages,
     "the model's prompt": stored(show_a_conversation),

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field
 from agentsession import OutputInvalid, ProviderFailed, agent, info
 from agentsession.provider.litellm import wire
 from agentsession.provider.litellm.adapter import _litellm
-from agentsession.provider.redact import scrub
+from agentsession.provider.redaction import scrub
 from tests.support.llm_server import Behaviour, Cut, Fails, LlmServer, Says, Sends, Slow, Trickles
 from tests.support.models import chat_model, stored
 

@@ -14,9 +14,9 @@ from agentsession._options import Client
 from agentsession._schema import OutputSchema
 from agentsession.errors import FailureKind
 from agentsession.provider import PromptMessage, Request
-from agentsession.provider.failures import refuse_unusable
 from agentsession.provider.litellm.adapter import _litellm
-from agentsession.provider.retry import Attempts
+from agentsession.provider.litellm.failures import refuse_unusable
+from agentsession.provider.litellm.retry import RetryBudget
 from tests.support.litellm_calls import CLAUDE, GPT
 from tests.support.llm_server import Fails, LlmServer, Slow
 from tests.support.models import chat_model
@@ -53,7 +53,7 @@ def client_for(server: LlmServer, client: str) -> Any:
         (401, "auth", "_API_KEY, or api_key in client_options, then call resume_session"),
         (404, "unknown_model", "check the name of the model, '"),
         (429, "rate_limit", "raise the limit of your account"),
-        (503, "unavailable", "wait until the service answers again, then call resume_session"),
+        (503, "overloaded", "wait until the service answers again, then call resume_session"),
         (400, "", "call resume_session to ask again"),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_missing_key_is_not_tried_again() -> None:
     request = Request(prompt, Client.parse("openai:gpt-4o"), OutputSchema(None), retries=2)
     with pytest.raises(Exception, match=r"(?i)credentials|api_key") as raised:
         litellm.completion(model="openai/gpt-4o", messages=[{"role": "user", "content": "Hi"}], max_retries=0)
-    attempts: Any = Attempts(litellm, request)
+    attempts: Any = RetryBudget(litellm, request)
     with pytest.raises(Exception, match="gpt-4o") as failed:
         attempts.pause(raised.value)
     assert getattr(failed.value, "kind", "") == "auth"

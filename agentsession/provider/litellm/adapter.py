@@ -12,20 +12,19 @@ from typing import Any
 from agentsession._options import Client
 from agentsession._turn.model_io import Delta, Reply
 from agentsession._workers import PREPARING
-from agentsession.provider import decompression
-from agentsession.provider.abort import Abortable, Aborting
-from agentsession.provider.deadline import within
-from agentsession.provider.failures import refuse_unusable
-from agentsession.provider.litellm import forks, wire
+from agentsession.provider.litellm import decompression, forks, wire
+from agentsession.provider.litellm.abort import Abortable, Aborting
+from agentsession.provider.litellm.deadline import call_with_deadline
+from agentsession.provider.litellm.failures import refuse_unusable
 from agentsession.provider.litellm.loops import close_with_the_loop
+from agentsession.provider.litellm.retry import RetryBudget, timeout_error
 from agentsession.provider.litellm.stream import StreamedReply
 from agentsession.provider.protocol import Request
-from agentsession.provider.retry import Attempts, too_late
 
 LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
 """Set, they make litellm use the lists that it brings, where it would fetch them and wait."""
 
-GRACE = 0.5
+TIMEOUT_GRACE = 0.5
 """Seconds by which the HTTP client's own time-out, which says more, comes first."""
 
 
@@ -42,17 +41,17 @@ class LiteLLM:
 
     def ask(self, request: Request) -> Reply:
         try:
-            return within(request.timeout + GRACE, lambda: self._ask(request))
+            return call_with_deadline(request.timeout + TIMEOUT_GRACE, lambda: self._ask(request))
         except TimeoutError as error:
-            raise too_late(request) from error
+            raise timeout_error(request) from error
 
     def _ask(self, request: Request) -> Reply:
         litellm = _litellm()
         decompression.limit_responses()
-        attempts = Attempts(litellm, request)
+        attempts = RetryBudget(litellm, request)
         while True:
             try:
-                response = litellm.completion(**wire.arguments(litellm, request, attempts.limit))
+                response = litellm.completion(**wire.arguments(litellm, request, attempts.timeout))
                 break
             except Exception as error:
                 pause = attempts.pause(error)
@@ -62,17 +61,17 @@ class LiteLLM:
     async def aask(self, request: Request) -> Reply:
         litellm = await _ready()
         try:
-            async with asyncio.timeout(request.timeout + GRACE):
+            async with asyncio.timeout(request.timeout + TIMEOUT_GRACE):
                 return await self._aask(litellm, request)
         except TimeoutError as error:
-            raise too_late(request) from error
+            raise timeout_error(request) from error
 
     async def _aask(self, litellm: Any, request: Request) -> Reply:
         decompression.limit_responses()
-        attempts = Attempts(litellm, request)
+        attempts = RetryBudget(litellm, request)
         while True:
             try:
-                response = await litellm.acompletion(**wire.arguments(litellm, request, attempts.limit))
+                response = await litellm.acompletion(**wire.arguments(litellm, request, attempts.timeout))
                 break
             except Exception as error:
                 pause = attempts.pause(error)
@@ -85,15 +84,15 @@ class LiteLLM:
     def _stream(self, request: Request, aborting: Aborting) -> Generator[Delta | Reply]:
         litellm = _litellm()
         decompression.limit_responses()
-        attempts = Attempts(litellm, request)
+        attempts = RetryBudget(litellm, request)
         while True:
             try:
-                stream = litellm.completion(**wire.streaming(litellm, request, attempts.limit))
+                stream = litellm.completion(**wire.streaming(litellm, request, attempts.timeout))
                 streamed = StreamedReply(litellm, request, stream)
                 aborting.reads(streamed.source)
                 with closing(streamed.pieces()) as pieces:
                     for piece in pieces:
-                        attempts.came = True
+                        attempts.has_output = True
                         yield piece
                 return
             except Exception as error:
@@ -103,13 +102,13 @@ class LiteLLM:
     async def astream(self, request: Request) -> AsyncIterator[Delta | Reply]:
         litellm = await _ready()
         decompression.limit_responses()
-        attempts = Attempts(litellm, request)
+        attempts = RetryBudget(litellm, request)
         while True:
             try:
-                stream = await litellm.acompletion(**_on_this_loop(litellm, request, attempts.limit))
+                stream = await litellm.acompletion(**_on_this_loop(litellm, request, attempts.timeout))
                 async with aclosing(StreamedReply(litellm, request, stream).apieces()) as pieces:
                     async for piece in pieces:
-                        attempts.came = True
+                        attempts.has_output = True
                         yield piece
                 return
             except Exception as error:

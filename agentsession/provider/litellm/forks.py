@@ -26,7 +26,7 @@ CLIENTS = ("module_level_client", "module_level_aclient")
 importing = threading.RLock()
 """Held while litellm is imported and while a process forks: a child could not finish a half-done import."""
 
-_inherited: list[object] = []
+_parent_state: list[object] = []
 """What a child must not use. It is kept, because closing an asynchronous client of the parent changes the
 epoll object of the parent's event loop."""
 
@@ -36,7 +36,7 @@ _has_stale_locks = False
 
 def keep(values: object) -> None:
     """Keep what the parent left, so that it is never finalized."""
-    _inherited.append(values)
+    _parent_state.append(values)
 
 
 def renew_locks() -> None:

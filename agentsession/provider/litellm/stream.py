@@ -21,7 +21,7 @@ class StreamedReply:
         self.litellm = litellm
         self.request = request
         self.stream = stream
-        self.came: list[Delta] = []
+        self.deltas: list[Delta] = []
         self.finish_reason = ""
         self.calls = Calls()
         self.thoughts = Thoughts()
@@ -77,9 +77,9 @@ class StreamedReply:
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         self.thoughts.add(choice.delta)
-        words = wire.text(choice.delta) + self.calls.add(choice.delta)
+        words = wire.text_of(choice.delta) + self.calls.add(choice.delta)
         delta = Delta(words, getattr(choice.delta, "reasoning_content", None) or "")
-        self.came.append(delta)
+        self.deltas.append(delta)
         return delta
 
     def _demand_the_end(self, failed: Exception | None) -> None:
@@ -105,8 +105,8 @@ class StreamedReply:
         finish_reason = "stop" if is_forced else self.finish_reason or self.stream.received_finish_reason
         return replace(
             wire.reply(self.litellm, self.request, response, self.calls),
-            text="".join(delta.text for delta in self.came),
-            thinking="".join(delta.thinking for delta in self.came),
+            text="".join(delta.text for delta in self.deltas),
+            thinking="".join(delta.thinking for delta in self.deltas),
             finish_reason=finish_reason,
         )
 

@@ -120,7 +120,7 @@ class Calls:
         return [call for call in wanted if call.name != FORCED_TOOL and not call.id.startswith(HOSTED)]
 
     @property
-    def asked(self) -> tuple[ToolCall, ...]:
+    def tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(ToolCall(call.name, call.arguments) for call in self.own)
 
     def opaque(self, message: Any, provider: str) -> str:
@@ -141,7 +141,7 @@ class Calls:
         """The calls that the provider has answered itself. Releases after 1.105 list them apart."""
         for call in self.all:
             if call.id in answers:
-                yield _shown(call.id, call)
+                yield _function_call(call.id, call)
         more = getattr(message, "provider_specific_fields", None) or {}
         for call in more.get("server_tool_calls") or ():
             if call["id"] in answers:
@@ -176,7 +176,7 @@ def _answered(fields: JsonMap) -> set[str]:
     return {result["tool_use_id"] for result in results if "tool_use_id" in result}
 
 
-def _shown(id: str, call: Any) -> JsonMap:
+def _function_call(id: str, call: Any) -> JsonMap:
     return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
@@ -188,7 +188,9 @@ def message(shown: PromptMessage) -> JsonMap:
         return {"role": "tool", "tool_call_id": shown.call, "content": shown.content}
     kept = _kept(shown.opaque)
     fields: list[JsonMap] = kept.calls if len(kept.calls) == len(shown.calls) else [{} for _ in shown.calls]
-    calls = [{**more, **_shown(call.id, call)} for more, call in zip(fields, shown.calls, strict=True)]
+    calls = [
+        {**more, **_function_call(call.id, call)} for more, call in zip(fields, shown.calls, strict=True)
+    ]
     content = shown.content if shown.content.strip() else None
     return {**kept.message, "role": shown.role, "content": content, "tool_calls": [*kept.hosted, *calls]}
 

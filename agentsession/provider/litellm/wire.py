@@ -141,9 +141,9 @@ def reply(litellm: Any, request: Request, response: Any, calls: Calls | None = N
     calls = calls or Calls.of(choice.message)
     usage = _usage(getattr(response, "usage", None))
     return Reply(
-        text=text(choice.message) or calls.forced,
+        text=text_of(choice.message) or calls.forced,
         thinking=getattr(choice.message, "reasoning_content", None) or "",
-        calls=calls.asked,
+        calls=calls.tool_calls,
         opaque=calls.opaque(choice.message, request.client.provider),
         usage=usage,
         cost=_cost(litellm, request.client, response) if usage.total_tokens else None,
@@ -153,7 +153,7 @@ def reply(litellm: Any, request: Request, response: Any, calls: Calls | None = N
     )
 
 
-def text(said: Any) -> str:
+def text_of(part: Any) -> str:
     """The words of a reply, or of a piece of it; of a refusal, its words."""
     content = said.content
     if isinstance(content, list):

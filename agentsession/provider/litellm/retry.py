@@ -11,24 +11,24 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agentsession.errors import ProviderCallError
-from agentsession.provider.decompression import TOO_LARGE, was_too_large
-from agentsession.provider.failures import LONGER, NOT_PASSING, cure, kind_of
+from agentsession.provider.litellm.decompression import TOO_LARGE, was_too_large
+from agentsession.provider.litellm.failures import PERMANENT, RAISE_TIMEOUT, failure_kind, fix_for
 from agentsession.provider.protocol import Request
-from agentsession.provider.redact import redacted, scrub
+from agentsession.provider.redaction import redacted, scrub
 
 RETRIED_STATUS = (408, 429)
 FIRST_PAUSE = 0.5
 """Seconds before the first retry; doubled for each further one, with jitter."""
 
 
-class Attempts:
+class RetryBudget:
     """The calls that one request may take. `limit` is in seconds, for the next of them; once a piece of the
     reply `came`, there is no other."""
 
     def __init__(self, litellm: Any, request: Request) -> None:
         self._litellm = litellm
-        self.limit = request.timeout
-        self.came = False
+        self.timeout = request.timeout
+        self.has_output = False
         self._request = request
         self._count = 0
         self._deadline = time.monotonic() + request.timeout
@@ -37,17 +37,17 @@ class Attempts:
         """Seconds to wait before the next call; raises what the error means if there is none."""
         pause = _pause(error, self._count)
         left = self._deadline - time.monotonic() - pause
-        if self.came or self._count == self._request.retries or left <= 0 or not _is_passing(error):
+        if self.has_output or self._count == self._request.retries or left <= 0 or not _is_passing(error):
             failed = _provider_error(error, self._request, self._litellm)
             raise failed from scrub(error, self._request.client.options, self._request.prompt)
         self._count += 1
-        self.limit = _in_steps(left)
+        self.timeout = _in_steps(left)
         return pause
 
 
-def too_late(request: Request) -> ProviderCallError:
+def timeout_error(request: Request) -> ProviderCallError:
     found = f"{request.client.id}: no whole answer within {request.timeout:g} s"
-    return ProviderCallError(found, status=408, kind="timeout", fix=LONGER)
+    return ProviderCallError(found, status=408, kind="timeout", fix=RAISE_TIMEOUT)
 
 
 def _in_steps(seconds: float) -> float:
@@ -56,7 +56,7 @@ def _in_steps(seconds: float) -> float:
 
 
 def _is_passing(error: Exception) -> bool:
-    if kind_of(error) in NOT_PASSING or was_too_large(error):
+    if failure_kind(error) in PERMANENT or was_too_large(error):
         return False
     if isinstance(error, ConnectionError):
         return True
@@ -94,13 +94,13 @@ def _until(date: str) -> float:
 
 
 def _provider_error(error: Exception, request: Request, litellm: Any) -> ProviderCallError:
-    client, kind = request.client, kind_of(error)
+    client, kind = request.client, failure_kind(error)
     text = redacted(_found(error), client.options, request.prompt)
     return ProviderCallError(
         f"{client.id}: {type(error).__name__}: {text}",
         status=getattr(error, "status_code", None),
         kind=kind,
-        fix=cure(kind, client, litellm),
+        fix=fix_for(kind, client, litellm),
     )
 
 

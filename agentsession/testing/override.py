@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def changed(variable: ContextVar[T], value: T) -> Iterator[None]:
+def override(variable: ContextVar[T], value: T) -> Iterator[None]:
     token = variable.set(value)
     try:
         yield

@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def within(seconds: float, function: Callable[[], T]) -> T:
+def call_with_deadline(seconds: float, function: Callable[[], T]) -> T:
     """What the function returns or raises, or `TimeoutError` once the time is over.
 
     HTTP clients limit each read and not the answer as a whole, so that a server which trickles bytes could

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from agentsession._tracebacks import chain, without_locals
 from agentsession._turn.model_io import Prompt
-from agentsession.provider.echoed_text import HIDDEN, RUN, without_echoes
+from agentsession.provider.prompt_leaks import HIDDEN, RUN, without_prompt_text
 
 MAX_LENGTH = 20_000
 """Characters of a provider's message that are kept."""
@@ -46,7 +46,7 @@ def _cleaned(texts: Collection[str], options: Mapping[str, Any], prompt: Prompt)
             keyless[text] = keyless[text].replace(form, HIDDEN)
         keyless[text] = _LOOKS_SECRET.sub(_hidden, keyless[text])
     cut = {text: shown[:MAX_LENGTH] for text, shown in keyless.items()}
-    shown = without_echoes(cut.values(), prompt)
+    shown = without_prompt_text(cut.values(), prompt)
     return {
         text: shown[cut[text]] if cut[text] == keyless[text] else f"{shown[cut[text]][:-RUN]}… (cut)"
         for text in texts

@@ -12,10 +12,10 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-MOST = 64 * 1024**2
+MAX_BYTES = 64 * 1024**2
 """Bytes of a decompressed response: as much as a session holds by default, and more than any model writes."""
 
-TOO_LARGE = f"the response takes more than {MOST:,} bytes once it is decompressed"
+TOO_LARGE = f"the response takes more than {MAX_BYTES:,} bytes once it is decompressed"
 
 SLICE = 1024
 """Bytes that are decompressed at once. gzip makes at most about 1,032 times as many of them."""
@@ -25,7 +25,7 @@ _limit: ContextVar[int | None] = ContextVar("agentsession_decompressed", default
 
 def limit_responses() -> None:
     """Limit the responses that are read in this context from now on."""
-    _limit.set(MOST)
+    _limit.set(MAX_BYTES)
 
 
 def was_too_large(error: BaseException | None) -> bool:
@@ -53,16 +53,16 @@ def _limited(decoder: type[Any]) -> type[Any]:
 
         def __init__(self) -> None:
             super().__init__()
-            self.left = _limit.get()
+            self.remaining = _limit.get()
 
         def decode(self, data: bytes) -> bytes:
-            if self.left is None:
+            if self.remaining is None:
                 return super().decode(data)  # type: ignore[no-any-return]
             pieces = []
             for start in range(0, len(data), SLICE):
                 pieces.append(super().decode(data[start : start + SLICE]))
-                self.left -= len(pieces[-1])
-                if self.left < 0:
+                self.remaining -= len(pieces[-1])
+                if self.remaining < 0:
                     raise _too_large()
             return b"".join(pieces)
 

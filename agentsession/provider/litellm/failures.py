@@ -10,10 +10,10 @@ from typing import Any
 from agentsession._options import Client
 from agentsession.errors import FailureKind, ProviderCallError
 
-NOT_PASSING: tuple[FailureKind, ...] = ("auth", "unknown_model", "unknown_provider")
+PERMANENT: tuple[FailureKind, ...] = ("auth", "unknown_model", "unknown_provider")
 """Kinds of failures that another attempt cannot mend."""
 
-LONGER = "raise timeout="
+RAISE_TIMEOUT = "raise timeout="
 
 _NO_KEY = (
     "missing credentials",
@@ -37,7 +37,7 @@ _PLAIN_OPTIONS = frozenset({
 """Options that have nothing to do with how the provider is reached."""
 
 
-def kind_of(error: Exception) -> FailureKind:
+def failure_kind(error: Exception) -> FailureKind:
     """The kind of an error of litellm. It raises a missing key as a failure of the server, status 500."""
     status = getattr(error, "status_code", None)
     text = str(error)[:_LOOKED_AT].lower()
@@ -52,7 +52,7 @@ def kind_of(error: Exception) -> FailureKind:
     if status == 408 or isinstance(error, TimeoutError):
         return "timeout"
     is_down = isinstance(error, ConnectionError) or (isinstance(status, int) and status >= 500)
-    return "unavailable" if is_down else ""
+    return "overloaded" if is_down else ""
 
 
 def _is_own(error: Exception) -> bool:
@@ -60,7 +60,7 @@ def _is_own(error: Exception) -> bool:
     return not getattr(error, "litellm_response_headers", None)
 
 
-def cure(kind: FailureKind, client: Client, litellm: Any) -> str:
+def fix_for(kind: FailureKind, client: Client, litellm: Any) -> str:
     """What to do about a failure, for `ProviderCallError.fix`."""
     match kind:
         case "auth":
@@ -73,8 +73,8 @@ def cure(kind: FailureKind, client: Client, litellm: Any) -> str:
         case "rate_limit":
             return "wait, or raise the limit of your account at the provider"
         case "timeout":
-            return LONGER
-        case "unavailable":
+            return RAISE_TIMEOUT
+        case "overloaded":
             return "wait until the service answers again"
     return ""
 
@@ -109,7 +109,7 @@ def refuse_unusable(litellm: Any, client: Client) -> None:
 
 
 def _refused(kind: FailureKind, found: str, client: Client, litellm: Any) -> ProviderCallError:
-    return ProviderCallError(f"{client.id}: {found}", kind=kind, fix=cure(kind, client, litellm))
+    return ProviderCallError(f"{client.id}: {found}", kind=kind, fix=fix_for(kind, client, litellm))
 
 
 def _has_unknown_provider(litellm: Any, client: Client) -> bool:
@@ -123,7 +123,7 @@ def _has_unknown_provider(litellm: Any, client: Client) -> bool:
             model=f"{client.provider}/{client.model}", api_base=client.options.get("api_base")
         )
     except Exception as error:
-        return kind_of(error) == "unknown_provider"
+        return failure_kind(error) == "unknown_provider"
     return False
 
 

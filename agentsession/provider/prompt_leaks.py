@@ -45,7 +45,7 @@ class _Text:
     hidden: bytearray
 
 
-def without_echoes(texts: Collection[str], prompt: Iterable[PromptMessage]) -> dict[str, str]:
+def without_prompt_text(texts: Collection[str], prompt: Iterable[PromptMessage]) -> dict[str, str]:
     """Return each text without what it repeats of the messages.
 
     It takes time in proportion to the texts and the messages: a message is read once for all texts.
@@ -62,7 +62,7 @@ def without_echoes(texts: Collection[str], prompt: Iterable[PromptMessage]) -> d
     for each in known:
         _show_short_runs(each.hidden)
         _hide_words(each, short - {""})
-    return {each.text: _shown(each) for each in known}
+    return {each.text: _visible_text(each) for each in known}
 
 
 def _sent(prompt: Iterable[PromptMessage]) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _runs(hidden: bytearray) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _shown(text: _Text) -> str:
+def _visible_text(text: _Text) -> str:
     shown, after = [], 0
     for start, end in _runs(text.hidden):
         shown += [text.text[after : text.places[start][0]], HIDDEN]
