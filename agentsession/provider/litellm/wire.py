@@ -155,11 +155,11 @@ def reply(litellm: Any, request: Request, response: Any, calls: Calls | None = N
 
 def text_of(part: Any) -> str:
     """The words of a reply, or of a piece of it; of a refusal, its words."""
-    content = said.content
+    content = part.content
     if isinstance(content, list):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    more = getattr(said, "provider_specific_fields", None) or {}
-    return str(content or more.get("refusal") or getattr(said, "refusal", None) or "")
+        content = "".join(str(block.get("text") or "") for block in content if isinstance(block, Mapping))
+    more = getattr(part, "provider_specific_fields", None) or {}
+    return str(content or more.get("refusal") or getattr(part, "refusal", None) or "")
 
 
 def _usage(usage: Any) -> Usage:
