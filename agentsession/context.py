@@ -1,4 +1,4 @@
-"""The frozen values that a user sees: the conversation, its messages and turns, and a turn's result."""
+"""The frozen values of a conversation: its messages, and the result of a turn."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ else:
 VERSION = 1
 
 SCHEMA = "input_schema"
-"""Where a message that was read keeps the schema of its agent; not a field, so not stored or compared."""
+"""The attribute in which a message keeps the schema of its agent. It is not a field: not stored, not
+compared."""
 
 
 class Message(msgspec.Struct, frozen=True, dict=True):
-    """One entry of the conversation.
-
-    `content` is text, a list of parts (`{"type": "text", "text": …}`, `{"type": "thinking", …}`), or a
-    dict for structured input. `turn` is the turn's id, `id` is `turn:position`, where positions count the
-    messages of the conversation from 0. The user message's
-    `metadata` tells of its turn (`input_hash`, and `status` and `error` once it has failed or was
-    interrupted), the reply's `metadata` holds `model`, `usage`, `cost`, `finish_reason`, `duration`, all of
-    the turn.
+    """One message of a conversation.
 
     A reply that asks for tools has parts `{"type": "tool_call", "call": …, "tool": …, "arguments": …}`, and
-    its metadata is that of this one question; a part `opaque` is what its provider wants to see again. A call
-    that repeats an earlier one, and so does not run, also has `"repeated": true`. Each
-    result is a message of the role `tool` with one part `{"type": "tool_result", "call": …, "tool": …,
-    "content": …}`, and `shown` where the model is shown less; its metadata holds `outcome`, `duration`,
-    `approval` where somebody was asked, and `has_run` where a tool has run and only its result failed.
+    its metadata is that of one model call. A part `opaque` is returned to the provider that sent it. A call
+    that repeats an earlier one, and so does not run, has `"repeated": true`. Each result is a message of
+    the role `tool` with one part `{"type": "tool_result", "call": …, "tool": …, "content": …}`, and with
+    `shown` if the model receives less of it.
+
+    Attributes:
+        id: `turn:position`; positions count the messages of the conversation from 0.
+        turn: The id of the turn.
+        role: `system`, `user`, `assistant` or `tool`.
+        content: A text, a list of parts (`{"type": "text", "text": …}`, `{"type": "thinking", …}`), or a
+            dict for structured input.
+        metadata: Of a user's message, the facts of its turn: `input_hash`, and `status` and `error` once the
+            turn failed or was interrupted. Of a reply: `model`, `usage`, `cost`, `finish_reason` and
+            `duration` of the turn. Of a tool's result: `outcome`, `duration`, `approval` if one was needed,
+            and `has_run` if the tool ran and only its result failed.
     """
 
     id: str
@@ -54,8 +58,11 @@ class Message(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def text(self) -> str:
-        """The words of the message: its text, its text parts, a tool's result; of a structured input what the
-        model is shown of it, which is the text where all other fields are at their defaults, else JSON."""
+        """The text of the message: its content, its text parts, or a tool's result.
+
+        Of a structured input: what the model receives. That is the text field if all other fields have their
+        defaults, and JSON otherwise.
+        """
         if isinstance(self.content, str):
             return self.content
         if isinstance(self.content, list):
@@ -65,19 +72,39 @@ class Message(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def thinking(self) -> str:
+        """The thinking of a reply, as far as its provider reports it."""
         return _joined(self.content, "thinking") if isinstance(self.content, list) else ""
 
     def parts(self, kind: str) -> list[JsonMap]:
-        """The parts of this type: `tool_call`, `tool_result`, …"""
+        """Return the parts of a type.
+
+        Args:
+            kind: `text`, `thinking`, `tool_call`, `tool_result` or `opaque`.
+
+        Example:
+            ```python
+            for message in session.get_context().messages:
+                print([part["tool"] for part in message.parts("tool_call")])
+            ```
+        """
         if not isinstance(self.content, list):
             return []
         return [part for part in self.content if part.get("type") == kind]
 
     def parse(self, schema: type[Out]) -> Out:
-        """The content as a typed value of `schema`: a stored input, or a structured reply.
+        """Return the content as a value of a schema: a stored input, or a structured reply.
 
-        Raises `OutputInvalid` where it does not fit (an old message under a new schema, say); the
-        message stays readable as `content` and `text`.
+        Args:
+            schema: A type that pydantic can validate.
+
+        Raises:
+            OutputInvalid: The content does not fit, such as an old message under a new schema.
+
+        Example:
+            ```python
+            reply = session.get_context().messages[-1]
+            print(reply.parse(Answer))
+            ```
         """
         is_map = isinstance(self.content, dict)
         text = compact(self.content) if is_map else self.text
@@ -92,7 +119,7 @@ class Message(msgspec.Struct, frozen=True, dict=True):
 
 
 def with_schema(messages: tuple[Message, ...], schema: InputSchema) -> tuple[Message, ...]:
-    """The messages; the text of structured inputs is from now on what this schema shows of them."""
+    """Return the messages, after giving them the schema by which `text` renders a structured input."""
     if schema.text_field is not None:
         for message in messages:
             if message.role == "user" and isinstance(message.content, dict):
@@ -101,7 +128,7 @@ def with_schema(messages: tuple[Message, ...], schema: InputSchema) -> tuple[Mes
 
 
 class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a reply's `metadata` tells about the call, its repeated attempts included."""
+    """The metadata of a reply: the facts of its turn, repeated attempts included."""
 
     model: str = ""
     usage: Usage = Usage()
@@ -111,7 +138,7 @@ class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, message: Message) -> ReplyFacts:
-        """What its metadata does not tell is unknown."""
+        """Return the facts of a message; the defaults if its metadata has another form."""
         try:
             return msgspec.convert(message.metadata, cls)
         except msgspec.ValidationError:
@@ -119,7 +146,7 @@ class ReplyFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reply that did not fit, as the user message's metadata keeps it in `attempts`."""
+    """A reply that did not fit, as the metadata of the user's message stores it in `attempts`."""
 
     text: str
     error: str
@@ -134,10 +161,20 @@ def _joined(parts: list[JsonMap], kind: str, key: str = "text") -> str:
 
 
 class Context(msgspec.Struct, frozen=True):
-    """The conversation, or a page of it. Has the attributes of the stored map.
+    """A conversation, or a page of it.
 
-    `count` is the number of messages of the whole conversation, `first` the position in it of the first one
-    that is here: `get_context(id, last=50, before=page.first)` is the page before.
+    `get_context(id, last=50, before=page.first)` is the page before `page`.
+
+    Attributes:
+        v: The version of the stored format.
+        revision: The number of writes of the session.
+        layout: `"document"` or `"rows"`: where the messages are stored.
+        messages: The messages, the oldest first.
+        metadata: Further keys of the stored value.
+        instruction_args: The stored values of the instruction's variables.
+        turn: The latest turn. None before the first one.
+        first: The position of the first message in the conversation, from 0.
+        count: The number of messages of the whole conversation.
     """
 
     v: int = VERSION
@@ -151,14 +188,25 @@ class Context(msgspec.Struct, frozen=True):
     count: int = 0
 
     def opening(self, turn_id: str) -> Message | None:
-        """The user message that began this turn."""
+        """Return the user's message that began a turn, or None.
+
+        Args:
+            turn_id: The id of the turn.
+        """
         for message in reversed(self.messages):
             if message.turn == turn_id and message.role == "user":
                 return message
         return None
 
     def position(self, id_: str) -> int:
-        """Where the message with this id stands among those that are here; `ValueError` if it does not."""
+        """Return the index of a message in `messages`.
+
+        Args:
+            id_: The id of the message.
+
+        Raises:
+            ValueError: No message has this id.
+        """
         for position in range(len(self.messages) - 1, -1, -1):
             if self.messages[position].id == id_:
                 return position
@@ -167,14 +215,20 @@ class Context(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Result(Generic[Out]):
-    """What a completed turn brought.
+    """The result of a completed turn.
 
-    `text` is the reply as it came, `output` the value of the output schema (the text itself, where
-    there is none). `cost` is in US dollars, None where the price is not known; `duration` in seconds,
-    retries included. `raw` is the provider's own response, there only right after the turn.
-
-    `context` is the conversation of a `call`, with its instruction and the reply, for `build_context` to go
-    on from. It is None for a turn of a session, whose conversation `get_context` reads.
+    Attributes:
+        text: The reply as it was received.
+        thinking: The thinking of the reply, as far as the provider reports it.
+        usage: The tokens of the turn.
+        cost: US dollars. None if the price of the model is unknown.
+        model: The model that replied, as its provider names it.
+        finish_reason: The reason of the provider, such as `stop` or `length`.
+        duration: Seconds of all model calls, retries included.
+        raw: The provider's own response. Present only right after the turn.
+        context: The conversation of a `call`, its instruction and the reply included, for `build_context`.
+            None for a turn of a session, whose conversation `get_context` reads.
+        schema: The output schema.
     """
 
     text: str
@@ -190,7 +244,16 @@ class Result(Generic[Out]):
 
     @cached_property
     def output(self) -> Out:
-        """The typed value, validated by today's schema; raises `OutputInvalid` where it no longer fits."""
+        """The value of the output schema; without a schema, the text.
+
+        Raises:
+            OutputInvalid: A stored reply does not fit the schema as it is now.
+
+        Example:
+            ```python
+            print(ChatAgent.call("Hello").output)
+            ```
+        """
         try:
             value: Out = self.schema.parse(self.text)
         except SchemaMismatch as error:
@@ -199,6 +262,7 @@ class Result(Generic[Out]):
 
 
 def output_invalid(text: str, schema: Any, mismatch: SchemaMismatch) -> OutputInvalid:
+    """Return the error for a text that does not fit the output schema."""
     error = OutputInvalid(
         f"the reply does not fit {getattr(schema, '__name__', schema)}: {mismatch}",
         fix="read `.raw` for its text, or let the schema accept it",

@@ -21,6 +21,7 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
+        """The type of the event in JSON and in SSE, such as `text_delta`."""
         return name_of(type(self))
 
     def json(self) -> JsonMap:
@@ -34,6 +35,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def name_of(kind: type[Event]) -> str:
+    """Return the name of a class of events, such as `text_delta` for `TextDelta`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
@@ -140,6 +142,7 @@ class StreamFailed(Event, frozen=True):
 
     @classmethod
     def of(cls, error: AgentSessionError) -> StreamFailed:
+        """Return the event for an error. Its text tells clients nothing that is internal."""
         is_ours = not isinstance(error, (TurnFailed, StorageFailed))
         return cls(type(error).__name__, error.found if is_ours else client_message(type(error).__name__))
 

@@ -145,6 +145,8 @@ def _function(model: Any, name: str, arguments: tuple[str, ...]) -> Callable[...
 
     function.__name__ = function.__qualname__ = name
     function.__module__ = model.__module__
+    # No editor sees a function that is made at run time. `help` and `inspect.signature` do, and they read
+    # these attributes; the signature depends on the arguments of the decorator.
     function.__doc__ = action.__doc__
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__agentsession_model__ = model.__qualname__  # type: ignore[attr-defined]

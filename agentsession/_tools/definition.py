@@ -91,7 +91,23 @@ class Tool(ToolOptions):
         positional, keywords = self._signature.bind(arguments, context)
         return self.function(*positional, **keywords)
 
-    rendered = staticmethod(result.rendered)
+    @staticmethod
+    def rendered(
+        value: Any, most_bytes: float = result.MOST_BYTES, is_given_up: Callable[[], bool] = lambda: False
+    ) -> str:
+        """Return a result as text: a text unchanged, another value as compact JSON.
+
+        Args:
+            value: The result.
+            most_bytes: The size from which a result is refused.
+            is_given_up: A function that returns whether no caller waits for the result.
+
+        Raises:
+            TypeError: The value has no JSON form. The message names its type.
+            ResultTooLarge: The value exceeds a limit.
+            GivenUp: `is_given_up` returned true.
+        """
+        return result.rendered(value, most_bytes, is_given_up)
 
     def limited(self, value: Any, text: str) -> str:
         """Return what the model is shown of a result, within `result_limit`.

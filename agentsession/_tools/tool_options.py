@@ -38,6 +38,7 @@ class Tokens:
 
     @property
     def bytes(self) -> int:
+        """The size in bytes of a text with that number of tokens."""
         return self.count * BYTES_PER_TOKEN
 
 

@@ -8,30 +8,33 @@ continue_session(ChatAgent, session.id, "And how do you do?")
 ```
 """
 
-from agentsession.actions.approvals import Approval, aapprovals, afind_approval, approvals, find_approval
-from agentsession.actions.building import assistant_message, build_context, instruction_message, user_message
+from agentsession.actions.approval import Approval
+from agentsession.actions.approvals import aapprovals, afind_approval, approvals, find_approval
+from agentsession.actions.cancel import acancel_session, cancel_session
 from agentsession.actions.connections import has_async_database, release_connection
+from agentsession.actions.continue_ import (
+    acontinue_session,
+    astream_continue_session,
+    continue_session,
+    stream_continue_session,
+)
 from agentsession.actions.deletion import adelete_session, delete_session
 from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
+from agentsession.actions.messages import assistant_message, build_context, instruction_message, user_message
 from agentsession.actions.migration import MigrationReport, migrate
 from agentsession.actions.one_call import acall, astream, call, stream, warm_up
+from agentsession.actions.read import aget_context, get_context
 from agentsession.actions.results import last_result, last_turn
-from agentsession.actions.session import (
-    acancel_session,
-    acontinue_session,
-    aget_context,
+from agentsession.actions.resume import (
     aresume_session,
-    astart_session,
-    astream_continue_session,
     astream_resume_session,
-    astream_start_session,
-    cancel_session,
-    continue_session,
-    get_context,
     resume_session,
-    start_session,
-    stream_continue_session,
     stream_resume_session,
+)
+from agentsession.actions.start import (
+    astart_session,
+    astream_start_session,
+    start_session,
     stream_start_session,
 )
 

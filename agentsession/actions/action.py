@@ -1,4 +1,4 @@
-"""An action that is about to run: its machine and its session. How it is run is the driver's."""
+"""An action that is ready to run: its machine and its session. A driver runs it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ P = TypeVar("P", SyncPerformer, AsyncPerformer)
 
 @dataclass(frozen=True)
 class Action(Generic[M]):
-    """`session` is None for a single call, which stores nothing."""
+    """The turn of a call, and what a driver needs to run it. `session` is None for a call that stores
+    nothing."""
 
     agent: AgentOptions
     machine: Machine
@@ -44,31 +45,33 @@ class Action(Generic[M]):
 
     @property
     def record(self) -> M:
-        """The row, as the caller gets it back."""
+        """The row, as the caller receives it."""
         record: Any = None if self.session is None else self.session.record
         return record  # type: ignore[no-any-return]
 
     def run(self) -> Outcome:
-        """Run it to its end, without pieces."""
+        """Run the turn to its end. The model replies in one piece."""
         with self.errors():
             return self._ended(_last([*drive(self.machine, self._performer(SyncPerformer, streams=False))]))
 
     async def arun(self) -> Outcome:
+        """As `run`, on an event loop."""
         with self.errors():
             events = adrive(self.machine, self._performer(AsyncPerformer, streams=False))
             return self._ended(_last([event async for event in events]))
 
     def events(self) -> Feed:
-        """Run it event by event; to close the feed ends the turn."""
+        """Return a feed that runs the turn event by event. Closing it ends the turn."""
         performer = self._performer(SyncPerformer, streams=True)
         return Feed(drive(self.machine, performer), performer)
 
     def aevents(self) -> AsyncFeed:
+        """As `events`, on an event loop."""
         performer = self._performer(AsyncPerformer, streams=True)
         return AsyncFeed(adrive(self.machine, performer), performer)
 
-    def told(self, event: Event | Outcome) -> Event | None:
-        """The event as the user sees it; None at the end of a turn that waits for an approval."""
+    def to_event(self, event: Event | Outcome) -> Event | None:
+        """Return the event of a stream, with its record. None if the turn has to wait for approvals."""
         if isinstance(event, TurnStarted):
             return msgspec.structs.replace(event, session=self.record)
         if isinstance(event, Event):
@@ -78,8 +81,8 @@ class Action(Generic[M]):
             return None
         return TurnFinished(outcome.turn.id, self.record, outcome.result)
 
-    def left(self) -> None:
-        """The turn has ended without a result."""
+    def remember_no_result(self) -> None:
+        """Note on the record that its turn ended without a result."""
         if self.session is not None and self.session.turn is not None:
             results.remember(self.session.record, self.session.turn, None)
 
@@ -89,7 +92,7 @@ class Action(Generic[M]):
         )
 
     def _ended(self, outcome: Outcome) -> Outcome:
-        """The outcome, noted on the record."""
+        """Return the outcome, after noting it on the record."""
         session = self.session
         if session is not None:
             if session.turn is None:
@@ -98,10 +101,11 @@ class Action(Generic[M]):
         return outcome
 
     def errors(self) -> _Errors:
-        """A context manager: what goes wrong says where, and has the record."""
+        """Return a context manager that adds to an error its place and the record."""
         return _Errors(self)
 
     def say_where(self, error: AgentSessionError) -> None:
+        """Add to an error its place, the record, and what to do next."""
         session = self.session
         if session is None:
             error.where = error.where or f"{self.agent.qualified_name} call"
@@ -123,14 +127,14 @@ class _Errors(OwnFramesEmptied):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
-        self.action.left()
+        self.action.remember_no_result()
         if isinstance(error, AgentSessionError):
             self.action.say_where(error)
         super().__exit__(kind, error, trace)
 
 
-def _last(told: list[Event | Outcome]) -> Outcome:
-    """What a driver says at the end."""
-    if not isinstance(told[-1], Outcome):
-        raise TypeError(f"a driver ended with {told[-1]!r}, not with an outcome")
-    return told[-1]
+def _last(events: list[Event | Outcome]) -> Outcome:
+    """Return the last value of a driver, which is the outcome of the turn."""
+    if not isinstance(events[-1], Outcome):
+        raise TypeError(f"a driver ended with {events[-1]!r}, not with an outcome")
+    return events[-1]

@@ -1,4 +1,4 @@
-"""To delete a session."""
+"""Delete a session."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from agentsession._store.declared import Declared
 from agentsession._store.identity import owner_of
 from agentsession._store.session_row import SessionRow
 from agentsession.actions.late_checks import refuse_altered
-from agentsession.actions.variants import ASYNC, like
 
 
 def delete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
-    """Delete the session's row, with the whole conversation; rows of other tables that refer to it are yours.
+    """Delete a session: its row, and the rows of its messages.
 
-    `session` is an id or a record. A turn that runs meanwhile ends with `SessionNotFound`, whose `.result` is
-    the reply.
+    Rows of other tables that refer to it are left to the caller. A turn that runs meanwhile ends with
+    `SessionNotFound`, whose `.result` is the reply. Allowed inside a transaction.
 
-    Allowed inside a transaction. Raises `SessionNotFound`, also for a session of another `actor`, and
-    `peewee.IntegrityError` where another table's rows stand against it.
+    Args:
+        model: The class with `@agent_session`.
+        session: The id of the session, or its record.
+        actor: The owner, for a model with `owner_attribute`: a record, or its key.
 
-    ```python
-    from agentsession.actions import delete_session
+    Raises:
+        SessionNotFound: No session has this id, or it belongs to another `actor`.
+        peewee.IntegrityError: Rows of another table refer to the session.
 
-    delete_session(ChatAgent, session.id)
-    ```
+    Example:
+        ```python
+        from agentsession.actions import delete_session
+
+        delete_session(ChatAgent, session.id)
+        ```
     """
     doomed = _doomed(model, session, actor)
     refuse_async(doomed.declared, "delete_session")
@@ -36,11 +42,27 @@ def delete_session(model: type[peewee.Model], session: Any, *, actor: Any = None
 
 
 async def adelete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
+    """Delete a session on an event loop: its row, and the rows of its messages.
+
+    As `delete_session`.
+
+    Args:
+        model: The class with `@agent_session`.
+        session: The id of the session, or its record.
+        actor: The owner, for a model with `owner_attribute`: a record, or its key.
+
+    Raises:
+        AgentSessionError: As `delete_session`.
+
+    Example:
+        ```python
+        from agentsession.actions import adelete_session
+
+        await adelete_session(ChatAgent, session.id)
+        ```
+    """
     doomed = _doomed(model, session, actor)
     await run_on_store(doomed, doomed.delete)
-
-
-adelete_session = like(delete_session, adelete_session, "adelete_session", ASYNC)
 
 
 def _doomed(model: type[peewee.Model], session: Any, actor: Any) -> SessionRow:

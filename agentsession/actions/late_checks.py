@@ -1,4 +1,7 @@
-"""What only later imports can show: a backref on a generated name, a subclass that changed its fields."""
+"""Checks of a model that are possible only after other modules are imported.
+
+A later module can add a backref with the name of an action, or a subclass that changes a managed field.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,34 @@ from agentsession.errors import DslError, Problem
 GUARD = frozenset({"save"})
 
 _intact: WeakKeyDictionary[type, tuple[Any, ...]] = WeakKeyDictionary()
-"""How a model looked when nothing was wrong with it."""
+"""The fingerprint of each model in which nothing was wrong."""
 
 PUT_BY_PEEWEE = (peewee.BackrefAccessor, peewee.FieldAccessor, peewee.ObjectIdAccessor)
 
 
 def refuse_altered(declared: Declared) -> None:
-    """Raise `DslError` where Peewee has put something over an action of this model: another model's
-    `ForeignKeyField(backref=…)` or `ManyToManyField(backref=…)`, or a field of a subclass; and where a
-    subclass has put something else in the place of a managed field, or there is no model for the messages."""
+    """Raise `DslError` if the model was altered after its declaration.
+
+    Peewee replaces an action by the backref of another model, or by a field of a subclass; a subclass
+    replaces a managed field; or no model of the messages was declared.
+    """
     model, options = declared.model, declared.options
-    looks = _looks(declared)
-    if _intact.get(model) == looks:
+    fingerprint = _fingerprint(declared)
+    if _intact.get(model) == fingerprint:
         return
     names = SESSION_NAMES | GUARD if options.inject else GUARD
-    problems = (*_covered(model, names), *_changed(model, options), *_without_messages(declared))
+    problems = (
+        *_covered(model, names),
+        *_replaced_fields(model, options),
+        *_without_messages(declared),
+    )
     if problems:
         raise DslError(problems)
-    _intact[model] = looks
+    _intact[model] = fingerprint
 
 
-def _looks(declared: Declared) -> tuple[Any, ...]:
-    """Changes with all that could be wrong, and holds no reference to the model."""
+def _fingerprint(declared: Declared) -> tuple[Any, ...]:
+    """Return a value that differs after any such alteration, and holds no reference to the model."""
     model = declared.model
     kept = (model.save, *map(model._meta.fields.get, declared.options.attributes))
     return (declared.message_model is None, *map(len, map(vars, model.__mro__)), *map(id, kept))
@@ -65,8 +74,8 @@ def _origin(base: type[Any], name: str, found: Any) -> str:
     return f"{base.__name__} has a field {name!r}"
 
 
-def _changed(model: Any, options: SessionOptions) -> Iterator[Problem]:
-    """The verifiers saw the decorated class; a subclass may only specialise its managed fields."""
+def _replaced_fields(model: Any, options: SessionOptions) -> Iterator[Problem]:
+    """Yield a problem for each managed field that a subclass does not just specialise."""
     declared = next(base for base in reversed(model.__mro__) if _registry.session_of(base) is options)
     for name in options.attributes:
         field, original = model._meta.fields.get(name), declared._meta.fields[name]
@@ -87,7 +96,7 @@ def _without_messages(declared: Declared) -> Iterator[Problem]:
         yield Problem(
             where=f"[{info.qualified_name(model)}] agent_session -> messages",
             found='messages="rows", and no model with @agent_message refers to it',
-            why="there is no table for its messages",
+            why="its messages have no table",
             fix=f"@agent_message above class {model.__name__}Message(MessageFields): "
             f'session = peewee.ForeignKeyField({model.__name__}, backref="messages", …), '
             "in a module that is imported before the first action",

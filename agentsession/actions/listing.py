@@ -1,4 +1,4 @@
-"""The sessions that there are, page by page."""
+"""List the sessions of a model, page by page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from agentsession._store.declared import Declared
 from agentsession._store.identity import owner_of
 from agentsession._store.listing import Cursor, ListedRow, SessionList
 from agentsession.actions.late_checks import refuse_altered
-from agentsession.actions.variants import ASYNC, like
 from agentsession.errors import InputInvalid
 
 MAX_PAGE = 1_000
@@ -26,9 +25,14 @@ MAX_PAGE = 1_000
 
 @dataclass(frozen=True)
 class ListedSession:
-    """`updated` is the time of the last activity, in UTC without a zone, None where there was none; `status`
-    is None where the model has no `status_attribute`, and `interrupted` where the column says `running` and
-    the lease of the turn is over."""
+    """A session in a list.
+
+    Attributes:
+        id: The primary key.
+        status: The status of the latest turn. `interrupted` if the column says `running` and the lease of the
+            turn is over. None if the model has no `status_attribute`.
+        updated: The time of the last activity, in UTC without a zone. None before the first turn.
+    """
 
     id: Any
     status: str | None
@@ -37,7 +41,12 @@ class ListedSession:
 
 @dataclass(frozen=True)
 class SessionPage:
-    """`next` is the `before` of the page that follows, None on the last."""
+    """A page of a list of sessions.
+
+    Attributes:
+        sessions: The sessions, the newest activity first.
+        next: The `before` of the next page. None on the last page.
+    """
 
     sessions: tuple[ListedSession, ...]
     next: str | None
@@ -46,39 +55,70 @@ class SessionPage:
 def list_sessions(
     model: type[peewee.Model], *, actor: Any = None, limit: int = 20, before: str | None = None
 ) -> SessionPage:
-    """The sessions by their last activity, the newest first: `limit` of them, from 1 to 1000. Of the
-    contexts nothing is read but the leases of running turns, and nothing is changed.
+    """Return a page of the sessions of a model, the newest activity first.
 
-    The model needs an `updated_attribute`. Where it has an `owner_attribute`, the sessions of `actor` are
-    there; where it has none, all are. `before` is the `next` of the page before. A session that goes on while
-    you turn the pages moves to the front of the first one; none is shown twice.
+    Nothing is changed. Of the contexts only the leases of running turns are read. A session that continues
+    while you turn the pages moves to the front of the first page; no session is listed twice. Allowed inside
+    a transaction.
 
-    Allowed inside a transaction. Raises `InputInvalid`.
+    Args:
+        model: The class with `@agent_session`. It has an `updated_attribute`.
+        actor: The owner whose sessions are listed, for a model with `owner_attribute`.
+        limit: The number of sessions of a page, from 1 to 1000.
+        before: The `next` of the previous page. None begins with the first page.
 
-    ```python
-    from agentsession.actions import list_sessions
+    Returns:
+        The page.
 
-    page = list_sessions(ChatAgent, limit=50)
-    for listed in page.sessions:
-        print(listed.id, listed.status, listed.updated)
-    if page.next:
-        page = list_sessions(ChatAgent, limit=50, before=page.next)
-    ```
+    Raises:
+        InputInvalid: The model has no `updated_attribute`, or an argument does not fit.
+
+    Example:
+        ```python
+        from agentsession.actions import list_sessions
+
+        page = list_sessions(ChatAgent, limit=50)
+        for listed in page.sessions:
+            print(listed.id, listed.status, listed.updated)
+        if page.next:
+            page = list_sessions(ChatAgent, limit=50, before=page.next)
+        ```
     """
     found = _listed(model, actor, limit)
     refuse_async(found.declared, "list_sessions")
-    return _page(found.page(limit + 1, _before(found, before)), limit)
+    return _page(found.page(limit + 1, _cursor(found, before)), limit)
 
 
 async def alist_sessions(
     model: type[peewee.Model], *, actor: Any = None, limit: int = 20, before: str | None = None
 ) -> SessionPage:
+    """Return a page of the sessions of a model, on an event loop.
+
+    As `list_sessions`.
+
+    Args:
+        model: The class with `@agent_session`. It has an `updated_attribute`.
+        actor: The owner whose sessions are listed, for a model with `owner_attribute`.
+        limit: The number of sessions of a page, from 1 to 1000.
+        before: The `next` of the previous page. None begins with the first page.
+
+    Returns:
+        The page.
+
+    Raises:
+        AgentSessionError: As `list_sessions`.
+
+    Example:
+        ```python
+        from agentsession.actions import alist_sessions
+
+        page = await alist_sessions(ChatAgent, limit=50)
+        print([listed.id for listed in page.sessions])
+        ```
+    """
     found = _listed(model, actor, limit)
-    read = partial(found.page, limit + 1, _before(found, before))
+    read = partial(found.page, limit + 1, _cursor(found, before))
     return _page(await run_on_store(found, read), limit)
-
-
-alist_sessions = like(list_sessions, alist_sessions, "alist_sessions", ASYNC)
 
 
 def _listed(model: type[peewee.Model], actor: Any, limit: int) -> SessionList:
@@ -89,22 +129,23 @@ def _listed(model: type[peewee.Model], actor: Any, limit: int) -> SessionList:
         found, fix = "the model has no updated_attribute", '@agent_session(updated_attribute="updated")'
         raise _invalid(model, "updated_attribute", found, fix)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
-        raise _invalid(model, "limit", f"limit is no number from 1 to {MAX_PAGE}", "pass limit=20")
+        raise _invalid(model, "limit", f"limit is not a number from 1 to {MAX_PAGE}", "pass limit=20")
     return SessionList(declared, updated, owner_of(declared, actor))
 
 
 def _page(rows: list[ListedRow], limit: int) -> SessionPage:
-    """One row more was read than there are on a page, to know whether another follows."""
-    shown = rows[:limit]
-    following = _cursor(Cursor(shown[-1].updated, shown[-1].key)) if len(rows) > limit else None
-    return SessionPage(tuple(ListedSession(*row) for row in shown), following)
+    """Return the page of the first `limit` rows. One row more was read: it says whether a page follows."""
+    listed = rows[:limit]
+    following = _text_of(Cursor(listed[-1].updated, listed[-1].key)) if len(rows) > limit else None
+    return SessionPage(tuple(ListedSession(*row) for row in listed), following)
 
 
-def _cursor(end: Cursor) -> str:
-    return urlsafe_b64encode(msgspec.json.encode(end, enc_hook=str)).decode().rstrip("=")
+def _text_of(cursor: Cursor) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(cursor, enc_hook=str)).decode().rstrip("=")
 
 
-def _before(found: SessionList, before: str | None) -> Cursor | None:
+def _cursor(found: SessionList, before: str | None) -> Cursor | None:
+    """Return the end of the previous page, or raise `InputInvalid` for a text that is not one."""
     if before is None:
         return None
     try:
@@ -112,10 +153,10 @@ def _before(found: SessionList, before: str | None) -> Cursor | None:
         updated, key = msgspec.json.decode(text, type=tuple[datetime | None, Any])
         return found.cursor(updated, key)
     except (TypeError, ValueError, msgspec.MsgspecError):
-        fix = "pass the `next` of the page before"
-        raise _invalid(found.model, "before", "before is not the end of a page", fix) from None
+        fix = "pass the `next` of the previous page"
+        raise _invalid(found.model, "before", "before is not the `next` of a page", fix) from None
 
 
 def _invalid(model: type[peewee.Model], argument: str, found: str, fix: str) -> InputInvalid:
-    why = "the page cannot be told; nothing was read"
+    why = "the page cannot be determined; nothing was read"
     return InputInvalid(found, where=f"{info.qualified_name(model)} {argument}", why=why, fix=fix)

@@ -1,4 +1,4 @@
-"""To move the sessions of a model from one layout to the other."""
+"""Move the sessions of a model from one layout to the other."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ from agentsession.errors import ContextUnreadable, DslError, InputInvalid, Probl
 
 @dataclass
 class MigrationReport:
-    """What became of the sessions: so many were `moved` (or would be), with so many `messages`; the ids of
-    those that were `busy` with a turn, and of those that could not be moved, with the reason."""
+    """What a migration did.
+
+    Attributes:
+        moved: The number of sessions that were moved; with `dry_run`, that would be moved.
+        messages: The number of their messages.
+        busy: The ids of sessions whose turn was running. Migrate again to move them.
+        failed: The reasons why sessions could not be moved, by their ids.
+    """
 
     moved: int = 0
     messages: int = 0
@@ -28,6 +34,7 @@ class MigrationReport:
     failed: dict[Any, str] = field(default_factory=dict)
 
     def add(self, key: Any, fate: Fate, messages: int) -> None:
+        """Count one session."""
         if fate == "busy":
             self.busy.append(key)
         elif fate == "moved":
@@ -36,6 +43,7 @@ class MigrationReport:
 
     @property
     def is_complete(self) -> bool:
+        """Whether no session is left to move."""
         return not self.busy and not self.failed
 
 
@@ -47,25 +55,35 @@ def migrate(
     dry_run: bool = False,
     progress: Callable[[MigrationReport], object] = lambda _: None,
 ) -> MigrationReport:
-    """Move all sessions of a model to the layout `to`; those that are there already stay as they are.
+    """Move all sessions of a model to the layout `to`.
 
     The model is declared with `messages="rows"` and has its `@agent_message`, also to move back to documents:
-    change the declaration afterwards. Each session is moved in a transaction of its own, so the work can be
-    stopped at any moment and begun again, and turns of other sessions go on beside it. A session that a turn
-    is running in is left for the next time. Until it is moved, or once it is moved back, a program with the
-    declaration of the other layout gets `LayoutMismatch` for it, and writes nothing.
+    change the declaration afterwards. Each session is moved in its own transaction, so the migration can be
+    stopped at any moment and started again, and turns of other sessions continue beside it. A session whose
+    turn is running is skipped. A program that declares the other layout gets `LayoutMismatch` for a session,
+    and writes nothing.
 
-    `batch`: how many ids are read at once; `dry_run`: nothing is written; `progress` is called after each
-    session. Returns what became of them.
+    Args:
+        model: The class with `@agent_session`.
+        to: `"rows"` or `"document"`.
+        batch: The number of ids that are read at once.
+        dry_run: True writes nothing.
+        progress: A function that is called with the report after each session.
 
-    Raises `DslError` for a model without `@agent_message`, and `InputInvalid` inside a transaction.
+    Returns:
+        The report.
 
-    ```python
-    from agentsession.actions import migrate
+    Raises:
+        DslError: The model has no `@agent_message`.
+        InputInvalid: A transaction is open, or an argument does not fit.
 
-    while not migrate(ChatAgent, to="rows").is_complete:
-        time.sleep(30)                          # a turn was running
-    ```
+    Example:
+        ```python
+        from agentsession.actions import migrate
+
+        while not migrate(ChatAgent, to="rows").is_complete:
+            time.sleep(30)  # a turn was running
+        ```
     """
     declared = Declared.of(model)
     _refuse(declared, to, batch)

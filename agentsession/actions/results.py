@@ -1,4 +1,4 @@
-"""The latest turn and its result, as a record carries them."""
+"""The latest turn of a record, and its result."""
 
 from __future__ import annotations
 
@@ -33,10 +33,28 @@ def remember(record: Any, turn: Turn, result: Result[Any] | None) -> None:
 
 
 def last_turn(record: peewee.Model) -> Turn:
-    """The turn that the action ran which returned this record; on a record that was selected, its latest
-    turn. A turn whose process died is `interrupted` once its lease is over by the host's clock. Costs no
-    query: the lease of a living turn is extended in the row, so select the record anew to see how it goes on,
-    or use `get_context`. Raises `NoResult` where there is none."""
+    """Return the turn that the action ran which returned a record.
+
+    Of a record that was selected: its latest turn, as it was read. A running turn becomes `interrupted` once
+    the lease that was read is over by the host's clock; select the record anew, or call `get_context`, to
+    follow a turn whose lease is extended. Runs no query.
+
+    Args:
+        record: A session.
+
+    Returns:
+        The turn.
+
+    Raises:
+        NoResult: The session has no turn.
+
+    Example:
+        ```python
+        from agentsession.actions import last_turn
+
+        print(last_turn(session).status)
+        ```
+    """
     outcome = record.__dict__.get(OUTCOME)
     turn = outcome.turn if outcome is not None else context_of(record).turn
     if turn is None:
@@ -45,8 +63,26 @@ def last_turn(record: peewee.Model) -> Turn:
 
 
 def last_result(record: peewee.Model) -> Result[Any]:
-    """The result of the turn that the action ran which returned this record; on a record that was selected,
-    of its latest completed turn. Costs no query. Raises `NoResult` where there is none."""
+    """Return the result of the turn that the action ran which returned a record.
+
+    Of a record that was selected: the result of its latest completed turn. Runs no query.
+
+    Args:
+        record: A session.
+
+    Returns:
+        The result.
+
+    Raises:
+        NoResult: That turn did not complete, or no turn has completed.
+
+    Example:
+        ```python
+        from agentsession.actions import last_result
+
+        print(last_result(session).text)
+        ```
+    """
     outcome, fix = record.__dict__.get(OUTCOME), READ_FIRST
     if outcome is None:
         result = latest_result(record)
@@ -61,7 +97,7 @@ def last_result(record: peewee.Model) -> Result[Any]:
 
 
 def context_of(record: Any) -> Context:
-    """The context in the record's own attribute; read once if the record was selected without it."""
+    """Return the context in the record's attribute. Read it once if the record was selected without it."""
     model, options = type(record), info.session_options(type(record))
     if options.context_attribute not in record.__data__:
         session = StoredSession(Declared.of(model), record._pk, selection=NO_MESSAGES)
@@ -73,7 +109,7 @@ def context_of(record: Any) -> Context:
 
 
 def latest_result(record: Any) -> Result[Any] | None:
-    """The result of the latest completed turn."""
+    """Return the result of the latest completed turn, or None."""
     context = context_of(record)
     map_ = record.__data__[info.session_options(type(record)).context_attribute] or {}
     if context.layout == ROWS:

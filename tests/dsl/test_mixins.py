@@ -15,12 +15,24 @@ import pytest
 from pydantic import BaseModel
 
 from agentsession import SessionActions, actions, agent, agent_session, info
+from agentsession._options import AGENT_NAMES, SESSION_NAMES
+from agentsession.actions import cancel, continue_, one_call, resume, start
 from tests.dsl.test_session_verifiers import DATABASE
 from tests.support.models import Answer, Ask, open_database
 
 pytestmark = pytest.mark.layouts("document")  # its model is declared in one layout
 
 TWO_FORMS = ["continue_session", "resume_session", "get_context"]
+BEFORE = ("", "a", "stream_", "astream_")
+ON_CLASS = {"call", "acall", "stream", "astream", *(f"{way}start_session" for way in BEFORE)}
+WAYS = SESSION_NAMES - ON_CLASS - {"last_result", "last_turn", "approvals"}
+PREPARED: dict[str, Any] = {
+    **dict.fromkeys(AGENT_NAMES, one_call._prepare),
+    **{f"{way}start_session": start._prepare for way in BEFORE},
+    **{f"{way}continue_session": continue_._prepare for way in BEFORE},
+    **{f"{way}resume_session": resume._prepare for way in BEFORE},
+    **{f"{way}cancel_session": cancel._prepare for way in ("", "a")},
+}
 
 
 @agent_session(status_attribute="status")
@@ -43,27 +55,36 @@ def session(database: Any) -> Any:
         yield Chat.start_session("Hello")
 
 
-@pytest.mark.parametrize("name", TWO_FORMS)
-def test_both_forms_are_methods_with_a_name_a_signature_and_the_docs(session: Any, name: str) -> None:
-    function = getattr(actions, name)
-    parameters = list(inspect.signature(function).parameters.values())
+def shape(function: Any) -> list[tuple[Any, ...]]:
+    """The name, kind and default of each parameter."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(each.name, each.kind, each.default) for each in parameters]
+
+
+@pytest.mark.parametrize("name", sorted(WAYS))
+def test_both_forms_are_methods_with_a_name_a_signature_and_docs(session: Any, name: str) -> None:
+    parameters = shape(getattr(actions, name))
     of_class, of_record = getattr(Chat, name), getattr(session, name)
     assert inspect.ismethod(of_class)
     assert inspect.ismethod(of_record)
-    assert list(inspect.signature(of_class).parameters.values()) == parameters[1:]
-    assert list(inspect.signature(of_record).parameters.values()) == parameters[2:]
+    assert shape(of_class) == parameters[1:]
+    assert shape(of_record) == parameters[2:]
     for method in (of_class, of_record):
-        assert (method.__name__, method.__doc__) == (name, function.__doc__)
+        assert method.__name__ == name
+        assert "Args:" in method.__doc__
 
 
-@pytest.mark.parametrize("name", ["call", "start_session"])
+@pytest.mark.parametrize("name", sorted(ON_CLASS))
 def test_a_class_method_has_the_arguments_of_its_function(name: str) -> None:
-    wanted = inspect.signature(getattr(actions, name)).parameters.values()
-    shown = inspect.signature(getattr(Chat, name)).parameters.values()
-    assert [(each.name, each.kind, each.default) for each in shown] == [
-        (each.name, each.kind, each.default) for each in list(wanted)[1:]
-    ]
-    assert getattr(Chat, name).__doc__ == getattr(actions, name).__doc__
+    method = getattr(Chat, name)
+    assert shape(method) == shape(getattr(actions, name))[1:]
+    assert inspect.iscoroutinefunction(method) == inspect.iscoroutinefunction(getattr(actions, name))
+    assert "Args:" in method.__doc__
+
+
+@pytest.mark.parametrize("name", sorted(PREPARED))
+def test_a_declaration_has_the_arguments_of_what_prepares_its_action(name: str) -> None:
+    assert shape(getattr(actions, name)) == shape(PREPARED[name])
 
 
 def test_help_shows_every_action() -> None:
@@ -72,7 +93,7 @@ def test_help_shows_every_action() -> None:
         assert f"\n |  {name}(" in text
     for name in ("last_result", "last_turn"):
         assert f"\n |  {name}\n" in text
-    assert "Say the next thing" in text
+    assert "Store the user's next message" in text
 
 
 def test_annotations_can_be_resolved() -> None:

@@ -198,7 +198,7 @@ ODD = [
 @pytest.mark.backends("sqlite", "postgres")
 def test_what_is_no_end_of_a_page_is_refused(database: Any, field: Any, before: str) -> None:
     Keyed = keyed(database, field(primary_key=True))
-    with pytest.raises(InputInvalid, match="before is not the end of a page"):
+    with pytest.raises(InputInvalid, match="before is not the `next` of a page"):
         list_sessions(Keyed, before=before)
 
 
@@ -212,7 +212,7 @@ def test_a_place_beyond_all_numbers_is_a_place(database: Any) -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, 1001, True, "5", None, 2.0])
 def test_a_limit_that_is_none_is_refused(Chat: Any, limit: Any) -> None:
-    with pytest.raises(InputInvalid, match="limit is no number from 1 to 1000"):
+    with pytest.raises(InputInvalid, match="limit is not a number from 1 to 1000"):
         list_sessions(Chat, limit=limit)
 
 

@@ -42,7 +42,7 @@ def test_an_async_use_of_a_sync_stream_names_its_twin(name: str, use: Any, tmp_p
 
     with pytest.raises(TypeError) as raised:
         asyncio.run(read())
-    assert str(raised.value).startswith(f"{name} gives a TurnStream")
+    assert str(raised.value).startswith(f"{name} returns a TurnStream")
     assert NAMES[name] in str(raised.value)
     open_turns = [record.id for record in Chat.select() if record.status not in ("completed", "interrupted")]
     assert open_turns == []

@@ -203,7 +203,7 @@ def test_a_stream_without_pings_has_none(kind: Any, database: Any) -> None:
 
 @pytest.mark.backends("sqlite")
 def test_an_iterated_stream_has_no_pings(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "PING", SOON)
+    monkeypatch.setattr(streams, "PING_SECONDS", SOON)
     model = Halves()
     timer = threading.Timer(0.2, model.goes_on.set)
     timer.start()

@@ -11,8 +11,10 @@ import peewee
 from agentsession._dsl.declare import where
 from agentsession._dsl.drafts import Draft
 from agentsession._option_rules import violations
-from agentsession.actions.mixins import AgentActions
+from agentsession.actions.mixins import AgentActions, GivenActions, SessionActions
 from agentsession.errors import Problem
+
+_OF_THE_LIBRARY = frozenset((*SessionActions.__mro__, GivenActions, peewee.Model))
 
 
 def values_that_break_rules(draft: Draft, options: type) -> Iterator[Problem]:
@@ -37,7 +39,7 @@ def second_declaration(model: Any, decorator: str, find: Callable[[Any], object]
 def names_in_use(model: Any, decorator: str, names: frozenset[str]) -> Iterator[Problem]:
     """Yield a problem for each name of a generated action that the class, or a base of it, already uses."""
     for base in getattr(model, "__mro__", ()):
-        if base.__module__ == AgentActions.__module__ or base in (object, peewee.Model):
+        if base in _OF_THE_LIBRARY:
             continue
         for name in sorted(names & vars(base).keys()):
             if vars(base)[name] is vars(AgentActions).get(name):
