@@ -106,7 +106,7 @@ class Schema:
         schema = self.adapter.json_schema(by_alias=False)
         return resolve(schema, schema)
 
-    @property
+    @cached_property
     def fields(self) -> JsonMap | None:
         """The JSON schema of each field by name, or None if the value is not an object."""
         found = resolve(self.stored_schema, self.stored_schema).get("properties")
@@ -145,6 +145,8 @@ class InputSchema(Schema):
 
     def accept(self, value: Any) -> str | JsonMap:
         """Return the content to store; raises `SchemaMismatch`."""
+        if self.is_default and type(value) is str and next(unstorable(value), None) is None:
+            return value  # as pydantic would return it
         dumped = self.dump(self._typed(dict(value) if isinstance(value, Mapping) else value))
         if self.is_default and isinstance(dumped, dict):
             return str(dumped["message"])

@@ -27,7 +27,7 @@ from agentsession._drive.reply_pieces import (
     pieces_of,
     reply_in_one_piece,
 )
-from agentsession._drive.stepper import MachineStepper
+from agentsession._drive.stepper import MachineStepper, Performing
 from agentsession._drive.tool_tasks import AsyncToolBatch
 from agentsession._turn.effects import (
     CallModel,
@@ -57,16 +57,16 @@ async def adrive(machine: Machine, performer: AsyncPerformer) -> AsyncGenerator[
     stepper = MachineStepper(machine, performer.log)
     with closing(performer):
         for effect in stepper:
-            with stepper.performing(effect) as performing:
+            with Performing(stepper, effect) as performing:
                 match effect:
                     case Emit(event):
                         yield event
                     case CallModel():
                         async with performer.call_model(effect) as reader:
-                            while reader.reply is None:
+                            while reader.call.reply is None:
                                 for event in performer.pulse.events(await reader.next_events()):
                                     yield event
-                            performing.result = reader.reply
+                            performing.result = reader.call.reply
                     case RunTools():
                         async with performer.run_tools(effect) as batch:
                             stepper.results_so_far = batch.results_so_far
@@ -174,10 +174,6 @@ class AsyncReplyReader:
         if self.task is not None:
             await asyncio.wait([self.task])
         await self.beats.stop()
-
-    @property
-    def reply(self) -> Reply | None:
-        return self.call.reply
 
     async def next_events(self) -> list[Event]:
         """Return the events of the next piece and of pieces that are already in the queue.

@@ -5,19 +5,29 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from types import CodeType
 from typing import Any
 
 from agentsession._drive.turn_log import TurnLog
-from agentsession._turn.effects import Effect, Emit, Interrupted, Machine, Outcome, RunTools, ToolResult
+from agentsession._turn.effects import (
+    CallModel,
+    Effect,
+    Emit,
+    Interrupted,
+    Machine,
+    Outcome,
+    RunTools,
+    ToolResult,
+)
 
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
 """For crash tests: called after each performed effect. An error that it raises drops the machine."""
 
 
 class MachineStepper:
-    """Iterates over the effects of a machine. A driver performs each in a block `with performing(effect)`.
+    """Iterates over the effects of a machine. A driver performs each in a `with` block of `Performing`.
 
     The caller leaves a turn with Ctrl-C, when its task is cancelled, or by closing the stream. After that, no
     new effect starts, except those of the store: a write that is under way finishes, and the machine stores
@@ -31,8 +41,10 @@ class MachineStepper:
     def __init__(self, machine: Machine, log: TurnLog) -> None:
         self._machine = machine
         self._log = log
-        self._result: object = None
-        self._error: BaseException | None = None
+        self.result: object = None
+        """The result of the last effect, with which the machine is resumed."""
+        self.error: BaseException | None = None
+        """The error that is thrown into the machine in place of a result."""
         self._leaving: BaseException | None = None
         self.results_so_far: Callable[[], tuple[ToolResult, ...]] = tuple
         """Returns the results of tool calls that the machine has not received yet."""
@@ -46,17 +58,9 @@ class MachineStepper:
                     crash(effect)
             elif not isinstance(effect, Emit):
                 is_waiting = isinstance(effect, RunTools) and not effect.calls
-                self._error = Interrupted.by(self._leaving, ran=self.results_so_far() if is_waiting else ())
+                self.error = Interrupted.by(self._leaving, ran=self.results_so_far() if is_waiting else ())
         if self._leaving is not None:
             raise self._leaving
-
-    def performing(self, effect: Effect) -> Performing:
-        """Return a context manager around the performing of one effect."""
-        return Performing(self, effect)
-
-    def resume_with(self, result: object, error: BaseException | None) -> None:
-        """Send the result to the machine in the next step, or throw the error into it."""
-        self._result, self._error = result, error
 
     def leave(self, error: BaseException) -> None:
         """Note that the caller leaves with this error.
@@ -69,8 +73,8 @@ class MachineStepper:
 
     def _next_effect(self) -> Effect | None:
         """Step the machine to its next effect. Return None when it has ended."""
-        result, error = self._result, self._error
-        self._result = self._error = None
+        result, error = self.result, self.error
+        self.result = self.error = None
         try:
             effect = self._machine.send(result) if error is None else self._machine.throw(error)
         except StopIteration as end:
@@ -82,10 +86,12 @@ class MachineStepper:
             if self._leaving is None:
                 raise
             raise self._leaving from None
-        self._log.note(effect)
+        if isinstance(effect, (Emit, CallModel)):
+            self._log.note(effect)
         return effect
 
 
+@dataclass
 class Performing:
     """A `with` block in which a driver performs one effect, and sets its `result`.
 
@@ -94,29 +100,27 @@ class Performing:
     crash, and the next call recovers it.
     """
 
+    stepper: MachineStepper
+    effect: Effect
     result: object = None
-
-    def __init__(self, stepper: MachineStepper, effect: Effect) -> None:
-        self._stepper = stepper
-        self._effect = effect
 
     def __enter__(self) -> Performing:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if isinstance(error, Interrupted):
-            self._stepper.leave(error.__cause__ or error)
+            self.stepper.leave(error.__cause__ or error)
             if self.result is not None:  # the reply is complete, so it is stored as a reply
                 error = None
-        elif error is not None and isinstance(self._effect, Emit):
-            self._stepper.leave(error)
+        elif error is not None and isinstance(self.effect, Emit):
+            self.stepper.leave(error)
             error = None
         elif error is not None and is_interruption(error):
-            if not self._effect.is_interruptible:
+            if not self.effect.is_interruptible:
                 return False
-            self._stepper.leave(error)
+            self.stepper.leave(error)
             error = Interrupted.by(error)
-        self._stepper.resume_with(self.result, error)
+        self.stepper.result, self.stepper.error = self.result, error
         return True
 
 

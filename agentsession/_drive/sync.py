@@ -26,7 +26,7 @@ from agentsession._drive.reply_pieces import (
     checked_piece,
     pieces_of,
 )
-from agentsession._drive.stepper import MachineStepper
+from agentsession._drive.stepper import MachineStepper, Performing
 from agentsession._drive.tool_threads import SyncToolBatch
 from agentsession._turn.effects import (
     CallModel,
@@ -48,15 +48,15 @@ def drive(machine: Machine, performer: SyncPerformer) -> Generator[Event | Outco
     """Run the machine to its end. Yield its events, and last its outcome."""
     stepper = MachineStepper(machine, performer.log)
     for effect in stepper:
-        with stepper.performing(effect) as performing:
+        with Performing(stepper, effect) as performing:
             match effect:
                 case Emit(event):
                     yield event
                 case CallModel():
                     with performer.call_model(effect) as reader:
-                        while reader.reply is None:
+                        while reader.call.reply is None:
                             yield from performer.pulse.events(reader.next_events())
-                        performing.result = reader.reply
+                        performing.result = reader.call.reply
                 case RunTools():
                     with performer.run_tools(effect) as batch:
                         stepper.results_so_far = batch.results_so_far
@@ -113,10 +113,6 @@ class ReplyReader:
         self.stop_reading()
         self.stop_beats()
         self.call.raise_failure(error)
-
-    @property
-    def reply(self) -> Reply | None:
-        return self.call.reply
 
     def next_events(self) -> list[Event]:
         """Return the events of the next piece. The partial reply is stored first, if that is due."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from agentsession import info
 from agentsession._store.session_store import StoredSession
-from agentsession._turn.effects import CallModel, Effect, Emit, Interrupted
+from agentsession._turn.effects import CallModel, Emit, Interrupted
 from agentsession._turn_state import Turn
 from agentsession.errors import LeaseLost, SessionNotFound, StorageFailed, TurnCancelled
 from agentsession.events import TurnStarted
@@ -41,7 +41,7 @@ class TurnLog:
         self.began = 0.0
         self.model_calls = 0
 
-    def note(self, effect: Effect) -> None:
+    def note(self, effect: Emit | CallModel) -> None:
         """Note the start of the turn, and count its model calls."""
         if isinstance(effect, Emit) and isinstance(effect.event, TurnStarted):
             self.turn, self.began = effect.event.turn, time.perf_counter()

@@ -11,7 +11,7 @@ import peewee
 
 from agentsession import _registry, info
 from agentsession._options import AgentOptions, SessionOptions
-from agentsession._store.dialects import DIALECTS, dialect_for
+from agentsession._store.dialects import DIALECTS
 from agentsession._store.dialects.base import Dialect
 from agentsession.errors import DslError, Problem
 
@@ -80,8 +80,10 @@ def backend_of(model: type[peewee.Model]) -> Backend:
 
 def backend_for(database: Any) -> Backend | None:
     """Return the backend of a Peewee database; None if the database is not supported."""
-    dialect = dialect_for(database)
-    return None if dialect is None else Backend(database, dialect, is_asynchronous(database))
+    for dialect in DIALECTS:
+        if isinstance(database, dialect.database_class):
+            return Backend(database, dialect, is_asynchronous(database))
+    return None
 
 
 def database_of(model: type[peewee.Model]) -> Any:

@@ -171,7 +171,7 @@ def document_after(map_: JsonMap, change: Change) -> JsonMap:
         messages[index] = {**messages[index], "metadata": dict(metadata)}
     if change.drop is not None:
         del messages[position(map_, change.drop)]
-    messages += [msgspec.to_builtins(message) for message in change.append]
+    messages += msgspec.to_builtins(change.append)
     return _map_after(map_, change, {"layout": DOCUMENT, "messages": messages})
 
 

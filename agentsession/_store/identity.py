@@ -164,7 +164,8 @@ def overridden(field: Any, *methods: str) -> str | None:
 
 def comparable_value(field: Any, value: Any) -> Any:
     """Return the value to compare with the field. Raises `ValueError` for a value that no row can have."""
-    field = target_of(field)
+    if isinstance(field, peewee.ForeignKeyField):
+        field = target_of(field)
     if not isinstance(value, PLAIN) and overridden(field, "db_value", "adapt") is None:
         raise ValueError("only a custom field could convert it")
     if isinstance(field, (peewee.UUIDField, peewee.BinaryUUIDField)):

@@ -79,14 +79,14 @@ class PreparedChange(NamedTuple):
     Attributes:
         map: The map of the context attribute after the change.
         sql: Returns the SQL value of the context attribute, given numbers of the turn that SQL computes.
-        values: The values of the placeholders in that SQL.
+        values: Returns the values of the placeholders in that SQL.
         shape: Distinguishes this SQL from others of the layout; None if it is used only once.
         rows: The rows of the new messages.
     """
 
     map: JsonMap
     sql: Callable[[Mapping[Path, Any]], Any]
-    values: JsonMap
+    values: Callable[[], JsonMap]
     shape: tuple[Any, ...] | None = ()
     rows: tuple[JsonMap, ...] = ()
 
@@ -148,25 +148,30 @@ class Document:
     def prepare(self, map_: JsonMap, change: Change) -> PreparedChange:
         # The context is changed key by key, so that what the user has stored beside is kept.
         sets: dict[Path, str] = {("turn",): "turn"}
-        values = {"turn": compact(change.turn)}
+        changed: JsonMap = {"turn": change.turn}
         for number, (id_, metadata) in enumerate(change.metadata.items()):
             sets["messages", format.position(map_, id_), "metadata"] = f"metadata{number}"
-            values[f"metadata{number}"] = compact(metadata)
+            changed[f"metadata{number}"] = metadata
         if change.instruction_args is not None:
             sets["instruction_args",] = "instruction_args"
-            values["instruction_args"] = compact(change.instruction_args)
-        appends = [f"append{number}" for number in range(len(change.append))]
-        values |= zip(appends, map(compact, change.append), strict=True)
+            changed["instruction_args"] = change.instruction_args
+        for number, message in enumerate(change.append):
+            changed[f"append{number}"] = message
         drop = None if change.drop is None else format.position(map_, change.drop)
 
         def sql(numbers: Mapping[Path, Any]) -> Any:
             dialect = self.dialect
             new = {path: dialect.json_value(placeholder(name)) for path, name in sets.items()}
             new["turn",] = dialect.set_numbers(new["turn",], numbers)
-            added = [dialect.json_value(placeholder(name)) for name in appends]
+            added = [
+                dialect.json_value(placeholder(f"append{number}")) for number in range(len(change.append))
+            ]
             return dialect.patch(self.column, new, added, drop)
 
-        shape = None if change.metadata or change.drop else (*sets, len(appends))
+        def values() -> JsonMap:
+            return {name: compact(value) for name, value in changed.items()}
+
+        shape = None if change.metadata or change.drop else (*sets, len(change.append))
         return PreparedChange(format.document_after(map_, change), sql, values, shape)
 
     def write_messages(self, *_: Any) -> None:

@@ -15,7 +15,8 @@ from agentsession._store.message_table import MessageTable, as_document, columns
 from agentsession._store.rows import Rows
 from agentsession._store.session_store import StoredSession
 from agentsession._store.transaction import Transaction
-from agentsession._turn.effects import Change, Seen, apply_change
+from agentsession._turn.active_turn import apply_change
+from agentsession._turn.effects import Change, Seen
 from agentsession._turn.finish import ABANDONED, closing_change
 from agentsession._turn.prompt_messages import latest_reply
 from agentsession.context import VERSION, Context

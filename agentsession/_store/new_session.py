@@ -13,7 +13,8 @@ from agentsession._store.connection import LOST, connected, explain_refused
 from agentsession._store.declared import Declared
 from agentsession._store.identity import key_field_of, key_value, owner_of
 from agentsession._store.layout import PreparedChange
-from agentsession._store.record import new_record, refresh
+from agentsession._store.record import new_record
+from agentsession._store.session_row import refresh
 from agentsession._store.session_store import StoredSession
 from agentsession._store.transaction import Transaction
 from agentsession._turn.effects import Change, WriteUnconfirmed

@@ -1,4 +1,4 @@
-"""The user's record: new ones, its managed attributes, and what its `save` may write.
+"""The user's record: new ones, and what its `save` may write.
 
 A change inside the context is found from a digest, which is taken when the attribute is first read and
 compared by `save()`: Peewee cannot see such a change, and a record whose context nobody reads costs nothing.
@@ -16,7 +16,6 @@ import msgspec
 import peewee
 
 from agentsession import info
-from agentsession._json_values import JsonMap
 from agentsession._options import SessionOptions
 from agentsession._store.declared import Declared
 from agentsession._turn_state import Turn
@@ -78,27 +77,6 @@ def _way_to_set(options: SessionOptions, name: str, derived: Mapping[str, Any]) 
     if name == options.idempotency_attribute:
         return "pass idempotency_key=, from which it is derived"
     return "leave it out: the idempotency key decides it" if name in derived else None
-
-
-def loaded_record(model: type[peewee.Model], values: Mapping[str, Any]) -> Any:
-    """Return a record as Peewee returns it from a query."""
-    record: Any = model(__no_default__=1)
-    record.__data__.update(values)
-    return record
-
-
-def refresh(
-    record: Any, options: SessionOptions, map_: JsonMap, status: str | None, updated: datetime | None
-) -> None:
-    """Set the managed attributes to what is stored, without marking them as assigned by the user."""
-    record.__data__[options.context_attribute] = map_
-    record.__dict__.pop(SEEN, None)
-    record.__dict__[CLAIM] = (map_.get("turn") or {}).get("claim")
-    if options.status_attribute:
-        record.__data__[options.status_attribute] = status
-    if options.updated_attribute and updated is not None:
-        record.__data__[options.updated_attribute] = updated
-    record._dirty.difference_update(options.managed)
 
 
 def is_running_here(record: Any, turn: Turn) -> bool:

@@ -83,7 +83,10 @@ class Rows:
             sets["turn",] = dialect.set_numbers(sets["turn",], numbers)
             return dialect.patch(self.table.head_field, sets, ())
 
-        return PreparedChange(head, sql, {name: compact(head[name]) for name in own}, tuple(own), rows)
+        def values() -> JsonMap:
+            return {name: compact(head[name]) for name in own}
+
+        return PreparedChange(head, sql, values, tuple(own), rows)
 
     def write_messages(
         self, key: Any, change: Change, prepared: PreparedChange, check: Callable[[], None], /

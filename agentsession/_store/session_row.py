@@ -1,18 +1,20 @@
-"""The row of a session: the condition that finds it, how it is read, and how it is deleted."""
+"""The row of a session: the condition that finds it, how it is read and deleted, and the record of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import peewee
 
 from agentsession._json_values import JsonMap
-from agentsession._options import ROWS
+from agentsession._options import ROWS, SessionOptions
 from agentsession._store.connection import connected
 from agentsession._store.declared import Declared
 from agentsession._store.identity import column_value, primary_key_of
 from agentsession._store.message_table import MessageTable
-from agentsession._store.record import loaded_record
+from agentsession._store.record import CLAIM, SEEN
 from agentsession._store.statement import Table, placeholder
 from agentsession._store.transaction import Transaction
 from agentsession.errors import SessionNotFound
@@ -143,3 +145,24 @@ class SessionRow:
 
         if not self.table.read(None, query, self._row_values()):
             raise self.not_found()
+
+
+def loaded_record(model: type[peewee.Model], values: Mapping[str, Any]) -> Any:
+    """Return a record as Peewee returns it from a query."""
+    record: Any = model(__no_default__=1)
+    record.__data__.update(values)
+    return record
+
+
+def refresh(
+    record: Any, options: SessionOptions, map_: JsonMap, status: str | None, updated: datetime | None
+) -> None:
+    """Set the managed attributes to what is stored, without marking them as assigned by the user."""
+    record.__data__[options.context_attribute] = map_
+    record.__dict__.pop(SEEN, None)
+    record.__dict__[CLAIM] = (map_.get("turn") or {}).get("claim")
+    if options.status_attribute:
+        record.__data__[options.status_attribute] = status
+    if options.updated_attribute and updated is not None:
+        record.__data__[options.updated_attribute] = updated
+    record._dirty.difference_update(options.managed)

@@ -22,9 +22,8 @@ from agentsession._store.declared import Declared
 from agentsession._store.dialects.base import Path
 from agentsession._store.identity import owner_of
 from agentsession._store.layout import ALL_MESSAGES, Document, MessageLayout, PreparedChange, Selection
-from agentsession._store.record import refresh
 from agentsession._store.rows import Rows
-from agentsession._store.session_row import SessionRow
+from agentsession._store.session_row import SessionRow, refresh
 from agentsession._store.statement import placeholder
 from agentsession._store.transaction import Transaction
 from agentsession._turn.effects import Change, Loaded, Seen, WriteUnconfirmed
@@ -92,7 +91,7 @@ class StoredSession(SessionRow):
         prepared = self.layout.prepare(self.map, change)
         value = self.dialect.json_value(compact(prepared.map))
         return self._run_update(
-            None, lambda: self._update(value, self._is_unchanged(seen)), prepared, change, {}
+            None, lambda: self._update(value, self._is_unchanged(seen)), prepared, change, prepared.values()
         )
 
     def save(self, change: Change, claim: str, lease: float) -> bool:
@@ -166,7 +165,7 @@ class StoredSession(SessionRow):
             return self._update(prepared.sql(numbers), self._guard(kind))
 
         shape = None if prepared.shape is None else (kind, prepared.shape, self.layout.has_rows)
-        return self._run_update(shape, query, prepared, change, values)
+        return self._run_update(shape, query, prepared, change, values | prepared.values())
 
     def _replace_text(self, prepared: PreparedChange, change: Change) -> bool:
         """Replace all of the context, if the known text is still stored. Returns False if it is not.
@@ -229,7 +228,7 @@ class StoredSession(SessionRow):
         transaction of the caller.
         """
         now = self.dialect.to_datetime(_clock.utc()) if self.options.updated_attribute else None
-        values |= {**self._managed_values(change.turn.status, now), **prepared.values, **self._row_values()}
+        values |= {**self._managed_values(change.turn.status, now), **self._row_values()}
         shape = shape and (shape, *self._row_shape)
         try:
             with connected(self.declared):

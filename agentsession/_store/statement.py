@@ -39,11 +39,17 @@ class Statement:
     """The SQL text of a query and its parameters, some of which are placeholders."""
 
     def __init__(self, database: Any, query: Any) -> None:
-        self.text, self.parameters = database.get_sql_context().sql(query).query()
+        self.text, parameters = database.get_sql_context().sql(query).query()
+        self._parameters = [*parameters]
+        self._placeholders = [
+            (position, each.name) for position, each in enumerate(parameters) if type(each) is Placeholder
+        ]
 
     def run(self, database: Any, values: Mapping[str, Any]) -> Any:
         """Run the statement with these values for its placeholders, and return the cursor."""
-        parameters = [values[each.name] if type(each) is Placeholder else each for each in self.parameters]
+        parameters = [*self._parameters]
+        for position, name in self._placeholders:
+            parameters[position] = values[name]
         return database.execute_sql(self.text, parameters)
 
 

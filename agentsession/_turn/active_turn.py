@@ -10,7 +10,7 @@ import msgspec
 from agentsession._json_values import JsonMap, storable_text
 from agentsession._schema import SchemaMismatch
 from agentsession._tools.tool_context import Halt
-from agentsession._turn.effects import Change, ToolResult, apply_change
+from agentsession._turn.effects import Change, ToolResult
 from agentsession._turn.model_io import NO_DELTA, Delta, Reply, too_large
 from agentsession._turn.plan import Plan
 from agentsession._turn.tool_messages import is_step
@@ -162,3 +162,15 @@ def _unusable(result: ToolResult, found: str) -> ToolResult:
     return msgspec.structs.replace(
         result, outcome="failed", text=found, shown=None, halt=None, has_run=has_run
     )
+
+
+def apply_change(context: Context, change: Change) -> Context:
+    """Return the context as it is stored after the write."""
+    messages = list(context.messages)
+    if change.drop is not None:
+        messages.pop()
+    for id_, values in change.metadata.items():
+        position = context.position(id_)
+        messages[position] = msgspec.structs.replace(messages[position], metadata=values)
+    count = context.count - (change.drop is not None) + len(change.append)
+    return msgspec.structs.replace(context, messages=(*messages, *change.append), count=count)

@@ -1,16 +1,18 @@
-"""A decision about a tool call that waits for an approval, as one guarded write from any process."""
+"""Approvals of tool calls: a decision, which is one guarded write from any process, and those of a turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+import math
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
 
 import msgspec
 
-from agentsession._turn.effects import Change, Loaded, Machine
+from agentsession._turn.effects import Change, Effect, Emit, Loaded, Machine
 from agentsession._turn.guarded_write import update_if_unchanged
 from agentsession._turn_state import AWAITING, ApprovalState, Turn
 from agentsession.errors import NothingToApprove
+from agentsession.events import ApprovalNeeded
 
 DecideCall: TypeAlias = "Callable[[ApprovalState], ApprovalState]"
 """Returns the approval with the decision."""
@@ -32,6 +34,28 @@ def decide_call(call: str, decide: DecideCall) -> Machine:
         return Change(msgspec.structs.replace(turn, approvals=approvals))
 
     return (yield from update_if_unchanged(change_of))
+
+
+def emit_pending_approvals(turn: Turn) -> Generator[Effect, Any, None]:
+    """Emit an event for each approval that the turn waits for."""
+    for approval in turn.pending_approvals(-math.inf):
+        yield Emit(ApprovalNeeded(approval.call, approval.tool, approval.parsed_arguments))
+
+
+def reject_overdue(turn: Turn, now: float) -> tuple[ApprovalState, ...]:
+    """Return the approvals of a turn that runs again; overdue ones are rejected."""
+    if not turn.is_overdue(now):
+        return turn.approvals
+    late = "nobody has approved it in time"
+    return tuple(
+        msgspec.structs.replace(each, status="rejected", reason=late) if each.status == "pending" else each
+        for each in turn.approvals
+    )
+
+
+def mark_begun(approvals: tuple[ApprovalState, ...]) -> tuple[ApprovalState, ...]:
+    """Return the approvals of a turn that runs again: from now on, the approved calls may have run."""
+    return tuple(msgspec.structs.replace(each, begun=True) if each.is_to_run else each for each in approvals)
 
 
 def _refuse_decided(turn: Turn, approval: ApprovalState, now: float) -> None:

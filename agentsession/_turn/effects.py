@@ -285,15 +285,3 @@ class WriteUnconfirmed(Exception):
 
     Its `__cause__` is the database's error.
     """
-
-
-def apply_change(context: Context, change: Change) -> Context:
-    """Return the context as it is stored after the write."""
-    messages = list(context.messages)
-    if change.drop is not None:
-        messages.pop()
-    for id_, values in change.metadata.items():
-        position = context.position(id_)
-        messages[position] = msgspec.structs.replace(messages[position], metadata=values)
-    count = context.count - (change.drop is not None) + len(change.append)
-    return msgspec.structs.replace(context, messages=(*messages, *change.append), count=count)

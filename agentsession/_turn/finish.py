@@ -1,41 +1,49 @@
-"""The end of a turn: the holder's last write, the closing of a turn by another process, and its reopening."""
+"""The end of a turn: the holder's last write, the closing of a turn by another process, and its reopening.
+
+The result or the error of a turn that has ended is read from its stored messages.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from agentsession._json_values import JsonMap, storable_text
-from agentsession._turn.active_turn import ActiveTurn
+from agentsession._schema import OutputSchema
+from agentsession._turn.active_turn import ActiveTurn, apply_change
+from agentsession._turn.approvals import emit_pending_approvals
 from agentsession._turn.effects import (
     Change,
     Effect,
-    Emit,
     Finish,
     Interrupted,
     Machine,
     Outcome,
     ToolResult,
-    apply_change,
 )
 from agentsession._turn.guarded_write import write_as_holder
 from agentsession._turn.model_io import NOT_PREPARED, Delta, Reply
-from agentsession._turn.stored_outcome import result_of
+from agentsession._turn.plan import Plan, input_hash
 from agentsession._turn.tool_messages import result_messages
-from agentsession._turn_state import AWAITING, ApprovalState, Turn, TurnError
-from agentsession.context import Context, Message
+from agentsession._turn_state import AWAITING, Turn, TurnError
+from agentsession.context import Context, Message, ReplyFacts, Result
 from agentsession.errors import (
+    BudgetExceeded,
     ContextUnreadable,
+    HookFailed,
+    IdempotencyMismatch,
     LeaseLost,
+    MaxIterations,
+    OutputInvalid,
+    ProviderFailed,
     SessionNotFound,
     StorageFailed,
+    ToolFailed,
     TurnCancelled,
     TurnFailed,
 )
-from agentsession.events import ApprovalNeeded
 
 MAX_TURN_ERROR = 2_000
 """The number of characters of an error's message that are stored."""
@@ -96,12 +104,6 @@ def await_approvals(active: ActiveTurn) -> Machine:
     yield from write_as_holder(Finish(Change(turn), active.claim, active.plan.agent.approval_timeout))
     yield from emit_pending_approvals(turn)
     return Outcome(turn)
-
-
-def emit_pending_approvals(turn: Turn) -> Generator[Effect, Any, None]:
-    """Emit an event for each approval that the turn waits for."""
-    for approval in turn.pending_approvals(-math.inf):
-        yield Emit(ApprovalNeeded(approval.call, approval.tool, approval.parsed_arguments))
 
 
 def _unfinished(
@@ -174,22 +176,6 @@ def reopening_metadata(
     return ({} if metadata == known else {opening.id: metadata}), last.id if is_partial else None
 
 
-def reject_overdue(turn: Turn, now: float) -> tuple[ApprovalState, ...]:
-    """Return the approvals of a turn that runs again; overdue ones are rejected."""
-    if not turn.is_overdue(now):
-        return turn.approvals
-    late = "nobody has approved it in time"
-    return tuple(
-        msgspec.structs.replace(each, status="rejected", reason=late) if each.status == "pending" else each
-        for each in turn.approvals
-    )
-
-
-def mark_begun(approvals: tuple[ApprovalState, ...]) -> tuple[ApprovalState, ...]:
-    """Return the approvals of a turn that runs again: from now on, the approved calls may have run."""
-    return tuple(msgspec.structs.replace(each, begun=True) if each.is_to_run else each for each in approvals)
-
-
 def _partials(metadata: JsonMap) -> list[Any]:
     """Return the partial replies of earlier runs of the turn."""
     partials = metadata.get("partials", [])
@@ -210,3 +196,72 @@ def _refuse_shared_id(context: Context, opening: Message) -> None:
             why="a write to one of them could change the other",
             fix="repair the row; nothing was changed",
         )
+
+
+ERRORS: dict[str, type[TurnFailed]] = {
+    kind.__name__: kind
+    for kind in (BudgetExceeded, HookFailed, MaxIterations, OutputInvalid, ProviderFailed, ToolFailed)
+}
+NO_REPLY = TurnError("Unknown", "it has no reply")
+
+
+def refuse_other_input(plan: Plan, context: Context) -> None:
+    """Raise `IdempotencyMismatch` unless the turn of the key began with the same input."""
+    opening = context.opening(plan.turn_id)
+    if opening is not None and opening.metadata.get("input_hash") == input_hash(plan.content):
+        return
+    raise IdempotencyMismatch(
+        f"the idempotency key {plan.turn_id!r} was used before, for another input",
+        where=f"{plan.agent.qualified_name} idempotency_key",
+        why="a key belongs to one message; nothing was stored and the model was not called",
+        fix="use a new key for a new message",
+    )
+
+
+def outcome_of(plan: Plan, context: Context) -> Outcome:
+    """Return the stored outcome of the turn of the key, or raise the error with which it ended."""
+    replies = [
+        message
+        for message in context.messages
+        if message.turn == plan.turn_id
+        and message.role == "assistant"
+        and message.metadata.get("status") is None
+    ]
+    opening = context.opening(plan.turn_id)
+    metadata = {} if opening is None else opening.metadata
+    if metadata.get("status") is not None or not replies:
+        raise _failure(plan, metadata)
+    result = result_of(replies[-1], plan.agent.output)
+    turn = context.turn
+    if turn is None or turn.id != plan.turn_id:
+        turn = Turn(plan.turn_id, "completed", usage=result.usage)
+    return Outcome(turn, result)
+
+
+def result_of(message: Message, output: OutputSchema, raw: Any = None) -> Result[Any]:
+    """Return the result of a stored reply. `raw` is the provider's response, if it was just received."""
+    facts = ReplyFacts.of(message)
+    return Result(
+        text=message.text,
+        thinking=message.thinking,
+        usage=facts.usage,
+        cost=facts.cost,
+        model=facts.model,
+        finish_reason=facts.finish_reason,
+        duration=facts.duration,
+        raw=raw,
+        schema=output,
+    )
+
+
+def _failure(plan: Plan, metadata: dict[str, Any]) -> TurnFailed:
+    try:
+        error = msgspec.convert(metadata.get("error", NO_REPLY), TurnError)
+    except msgspec.ValidationError:
+        error = NO_REPLY
+    return ERRORS.get(error.type, TurnFailed)(
+        f"the turn of this idempotency key ended as {metadata.get('status', 'interrupted')}: {error.message}",
+        where=f"{plan.agent.qualified_name} idempotency_key",
+        why="later turns exist, so it cannot be run again; the model was not called",
+        fix="send the message again with a new key",
+    )

@@ -103,8 +103,9 @@ def _outcome(active: ActiveTurn) -> Machine:
         if reply.calls:
             misfits = ()
             continue
-        replaced = yield from hooks.run_hook(active, "after_call", reply, hooks.reply_value)
-        reply = reply if replaced is reply else replaced.storable()
+        if active.plan.agent.hooks is not None:
+            replaced = yield from hooks.run_hook(active, "after_call", reply, hooks.reply_value)
+            reply = reply if replaced is reply else replaced.storable()
         mismatch = yield from _output_mismatch(active, reply, retries)
         if mismatch is None:
             return (yield from complete_turn(active, reply))
@@ -152,8 +153,9 @@ def _step_messages(active: ActiveTurn) -> Prompt:
 def _call_model(active: ActiveTurn, prompt: Prompt) -> Generator[Effect, Any, Reply]:
     """Return the model's reply in a form that can be stored."""
     active.iteration += 1
-    yield from hooks.run_hook(active, "on_iteration_start", active.iteration, hooks.any_value)
-    prompt = yield from hooks.run_hook(active, "prepare_messages", prompt, hooks.prompt_value)
+    if active.plan.agent.hooks is not None:
+        yield from hooks.run_hook(active, "on_iteration_start", active.iteration, hooks.any_value)
+        prompt = yield from hooks.run_hook(active, "prepare_messages", prompt, hooks.prompt_value)
     result: Reply | ProviderCallFailed
     try:
         result = yield CallModel(prompt, active.plan.client)
@@ -177,18 +179,16 @@ def _provider_failed(cause: BaseException) -> ProviderFailed:
 
 
 def _perform_calls(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, StepEnd | None]:
-    """Run the calls of a reply, unless it exceeds a limit of the turn. Returns how they end the turn.
+    """Run the calls of a reply, and the hook after it. Return how the calls end the turn.
 
     `on_iteration_complete` is called once in any case, and before the end of the turn is stored: a hook that
     fails can still fail the turn.
     """
+    if active.plan.agent.hooks is None:
+        return (yield from _run_calls(active, reply))
     hook = hooks.run_hook(active, "on_iteration_complete", reply, hooks.any_value)
-    end: StepEnd | None = None
     try:
-        yield from _refuse_beyond_limits(active, reply)
-        if reply.calls:
-            yield from store_step(active, reply)
-            end = yield from run_step(active, is_new=True)
+        end = yield from _run_calls(active, reply)
     except Exception as error:
         if isinstance(error, AgentSessionError) and not isinstance(error, TurnFailed):
             raise
@@ -201,39 +201,43 @@ def _perform_calls(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, S
     return end
 
 
-def _refuse_beyond_limits(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
-    """Raise `BudgetExceeded` or `MaxIterations` for a reply that exceeds a limit of the turn."""
-    yield from _check_budget(active, reply)
-    if reply.calls and active.iteration >= active.plan.agent.max_iterations:
+def _run_calls(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, StepEnd | None]:
+    """Store and run the calls of a reply. Return how they end the turn.
+
+    Raises `BudgetExceeded` or `MaxIterations` for a reply that exceeds a limit of the turn.
+    """
+    if active.plan.agent.token_budget is not None:
+        yield from _check_budget(active, reply, active.plan.agent.token_budget)
+    if not reply.calls:
+        return None
+    if active.iteration >= active.plan.agent.max_iterations:
         raise MaxIterations(
             f"the model still asked for tools ({', '.join(call.name for call in reply.calls)}) in its "
             f"reply number {active.iteration}, the last that max_iterations allows"
         )
+    yield from store_step(active, reply)
+    return (yield from run_step(active, is_new=True))
 
 
-def _check_budget(active: ActiveTurn, reply: Reply) -> Generator[Effect, Any, None]:
+def _check_budget(active: ActiveTurn, reply: Reply, budget: int) -> Generator[Effect, Any, None]:
     """Compare the usage of the turn with its budget: raise `BudgetExceeded`, or log one warning."""
     agent = active.plan.agent
-    if agent.token_budget is None:
-        return
     usage = active.facts().usage
     taken = usage.input_tokens + usage.output_tokens
     before = taken - reply.usage.input_tokens - reply.usage.output_tokens
-    found = f"the turn has taken {taken:,} tokens, its budget is {agent.token_budget:,}"
-    if agent.on_budget == "halt" and taken > agent.token_budget:
+    found = f"the turn has taken {taken:,} tokens, its budget is {budget:,}"
+    if agent.on_budget == "halt" and taken > budget:
         raise BudgetExceeded(found)
-    limit = WARNED * agent.token_budget
-    if agent.on_budget == "warn" and before < limit <= taken:
-        yield Hook(
-            _warn, (agent.qualified_name, found), HookContext(active.turn.id, active.client, active.iteration)
-        )
+    if agent.on_budget == "warn" and before < WARNED * budget <= taken:
+        context = HookContext(active.turn.id, active.client, active.iteration)
+        yield Hook(_warn, (agent.qualified_name, found), context)
 
 
 def _warn(context: HookContext, value: tuple[str, str]) -> None:
     """Log that the budget is nearly used up. The driver has set the session of the context."""
-    place, found = value
-    extra = {"model": place, "session": context.session_id, "turn": context.turn}
-    _log.warning("[%s %s turn %s] %s", place, context.session_id, context.turn, found, extra=extra)
+    model, found = value
+    extra = {"model": model, "session": context.session_id, "turn": context.turn}
+    _log.warning("[%s %s turn %s] %s", model, context.session_id, context.turn, found, extra=extra)
 
 
 def _output_mismatch(

@@ -14,7 +14,8 @@ from typing import TypeAlias
 import msgspec
 
 from agentsession._json_values import JsonMap
-from agentsession._turn.active_turn import ActiveTurn
+from agentsession._turn.active_turn import ActiveTurn, apply_change
+from agentsession._turn.approvals import emit_pending_approvals, mark_begun, reject_overdue
 from agentsession._turn.effects import (
     Change,
     Claim,
@@ -25,16 +26,14 @@ from agentsession._turn.effects import (
     Outcome,
     Prepare,
     Ready,
-    apply_change,
 )
 from agentsession._turn.finish import (
     ABANDONED,
     CANCELLED,
     OVERDUE,
     closing_change,
-    emit_pending_approvals,
-    mark_begun,
-    reject_overdue,
+    outcome_of,
+    refuse_other_input,
     reopening_metadata,
 )
 from agentsession._turn.guarded_write import (
@@ -54,7 +53,6 @@ from agentsession._turn.plan import (
     render,
     settle_args,
 )
-from agentsession._turn.stored_outcome import outcome_of, refuse_other_input
 from agentsession._turn_state import AWAITING, UNUSED, ApprovalState, Turn, Usage
 from agentsession.context import Context, Message, with_schema
 from agentsession.errors import NoResult, NothingToResume
@@ -183,7 +181,8 @@ def _run_again(plan: Plan, loaded: Loaded, choose: Choice, wait: BusyWait | None
         system, args, _, new_args = _instruction(plan, context)
         ready: Ready | None = (yield Prepare(plan.client)) if plan.run else None
         approvals = reject_overdue(chosen, loaded.now)
-        turn = _begin(plan, loaded.now + (ready.took if ready else 0.0), approvals, chosen.usage)
+        now = loaded.now + (ready.took if ready else 0.0)
+        turn = _begin(plan, now, mark_begun(approvals) if plan.run else approvals, chosen.usage)
         metadata, partial = reopening_metadata(context, opening, chosen)
         change = Change(turn, (), metadata, new_args, partial)
         after = apply_change(context, change)
@@ -265,7 +264,7 @@ def _begin(plan: Plan, now: float, approvals: tuple[ApprovalState, ...] = (), us
         since=now,
         until=now + plan.lease,
         lease=plan.lease,
-        approvals=mark_begun(approvals),
+        approvals=approvals,
     )
 
 

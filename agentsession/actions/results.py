@@ -14,8 +14,8 @@ from agentsession._store.layout import NO_MESSAGES
 from agentsession._store.record import CLAIM, is_running_here
 from agentsession._store.session_store import StoredSession
 from agentsession._turn.effects import Outcome
+from agentsession._turn.finish import result_of
 from agentsession._turn.prompt_messages import latest_reply
-from agentsession._turn.stored_outcome import result_of
 from agentsession._turn_state import AWAITING, Turn
 from agentsession.context import Context, Message, Result
 from agentsession.errors import NoResult

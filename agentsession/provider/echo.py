@@ -34,7 +34,7 @@ class Echo:
         said = [message.content for message in request.prompt if message.role == "user"]
         words = f"You said: {said[-1]} (message {len(said)} of this conversation)"
         text = words if request.output.is_text else compact(shaped(request.output.json_schema, words))
-        asked = sum(len(message.content.split()) for message in request.prompt)
+        asked = sum([len(message.content.split()) for message in request.prompt])
         told = len(text.split())
         usage = Usage(input_tokens=asked, output_tokens=told, total_tokens=asked + told)
         return Reply(text, usage=usage, cost=0.0, model=request.client.id, finish_reason="stop")

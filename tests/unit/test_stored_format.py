@@ -21,7 +21,8 @@ from agentsession._store import format
 from agentsession._store.declared import Declared
 from agentsession._store.new_session import new_session
 from agentsession._store.session_store import StoredSession
-from agentsession._turn.effects import Change, apply_change
+from agentsession._turn.active_turn import apply_change
+from agentsession._turn.effects import Change
 from agentsession._turn_state import Turn, Usage
 from agentsession.context import Context, Message
 from tests.support.models import chat_model, kept, put_raw, raw_text, stored, texts

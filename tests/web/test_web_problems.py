@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from agentsession import ContextUnreadable, DslError, InputInvalid, StorageFailed, TransactionOpen, TurnFailed
-from agentsession._turn.stored_outcome import ERRORS
+from agentsession._turn.finish import ERRORS
 from agentsession.contrib._web.problems import last_event, problem_of
 from agentsession.errors import ProviderCallError
 from agentsession.events import client_message
