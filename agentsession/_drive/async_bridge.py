@@ -17,7 +17,7 @@ class Stored(Protocol):
     """A session, or a list of them: as in `StoredSession`."""
 
     backend: Backend
-    inside: bool
+    in_caller_transaction: bool
 
 
 async def run_on_store(session: Stored, work: Callable[[], T]) -> T:
@@ -29,7 +29,7 @@ async def run_on_store(session: Stored, work: Callable[[], T]) -> T:
     backend = session.backend
     if backend.is_async:
         return await backend.database.run(work)  # type: ignore[no-any-return]
-    is_here = session.inside or backend.has_one_connection
+    is_here = session.in_caller_transaction or backend.has_one_connection
     return work() if is_here else await STATEMENTS.run(work)
 
 

@@ -117,7 +117,7 @@ class AsyncPerformer(Performer):
         if self.session is None:
             return work()
         running = run_on_store(self.session, work)
-        return await (running if self.session.inside else shielded(running, on_cancel))
+        return await (running if self.session.in_caller_transaction else shielded(running, on_cancel))
 
     def run_tools(self, effect: RunTools) -> AsyncToolBatch:
         """Return a new batch of calls, or the one that runs if the effect has no calls."""

@@ -35,7 +35,9 @@ def can_run_without_reader(performer: Performer) -> bool:
     only the caller's own thread or task can store the end of the turn.
     """
     session = performer.session
-    return session is not None and not session.inside and not session.backend.has_one_connection
+    return (
+        session is not None and not session.in_caller_transaction and not session.backend.has_one_connection
+    )
 
 
 class Feed:

@@ -101,7 +101,9 @@ def _extension(session: StoredSession | None, partial_text: Callable[[], str]) -
     transaction), so that no other process can take the claim over.
     """
     claim = session.turn.claim if session is not None and session.turn is not None else None
-    if session is None or claim is None or session.inside or session.backend.has_one_connection:
+    if session is None or claim is None:
+        return None
+    if session.in_caller_transaction or session.backend.has_one_connection:
         return None
     extend, lease = session.extend, session.options.lease
     return lambda: extend(claim, lease, partial_text())

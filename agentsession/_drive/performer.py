@@ -225,7 +225,7 @@ def refuse_awaitable(value: Any) -> Any:
 
 def refuse_transaction(declared: Declared, action: str) -> None:
     """Raise `TransactionOpen` if the thread is inside a transaction on the model's database."""
-    if allow_transactions.get() or not declared.inside:
+    if allow_transactions.get() or not declared.in_caller_transaction:
         return
     raise TransactionOpen(
         f"{action} was called inside an open transaction",

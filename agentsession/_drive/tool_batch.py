@@ -59,8 +59,8 @@ class ToolBatch:
         self.results: list[ToolResult] = []
         self._key_namespace = uuid4()
         session = performer.session
-        inside = None if session is None else session.inside
-        self.runs_here = is_seen_here_only(performer.model, inside=inside)
+        in_transaction = None if session is None else session.in_caller_transaction
+        self.runs_here = is_seen_here_only(performer.model, in_transaction=in_transaction)
         """Whether the calls run on the caller's thread, because no other one sees the data of the model."""
 
     def take_results(self) -> tuple[ToolResult, ...]:

@@ -108,11 +108,11 @@ def is_asynchronous(database: Any) -> bool:
     return module is not None and isinstance(database, module.AsyncDatabaseMixin)
 
 
-def is_seen_here_only(model: type[Any] | None, *, inside: bool | None = None) -> bool:
+def is_seen_here_only(model: type[Any] | None, *, in_transaction: bool | None = None) -> bool:
     """Return whether only this thread, or task, sees the data of the model.
 
-    It does if the data is in memory, or a transaction is open. `inside` says whether a transaction is open,
-    where that is known. Returns False for a class without a supported database.
+    It does if the data is in memory, or a transaction is open. `in_transaction` says whether a transaction
+    is open, where that is known. Returns False for a class without a supported database.
     """
     if model is None or not issubclass(model, peewee.Model):
         return False
@@ -120,7 +120,8 @@ def is_seen_here_only(model: type[Any] | None, *, inside: bool | None = None) ->
         backend = backend_of(model)
     except DslError:
         return False
-    return (backend.is_in_transaction if inside is None else inside) or backend.has_one_connection
+    is_open = backend.is_in_transaction if in_transaction is None else in_transaction
+    return is_open or backend.has_one_connection
 
 
 def problem_with_rows(database: Any, where: str) -> Problem | None:
@@ -171,7 +172,7 @@ class Declared:
         return _registry.message_of(self.model)
 
     @cached_property
-    def inside(self) -> bool:
+    def in_caller_transaction(self) -> bool:
         """Whether the caller had a transaction open when the action began."""
         return self.backend.is_in_transaction
 

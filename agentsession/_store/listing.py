@@ -39,7 +39,7 @@ class SessionList:
     """The sessions of one owner; all sessions if `owner` is None.
 
     Attributes:
-        inside: Whether the caller had a transaction open when the action began.
+        in_caller_transaction: Whether the caller had a transaction open when the action began.
     """
 
     def __init__(self, declared: Declared, updated: str, owner: Any) -> None:
@@ -52,7 +52,7 @@ class SessionList:
         self.meta: Any = declared.model._meta
         self.key: Any = self.meta.primary_key
         self.updated: Any = self.meta.fields[updated]
-        self.inside = declared.inside
+        self.in_caller_transaction = declared.in_caller_transaction
         fake = _clock.fake.get()
         self.now: Any = self.dialect.now() if fake is None else self.dialect.seconds(fake.seconds)
 
@@ -103,7 +103,7 @@ class SessionList:
             with connected(self.declared):
                 return list(query)
         except LOST:
-            if self.inside:
+            if self.in_caller_transaction:
                 raise
         with connected(self.declared):
             return list(query.clone())

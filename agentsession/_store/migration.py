@@ -89,7 +89,7 @@ class SessionToMove(StoredSession):
         messages = document["messages"]
         with connected(self.declared):
             rows = MessageTable(self.declared)
-            with Transaction(self.backend, inside=self.inside) as check:
+            with Transaction(self.backend, nested=self.in_caller_transaction) as check:
                 check()
                 if not self._replace({**map_, "revision": document["revision"] + 1}, seen, ending):
                     return False

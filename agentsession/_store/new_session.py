@@ -56,7 +56,7 @@ class NewSession(StoredSession):
             with connected(self.declared):
                 self._save(change, prepared)
         except LOST as error:
-            if self.inside or not self._can_be_found:
+            if self.in_caller_transaction or not self._can_be_found:
                 raise
             raise WriteUnconfirmed from error
         except peewee.IntegrityError:
@@ -82,8 +82,8 @@ class NewSession(StoredSession):
         """
         with ExitStack() as stack:
             check = None
-            if self.layout.has_rows or (self.inside and self.key_field is not None):
-                check = stack.enter_context(Transaction(self.backend, inside=self.inside))
+            if self.layout.has_rows or (self.in_caller_transaction and self.key_field is not None):
+                check = stack.enter_context(Transaction(self.backend, nested=self.in_caller_transaction))
             if check is not None:
                 check()
             if not self._has_own_key:  # an earlier try got a key from the database, and was not stored
@@ -101,14 +101,14 @@ class NewSession(StoredSession):
 
         In a failed transaction PostgreSQL reads nothing.
         """
-        if self.key_field is not None or self.inside or not self._can_be_found:
+        if self.key_field is not None or self.in_caller_transaction or not self._can_be_found:
             return False
         return self._exists() and self.load(change).stored
 
     def _exists(self) -> bool:
         def query() -> Any:
             found = self.model.select(self.meta.primary_key).where(self._is_row())
-            return self.dialect.lock(self.model, found) if self.inside else found
+            return self.dialect.lock(self.model, found) if self.in_caller_transaction else found
 
         with connected(self.declared):
             return bool(self.table.read(None, query, self._row_values()))

@@ -27,7 +27,7 @@ class SessionRow:
         record: The row as the caller receives it.
         columns: The values of the columns that were read last, without the context.
         owner: The value of the owner attribute to which every query is limited; None without one.
-        inside: Whether the caller had a transaction open when the action began.
+        in_caller_transaction: Whether the caller had a transaction open when the action began.
     """
 
     def __init__(self, declared: Declared, session: Any, owner: Any = None) -> None:
@@ -45,7 +45,7 @@ class SessionRow:
         self._converted: tuple[Any, Any] | None = None
         self._values: JsonMap = {}
         self.columns: dict[str, Any] = {}
-        self.inside = declared.inside
+        self.in_caller_transaction = declared.in_caller_transaction
 
     def not_found(self) -> SessionNotFound:
         return SessionNotFound(
@@ -66,7 +66,7 @@ class SessionRow:
             if self.options.messages != ROWS:
                 deleted = self.table.write(shape, query, self._row_values())
             else:
-                with Transaction(self.backend, inside=self.inside) as check:
+                with Transaction(self.backend, nested=self.in_caller_transaction) as check:
                     check()
                     self._lock()
                     check()
@@ -116,7 +116,7 @@ class SessionRow:
         is_new, context = self.record is None, self.column.name
         names = self.meta.sorted_field_names if is_new else self.options.managed
         fields = [self.meta.fields[name] for name in names if name != context]
-        is_locked = locking and self.inside
+        is_locked = locking and self.in_caller_transaction
 
         def query() -> Any:
             columns = (*fields, self.dialect.raw(self.column), self.table.now())

@@ -74,7 +74,7 @@ class StoredSession(SessionRow):
         try:
             loaded = self._load(locking)
         except LOST:
-            if self.inside:
+            if self.in_caller_transaction:
                 raise
             loaded = self._load(locking)
         if change is None or not format.contains(loaded.context, change):
@@ -142,7 +142,7 @@ class StoredSession(SessionRow):
         """Read the row and the selected messages, as they were at one moment."""
         with connected(self.declared):
             text, now = self._read(locking)
-            read = self.layout.read(text, self._where, self.key, locking and self.inside)
+            read = self.layout.read(text, self._where, self.key, locking and self.in_caller_transaction)
         text, self.map = read.text, read.map
         is_lossless = text == compact(self.map)
         self._text = text if text and is_lossless else ""
@@ -234,7 +234,7 @@ class StoredSession(SessionRow):
             with connected(self.declared):
                 rows = self._write_all(shape, query, values, change, prepared)
         except LOST as error:
-            if self.inside:
+            if self.in_caller_transaction:
                 raise
             raise WriteUnconfirmed from error
         if rows:
@@ -256,7 +256,7 @@ class StoredSession(SessionRow):
         """Write the row and, in the same transaction, the messages that are elsewhere."""
         if not self.layout.has_rows:
             return self.table.write(shape, query, values)
-        with Transaction(self.backend, inside=self.inside) as check:
+        with Transaction(self.backend, nested=self.in_caller_transaction) as check:
             check()
             rows = self.table.write(shape, query, values)
             if rows:

@@ -18,16 +18,16 @@ LEFT_OPEN = "a transaction was left open; it is rolled back"
 class Transaction:
     """A `with` block whose statements are all stored, or none of them is.
 
-    `inside`: the block is part of the caller's transaction. The block receives a function that it calls
+    `nested`: the block is part of the caller's transaction. The block receives a function that it calls
     before each statement. The function raises `OperationalError` if the connection was lost: Peewee's
     asynchronous databases replace a lost connection in the middle of a transaction, and would store the rest
     of it alone.
     """
 
-    def __init__(self, backend: Backend, *, inside: bool) -> None:
+    def __init__(self, backend: Backend, *, nested: bool) -> None:
         self.backend = backend
         database = backend.database
-        self.block = peewee.Database.savepoint(database) if inside else database.atomic()
+        self.block = peewee.Database.savepoint(database) if nested else database.atomic()
         self.connection: Any = None
 
     def __enter__(self) -> Callable[[], None]:

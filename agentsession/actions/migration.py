@@ -121,7 +121,7 @@ def _refuse(declared: Declared, to: Layout, batch: int) -> None:
         found, fix = f"to is {to!r}", f"to= one of {', '.join(map(repr, LAYOUTS))}"
     elif not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         found, fix = f"batch is {batch!r}", "batch=100"
-    elif declared.inside:
+    elif declared.in_caller_transaction:
         found, fix = (
             "a transaction is open",
             "call migrate outside `atomic()`: each session is moved in its own",

@@ -82,7 +82,7 @@ def _of_session(declared: Declared, content: InputContent) -> dict[str, Any]:
     options = declared.options
     refuse_large_input(declared.agent, content, options.max_input_bytes)
     # Inside a transaction it would wait for a turn that waits for the transaction.
-    waits = options.on_busy == "wait" and not declared.inside
+    waits = options.on_busy == "wait" and not declared.in_caller_transaction
     return {
         "lease": options.lease,
         "patience": options.busy_timeout if waits else 0.0,
