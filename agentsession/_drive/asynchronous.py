@@ -28,7 +28,7 @@ from agentsession._drive.reply_pieces import (
     reply_in_one_piece,
 )
 from agentsession._drive.stepper import MachineStepper, Performing
-from agentsession._drive.tool_tasks import AsyncToolBatch
+from agentsession._drive.tool_workers import AsyncToolBatch
 from agentsession._turn.effects import (
     CallModel,
     ClaimLost,

@@ -19,8 +19,8 @@ from typing import Any
 from agentsession._drive.async_bridge import shielded
 from agentsession._drive.heartbeat import call_regularly
 from agentsession._drive.performer import Performer
+from agentsession._drive.stepper import warn_about
 from agentsession._drive.stream_events import Backlog, Ping
-from agentsession._drive.turn_log import warn_about
 from agentsession._turn.effects import Outcome
 from agentsession.events import Event
 

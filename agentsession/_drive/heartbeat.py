@@ -21,7 +21,7 @@ from functools import partial
 
 from agentsession import _clock
 from agentsession._drive.async_bridge import run_on_store, shielded
-from agentsession._drive.turn_log import warn_about
+from agentsession._drive.stepper import warn_about
 from agentsession._store.session_store import StoredSession
 from agentsession._turn.effects import ClaimLost
 from agentsession._workers import BEATS

@@ -14,9 +14,8 @@ import msgspec
 
 from agentsession import _clock
 from agentsession._drive.model_call import ModelCall, without_keys
-from agentsession._drive.stepper import is_interruption
+from agentsession._drive.stepper import TurnLog, is_interruption, warn_about
 from agentsession._drive.stream_events import Ping
-from agentsession._drive.turn_log import TurnLog, warn_about
 from agentsession._options import AgentOptions
 from agentsession._store.declared import Declared
 from agentsession._store.new_session import NewSession

@@ -27,7 +27,7 @@ from agentsession._drive.reply_pieces import (
     pieces_of,
 )
 from agentsession._drive.stepper import MachineStepper, Performing
-from agentsession._drive.tool_threads import SyncToolBatch
+from agentsession._drive.tool_workers import SyncToolBatch
 from agentsession._turn.effects import (
     CallModel,
     ClaimLost,

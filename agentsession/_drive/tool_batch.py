@@ -1,6 +1,6 @@
 """The tool calls of one step while they run, and the result that each one ends with.
 
-The drivers differ in where a call runs (`tool_threads.py`, `tool_tasks.py`).
+The drivers differ in where a call runs (`tool_workers.py`).
 """
 
 from __future__ import annotations

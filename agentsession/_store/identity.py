@@ -26,6 +26,14 @@ NAMESPACE = UUID("6f0c7a52-9f0e-5d43-9d0c-1b8a3a4f6b1e")
 UUID_LENGTH = 36
 
 
+PLAIN = (str, int, UUID, Decimal, date, Enum)
+
+LIBRARIES = ("peewee", "playhouse")
+"""The packages whose fields convert values as their columns expect it."""
+
+DIGITS = re.compile(r"-?[0-9]{1,40}")
+
+
 def primary_key_of(model: type[peewee.Model], session: Any) -> Any:
     """Return the id of a session given as an id or a record. Raises `InputInvalid` for a record of another
     model."""
@@ -141,14 +149,6 @@ def key_of_call(session: Any, call: str) -> str:
     """
     meta = session.model._meta
     return str(uuid5(NAMESPACE, compact([meta.schema, meta.table_name, "call", str(session.key), call])))
-
-
-PLAIN = (str, int, UUID, Decimal, date, Enum)
-
-LIBRARIES = ("peewee", "playhouse")
-"""The packages whose fields convert values as their columns expect it."""
-
-DIGITS = re.compile(r"-?[0-9]{1,40}")
 
 
 def is_scalar(value: Any) -> bool:

@@ -148,15 +148,15 @@ class Document:
     def prepare(self, map_: JsonMap, change: Change) -> PreparedChange:
         # The context is changed key by key, so that what the user has stored beside is kept.
         sets: dict[Path, str] = {("turn",): "turn"}
-        changed: JsonMap = {"turn": change.turn}
+        parts: JsonMap = {"turn": change.turn}
         for number, (id_, metadata) in enumerate(change.metadata.items()):
             sets["messages", format.position(map_, id_), "metadata"] = f"metadata{number}"
-            changed[f"metadata{number}"] = metadata
+            parts[f"metadata{number}"] = metadata
         if change.instruction_args is not None:
             sets["instruction_args",] = "instruction_args"
-            changed["instruction_args"] = change.instruction_args
+            parts["instruction_args"] = change.instruction_args
         for number, message in enumerate(change.append):
-            changed[f"append{number}"] = message
+            parts[f"append{number}"] = message
         drop = None if change.drop is None else format.position(map_, change.drop)
 
         def sql(numbers: Mapping[Path, Any]) -> Any:
@@ -169,7 +169,7 @@ class Document:
             return dialect.patch(self.column, new, added, drop)
 
         def values() -> JsonMap:
-            return {name: compact(value) for name, value in changed.items()}
+            return {name: compact(value) for name, value in parts.items()}
 
         shape = None if change.metadata or change.drop else (*sets, len(change.append))
         return PreparedChange(format.document_after(map_, change), sql, values, shape)

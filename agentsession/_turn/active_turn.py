@@ -17,6 +17,9 @@ from agentsession._turn.tool_messages import is_step
 from agentsession._turn_state import UNUSED, Turn, Usage
 from agentsession.context import Attempt, Context, Message, ReplyFacts
 
+FOR_RESULTS = 7 / 8
+"""The part of `max_context_bytes` that results may fill. The rest is left for the replies to them."""
+
 
 @dataclass
 class ActiveTurn:
@@ -123,10 +126,6 @@ class ActiveTurn:
             finish_reason=reply.finish_reason if reply else "",
             duration=round(sum(each.duration for each in replies), 6),
         )
-
-
-FOR_RESULTS = 7 / 8
-"""The part of `max_context_bytes` that results may fill. The rest is left for the replies to them."""
 
 
 def storable_results(active: ActiveTurn, results: Iterable[ToolResult]) -> Iterator[ToolResult]:

@@ -53,6 +53,13 @@ OVERDUE = TurnError("ApprovalOverdue", "nobody has approved a call of this turn 
 CANCELLED = TurnError("TurnCancelled", "cancel_session stopped this turn")
 
 
+ERRORS: dict[str, type[TurnFailed]] = {
+    kind.__name__: kind
+    for kind in (BudgetExceeded, HookFailed, MaxIterations, OutputInvalid, ProviderFailed, ToolFailed)
+}
+NO_REPLY = TurnError("Unknown", "it has no reply")
+
+
 def complete_turn(active: ActiveTurn, reply: Reply, results: Sequence[ToolResult] = ()) -> Machine:
     """Store the turn as completed: the reply, what the turn has cost, and results that end it."""
     facts = active.facts(reply)
@@ -196,13 +203,6 @@ def _refuse_shared_id(context: Context, opening: Message) -> None:
             why="a write to one of them could change the other",
             fix="repair the row; nothing was changed",
         )
-
-
-ERRORS: dict[str, type[TurnFailed]] = {
-    kind.__name__: kind
-    for kind in (BudgetExceeded, HookFailed, MaxIterations, OutputInvalid, ProviderFailed, ToolFailed)
-}
-NO_REPLY = TurnError("Unknown", "it has no reply")
 
 
 def refuse_other_input(plan: Plan, context: Context) -> None:

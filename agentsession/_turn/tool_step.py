@@ -34,12 +34,12 @@ from agentsession._turn.finish import await_approvals, halt_turn
 from agentsession._turn.guarded_write import load_claim_error, write_as_holder
 from agentsession._turn.hooks import bool_value, call_function, run_hook, same_results
 from agentsession._turn.model_io import NOT_RUN, REPEATED, UNKNOWN, Reply, no_such_tool, rejection
-from agentsession._turn.repeated_calls import mark_repeats
 from agentsession._turn.tool_messages import (
     StoredCall,
     as_object,
     calls_of,
     is_step,
+    mark_repeats,
     open_calls,
     result_messages,
     step_message,
