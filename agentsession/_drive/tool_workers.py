@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Put = Callable[[Event | ToolResult], object]
 
-
 CANCEL_WAIT = 1.0
 """Seconds for which the driver waits for a cancelled tool."""
 

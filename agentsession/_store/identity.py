@@ -25,7 +25,6 @@ from agentsession.errors import InputInvalid
 NAMESPACE = UUID("6f0c7a52-9f0e-5d43-9d0c-1b8a3a4f6b1e")
 UUID_LENGTH = 36
 
-
 PLAIN = (str, int, UUID, Decimal, date, Enum)
 
 LIBRARIES = ("peewee", "playhouse")

@@ -52,7 +52,6 @@ ABANDONED = TurnError("LeaseExpired", "the process that ran this turn went away"
 OVERDUE = TurnError("ApprovalOverdue", "nobody has approved a call of this turn in time")
 CANCELLED = TurnError("TurnCancelled", "cancel_session stopped this turn")
 
-
 ERRORS: dict[str, type[TurnFailed]] = {
     kind.__name__: kind
     for kind in (BudgetExceeded, HookFailed, MaxIterations, OutputInvalid, ProviderFailed, ToolFailed)

@@ -36,7 +36,6 @@ REPEATED_KEY = "repeated"
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-
 Forms: TypeAlias = tuple[str, str]
 """The arguments of a call as canonical JSON: those of the model, and those that the tool receives."""
 
