@@ -211,11 +211,11 @@ def result_of_value(
         found = f"It has run, but {words(error)}"
         return ToolResult(call, tool.name, "failed", found, None, duration, has_run=True)
     try:
-        shown = tool.limited(value, text)
+        for_model = tool.limited(value, text)
     except Exception as error:
         _log_failure(run, _location_in_tool(tool, error), error)
-        shown = f"(It has run. Its result could not be shown: {type(error).__name__})"
-    return ToolResult(call, tool.name, "completed", text, None if shown == text else shown, duration)
+        for_model = f"(It has run. Its result could not be shown: {type(error).__name__})"
+    return ToolResult(call, tool.name, "completed", text, None if for_model == text else for_model, duration)
 
 
 def result_of_error(run: Run, error: BaseException, duration: float) -> ToolResult:

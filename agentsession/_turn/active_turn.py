@@ -136,7 +136,7 @@ def storable_results(active: ActiveTurn, results: Iterable[ToolResult]) -> Itera
     """
     size, limit = active.size, active.plan.max_bytes * FOR_RESULTS
     for result in results:
-        taken = len(msgspec.json.encode((result.text, result.shown)))
+        taken = len(msgspec.json.encode((result.text, result.text_for_model)))
         if active.is_stored and size + taken > limit:
             yield _unusable(result, too_large(taken))
         else:
@@ -152,14 +152,14 @@ def _with_output(active: ActiveTurn, result: ToolResult, halt: Halt) -> ToolResu
         output.parse(text)
     except SchemaMismatch as mismatch:
         return _unusable(result, f"The tool ended the turn with a value that does not fit: {mismatch}")
-    return msgspec.structs.replace(result, text=text, shown=None)
+    return msgspec.structs.replace(result, text=text, text_for_model=None)
 
 
 def _unusable(result: ToolResult, found: str) -> ToolResult:
     """Return the failed result of a tool that has run."""
     has_run = result.has_run or result.outcome != "failed"
     return msgspec.structs.replace(
-        result, outcome="failed", text=found, shown=None, halt=None, has_run=has_run
+        result, outcome="failed", text=found, text_for_model=None, halt=None, has_run=has_run
     )
 
 

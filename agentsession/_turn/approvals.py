@@ -18,7 +18,7 @@ DecideCall: TypeAlias = "Callable[[ApprovalState], ApprovalState]"
 """Returns the approval with the decision."""
 
 
-def decide_call(call: str, decide: DecideCall) -> Machine:
+def store_decision(call: str, decide: DecideCall) -> Machine:
     """Store a decision about a call. The same decision may be made twice."""
 
     def change_of(loaded: Loaded) -> Change | None:

@@ -84,17 +84,17 @@ class Run(msgspec.Struct, frozen=True):
 class ToolResult(msgspec.Struct, frozen=True):
     """The result of a tool call.
 
-    `text` is the full result, or the reason why there is none. `shown` is the text for the model where it
-    differs. `duration` is in seconds. `error` is the exception that the tool raised. `halt` is set where the
-    result ends the turn. `has_run` is set where the outcome is `failed` although the tool has run, because
-    its result could not be used.
+    `text` is the full result, or the reason why there is none. `text_for_model` is set where the model
+    receives another text. `duration` is in seconds. `error` is the exception that the tool raised. `halt` is
+    set where the result ends the turn. `has_run` is set where the outcome is `failed` although the tool has
+    run, because its result could not be used.
     """
 
     call: str
     tool: str
     outcome: CallOutcome
     text: str
-    shown: str | None = None
+    text_for_model: str | None = None
     duration: float = 0.0
     halt: Halt | None = None
     error: BaseException | None = None
@@ -102,7 +102,7 @@ class ToolResult(msgspec.Struct, frozen=True):
 
     def showing(self, text: str) -> ToolResult:
         """Return a copy whose text for the model is `text`."""
-        return msgspec.structs.replace(self, shown=text)
+        return msgspec.structs.replace(self, text_for_model=text)
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -95,10 +95,11 @@ def same_results(known: tuple[ToolResult, ...]) -> Callable[[Any], tuple[ToolRes
         if [each.call for each in results] != [each.call for each in known]:
             raise Unfit("returned other results than it received")
         texts = [
-            None if each.shown is None else storable_text(_instance(str, each.shown)) for each in results
+            None if each.text_for_model is None else storable_text(_instance(str, each.text_for_model))
+            for each in results
         ]
         return tuple(
-            msgspec.structs.replace(each, shown=None if text == each.text else text)
+            msgspec.structs.replace(each, text_for_model=None if text == each.text else text)
             for each, text in zip(known, texts, strict=True)
         )
 

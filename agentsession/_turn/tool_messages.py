@@ -113,8 +113,8 @@ def result_messages(context: Context, turn: Turn, results: Iterable[ToolResult])
     messages = []
     for position, result in enumerate(results, context.count):
         part: JsonMap = {"type": RESULT, "call": result.call, "tool": result.tool, "content": result.text}
-        if result.shown is not None:
-            part["shown"] = result.shown
+        if result.text_for_model is not None:
+            part["shown"] = result.text_for_model
         metadata: JsonMap = {"outcome": result.outcome}
         if result.duration:
             metadata["duration"] = result.duration

@@ -16,7 +16,7 @@ from agentsession._store.declared import Declared
 from agentsession._store.identity import primary_key_of
 from agentsession._store.layout import NO_MESSAGES
 from agentsession._store.session_store import StoredSession, open_session
-from agentsession._turn.approvals import DecideCall, decide_call
+from agentsession._turn.approvals import DecideCall, store_decision
 from agentsession._turn_state import ApprovalState
 from agentsession.actions.action import Action
 from agentsession.actions.late_checks import refuse_altered
@@ -166,7 +166,7 @@ class Approval:
         size = len(msgspec.json.encode(decision(ApprovalState(self.call, self.tool, "{}"))))
         if size > limit:
             raise self._unfit(f"the decision takes {size:,} bytes, the limit is {limit:,}", "say less")
-        return Action(opened.declared.agent, decide_call(self.call, decision), None, opened)
+        return Action(opened.declared.agent, store_decision(self.call, decision), None, opened)
 
     def _rejected(self, reason: str | None, by: Any) -> DecideCall:
         if reason is not None and not isinstance(reason, str):

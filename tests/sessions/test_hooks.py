@@ -141,7 +141,10 @@ def test_what_a_hook_gives_is_used_instead(database: Any) -> None:
 def test_a_hook_may_prepare_what_the_model_is_shown_of_results(database: Any) -> None:
     class Hooks:
         def prepare_tool_results(self, context: Any, ran: Any) -> Any:
-            return [msgspec.structs.replace(each, shown=f"about {each.text}", text="gone") for each in ran]
+            return [
+                msgspec.structs.replace(each, text_for_model=f"about {each.text}", text="gone")
+                for each in ran
+            ]
 
     Chat = tooled(database, add, hooks=Hooks())
     record, asked, _ = said(plain, Chat, [tool_call("add", a=1, b=2), "3"])

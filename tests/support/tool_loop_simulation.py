@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agentsession import AgentSessionError, Halt, ProviderCallError, TurnFailed
 from agentsession._turn import machine
-from agentsession._turn.approvals import decide_call
+from agentsession._turn.approvals import store_decision
 from agentsession._turn.effects import (
     CallModel,
     Emit,
@@ -116,7 +116,7 @@ class Play:
             }.get(how, {"status": "approved"})
             after = msgspec.structs.replace(asked, **changes)
             self.wanted.append(after)
-            ended = self.perform(decide_call(asked.call, lambda _, after=after: after))
+            ended = self.perform(store_decision(asked.call, lambda _, after=after: after))
             assert ended is None or self.decided[asked.call] == after
 
     def perform(self, machine: Machine) -> Outcome | BaseException | None:
