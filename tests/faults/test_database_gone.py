@@ -23,7 +23,7 @@ from tests.support import servers
 from tests.support.models import Answer, chat_model, let_the_lease_run_out, stored, texts
 from tests.support.tcp_proxy import WRITE, WRITE_OR_COMMIT, Server, Wire
 
-pytestmark = [pytest.mark.matrix, pytest.mark.backends("postgres", "mariadb")]
+pytestmark = [pytest.mark.matrix("full"), pytest.mark.backends("postgres", "mariadb")]
 
 OK = '{"content":"ok"}'
 
