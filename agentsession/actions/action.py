@@ -13,10 +13,12 @@ from agentsession._drive.asynchronous import AsyncPerformer, adrive
 from agentsession._drive.feed import AsyncFeed, Feed
 from agentsession._drive.sync import SyncPerformer, drive
 from agentsession._options import AgentOptions
+from agentsession._store.record import CLAIM
 from agentsession._store.session_store import StoredSession
 from agentsession._tracebacks import OwnFramesEmptied
 from agentsession._turn.effects import Machine, Outcome
-from agentsession.actions import results
+from agentsession._turn_state import Turn
+from agentsession.context import Result
 from agentsession.errors import (
     AgentSessionError,
     LeaseLost,
@@ -29,6 +31,10 @@ from agentsession.events import Event, TurnFinished, TurnStarted
 
 M = TypeVar("M")
 P = TypeVar("P", SyncPerformer, AsyncPerformer)
+
+
+OUTCOME = "_agentsession_outcome"
+"""Where a record keeps the `Outcome` of the action that returned it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Action(Generic[M]):
     def remember_no_result(self) -> None:
         """Note on the record that its turn ended without a result."""
         if self.session is not None and self.session.turn is not None:
-            results.remember(self.session.record, self.session.turn, None)
+            _remember(self.session.record, self.session.turn, None)
 
     def _performer(self, kind: type[P], *, streams: bool) -> P:
         return kind(
@@ -97,7 +103,7 @@ class Action(Generic[M]):
         if session is not None:
             if session.turn is None:
                 session.reflect()
-            results.remember(session.record, outcome.turn, outcome.result)
+            _remember(session.record, outcome.turn, outcome.result)
         return outcome
 
     def errors(self) -> _Errors:
@@ -138,3 +144,9 @@ def _last(events: list[Event | Outcome]) -> Outcome:
     if not isinstance(events[-1], Outcome):
         raise TypeError(f"a driver ended with {events[-1]!r}, not with an outcome")
     return events[-1]
+
+
+def _remember(record: Any, turn: Turn, result: Result[Any] | None) -> None:
+    """Note on the record which turn the action ran, at its end."""
+    record.__dict__[OUTCOME] = Outcome(turn, result)
+    record.__dict__.pop(CLAIM, None)

@@ -11,25 +11,17 @@ from agentsession._options import ROWS
 from agentsession._store import format
 from agentsession._store.declared import Declared
 from agentsession._store.layout import NO_MESSAGES
-from agentsession._store.record import CLAIM, is_running_here
+from agentsession._store.record import is_running_here
 from agentsession._store.session_store import StoredSession
-from agentsession._turn.effects import Outcome
 from agentsession._turn.finish import result_of
 from agentsession._turn.prompt_messages import latest_reply
 from agentsession._turn_state import AWAITING, Turn
+from agentsession.actions.action import OUTCOME
 from agentsession.context import Context, Message, Result
 from agentsession.errors import NoResult
 
-OUTCOME = "_agentsession_outcome"
-
 READ_FIRST = "read `last_turn.status` first, or run a turn with start_session or continue_session"
 DECIDE_FIRST = "decide about each of `approvals`, then call resume_session"
-
-
-def remember(record: Any, turn: Turn, result: Result[Any] | None) -> None:
-    """Note on the record which turn the action ran, at its end."""
-    record.__dict__[OUTCOME] = Outcome(turn, result)
-    record.__dict__.pop(CLAIM, None)
 
 
 def last_turn(record: peewee.Model) -> Turn:

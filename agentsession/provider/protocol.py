@@ -66,7 +66,9 @@ def checked(reply: Any, duration: float) -> Reply:
     if not isinstance(reply, Reply):
         raise ProviderCallError(f"the provider returned a {type(reply).__name__}, not a Reply")
     try:
-        if not all(isinstance(text, str) for text in (reply.text, reply.thinking, reply.opaque)):
+        if not (
+            isinstance(reply.text, str) and isinstance(reply.thinking, str) and isinstance(reply.opaque, str)
+        ):
             raise msgspec.ValidationError("its text, thinking or opaque is no str")
         facts = reply.facts()
         calls = () if reply.calls == () else _plain_calls(reply)
