@@ -307,7 +307,7 @@ def test_every_verifier_has_a_bad_and_a_good_case() -> None:
         assert {case.problem is None for case in cases} == {True, False}
 
 
-def test_all_problems_of_a_declaration_come_at_once() -> None:
+def test_all_problems_of_a_declaration_are_reported_together() -> None:
     mistakes: dict[str, Any] = {
         "client": "gpt",
         "instruction": "{{ a",

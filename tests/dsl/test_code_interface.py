@@ -216,7 +216,7 @@ def test_a_wrong_list_is_refused_and_nothing_is_defined(
     assert problems[0].where == f"[standing.Chat] code_interface -> {option}"
 
 
-def test_all_problems_come_at_once_and_nothing_is_defined(standing: Any) -> None:
+def test_all_problems_are_reported_together_and_nothing_is_defined(standing: Any) -> None:
     problems = refused(standing, get_context=["id"], start_session="input", start=[], call=["x"])
     assert [problem.where.split("-> ")[1] for problem in problems] == ["start_session", "start", "call"]
 
@@ -245,7 +245,7 @@ def test_the_decorators_it_needs_stand_below_it(standing: Any) -> None:
 
 
 @pytest.mark.parametrize("target", [3, "Chat", lambda: None, ("openai:gpt-5", {"api_key": "secret"})])
-def test_what_is_no_class_is_refused(target: Any) -> None:
+def test_a_value_that_is_not_a_class_is_refused(target: Any) -> None:
     problems = refused(target, start_session=["input"])
     assert "it stands on a value of type" in problems[0].found
     assert "secret" not in str(problems[0])

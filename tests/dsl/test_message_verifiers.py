@@ -136,7 +136,7 @@ def test_a_bad_model_is_one_problem(where: str, found: str, fix: str, model: Cal
     assert all(each.why for each in problems)
 
 
-def test_all_problems_come_at_once_and_nothing_is_registered() -> None:
+def test_all_problems_are_reported_together_and_nothing_is_registered() -> None:
     session = chat()
 
     class Said(pw.Model):

@@ -489,13 +489,13 @@ def test_a_json_field_is_no_status(kind: str) -> None:
 
 
 @pytest.mark.parametrize("target", [pw.Model, 3, lambda: None, int])
-def test_what_is_no_model_is_two_problems_and_no_crash(target: Any) -> None:
+def test_a_value_that_is_not_a_model_is_two_problems(target: Any) -> None:
     with testing.dsl_errors() as problems:
         agent_session(target)
     assert [problem.where.split("-> ")[1] for problem in problems] == ["class", "agent"]
 
 
-def test_all_problems_of_a_declaration_come_at_once() -> None:
+def test_all_problems_of_a_declaration_are_reported_together() -> None:
     model = table(last_turn=1, meta={"database": None, "primary_key": False}, context=pw.TextField())
     mistakes: dict[str, Any] = {"status_attribute": "context", "lease": 0, "on_bsy": "wait", "history": 5}
     with testing.dsl_errors() as problems:

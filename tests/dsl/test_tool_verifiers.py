@@ -567,7 +567,7 @@ def test_every_verifier_has_a_bad_and_a_good_case() -> None:
         assert {case.problem is None for case in cases} == {True, False}
 
 
-def test_all_problems_come_at_once_and_nothing_is_registered() -> None:
+def test_all_problems_are_reported_together_and_nothing_is_registered() -> None:
     under = with_method()
     with testing.dsl_errors() as problems:
         agent(

@@ -29,7 +29,7 @@ from tests.support.owned_models import KINDS, named
 pytestmark = pytest.mark.matrix
 
 
-def test_what_every_effect_stores_is_read_back_equal(database_url: str) -> None:
+def test_the_stored_result_of_each_effect_is_read_back_equal(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         args = {"company": ODD, "n": 1}
@@ -82,7 +82,7 @@ def test_a_clock_that_stands_still_is_the_databases_too(database_url: str, at: _
     run(database_url, scenario)
 
 
-def test_who_comes_late_writes_nothing(database_url: str) -> None:
+def test_a_non_holder_writes_nothing(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         before = (await db.run(session.load)).context
@@ -112,7 +112,7 @@ def test_a_map_of_an_earlier_version_is_upgraded_once(database_url: str, older: 
     run(database_url, scenario)
 
 
-def test_what_cannot_be_read_is_refused_and_left_as_it_is(database_url: str) -> None:
+def test_an_unreadable_context_is_refused_and_left_unchanged(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         await db.run(put_raw, session.model, '{"v":99}')
@@ -231,7 +231,7 @@ def test_whole_turns_run_in_the_bridge(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_a_write_whose_answer_is_lost_is_found_or_not(
+def test_an_unconfirmed_write_is_found_if_it_was_stored(
     database_url: str, monkeypatch: pytest.MonkeyPatch, stored: bool
 ) -> None:
     """The connection breaks off, as the drivers tell it, after the statement or before it; in rows after the

@@ -52,7 +52,7 @@ def tagged(Chat: Any) -> Callable[[], object]:
     return tag
 
 
-def test_a_key_that_is_set_while_the_model_is_asked_is_kept(database: Any) -> None:
+def test_a_key_that_is_set_during_a_model_call_is_kept(database: Any) -> None:
     model = Meanwhile()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("one")

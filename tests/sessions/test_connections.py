@@ -62,7 +62,7 @@ UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("action", FIRST_ACTIONS)
 @pytest.mark.parametrize("unsafe", UNSAFE)
 @pytest.mark.parametrize("pooled", [False, True])
-def test_an_unsafe_file_is_told_at_the_first_action_and_once(
+def test_an_unsafe_file_causes_one_warning_at_the_first_action(
     tmp_path: Path, action: str, unsafe: str, pooled: bool
 ) -> None:
     options, found = UNSAFE[unsafe]
@@ -77,7 +77,7 @@ def test_an_unsafe_file_is_told_at_the_first_action_and_once(
     Chat.start_session("Nobody is told again").continue_session("Nor here")
 
 
-def test_each_unsafe_file_is_told(tmp_path: Path) -> None:
+def test_each_unsafe_file_causes_a_warning(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         Chat = chat_model(sqlite_with(tmp_path / name))
@@ -85,7 +85,7 @@ def test_each_unsafe_file_is_told(tmp_path: Path) -> None:
             Chat.start_session("Hello")
 
 
-def test_a_declaration_tells_nothing_and_opens_nothing(tmp_path: Path) -> None:
+def test_a_declaration_warns_of_nothing_and_opens_nothing(tmp_path: Path) -> None:
     database = sqlite_with(tmp_path)
     chat_model(database, create=False)
     assert database.is_closed()
@@ -102,9 +102,7 @@ def test_a_declaration_tells_nothing_and_opens_nothing(tmp_path: Path) -> None:
         ("good.db", {"pragmas": {"journal_mode": "WAL"}, "timeout": 3}),
     ],
 )
-def test_a_good_file_and_memory_are_no_reason_for_a_warning(
-    tmp_path: Path, name: str, options: dict[str, Any]
-) -> None:
+def test_a_safe_file_and_memory_cause_no_warning(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     """Every warning is an error here."""
     database = pw.SqliteDatabase(str(tmp_path / name) if name == "good.db" else name, **options)
     Chat = chat_model(database, create=False)

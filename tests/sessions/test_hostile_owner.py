@@ -29,7 +29,7 @@ NO_ACTORS = [True, False, 1.0, b"ann", ["ann"], {"id": 1}, object(), str, pw.SQL
 
 
 @pytest.mark.parametrize("make", [of_records, of_integers, of_uuids, of_texts, of_names], ids=named)
-def test_what_cannot_own_anything_is_no_actor(database: Any, make: Any) -> None:
+def test_a_value_that_cannot_own_a_session_is_not_an_actor(database: Any, make: Any) -> None:
     case = make(database)
     for actor in NO_ACTORS:
         refused(case, actor, InputInvalid)
@@ -47,7 +47,7 @@ def refused(case: Case, actor: Any, *errors: type[Exception]) -> None:
     assert rows(case.Chat) == before
 
 
-def test_a_record_of_another_model_or_one_that_is_not_saved_is_no_actor(database: Any) -> None:
+def test_a_record_that_is_unsaved_or_of_another_model_is_not_an_actor(database: Any) -> None:
     case = of_records(database)
     Other = people(database, name="other")
     stranger = Other.create(id=case.ann.id)

@@ -78,7 +78,7 @@ def test_a_slow_stream_is_followed_and_stored(name: str, follow: Follow, databas
 @FIRST
 @BOTH
 @pytest.mark.parametrize("ends", ["cut", "early", "error"])
-def test_a_stream_that_breaks_off_is_a_failed_turn_that_keeps_what_came(
+def test_a_stream_that_breaks_off_is_a_failed_turn_that_keeps_the_partial_reply(
     name: str, follow: Follow, ends: Any, database: Any
 ) -> None:
     heard: list[str] = []

@@ -25,7 +25,7 @@ from tests.support.models import Answer, let_the_lease_run_out
 pytestmark = pytest.mark.matrix
 
 
-def test_a_repeat_brings_the_stored_result_and_asks_nobody(speaker: Speaks) -> None:
+def test_a_repeated_key_returns_the_stored_result_without_a_model_call(speaker: Speaks) -> None:
     say = speaker()
     with testing.script(say.Chat, [Reply("hi", thinking="hm", cost=0.5, finish_reason="stop")]):
         first = say()

@@ -136,7 +136,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], Any, list[tuple[int, str, int,
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES)
-def test_it_is_called_once_for_each_reply(way: Way, case: str, database: Any) -> None:
+def test_the_hook_is_called_once_for_each_reply(way: Way, case: str, database: Any) -> None:
     options, replies, error, called = CASES[case]
     Chat, hooks = hooked(database, **options)
     record, _, _ = said(way, Chat, replies)
@@ -214,7 +214,7 @@ def test_a_turn_whose_results_could_not_be_prepared_calls_it_once(database: Any)
 
 
 @pytest.mark.parametrize("calls", [(tool_call("end"),), (ADD, tool_call("pay"))])
-def test_a_turn_that_is_left_in_it_keeps_its_results(calls: Any, database: Any) -> None:
+def test_a_turn_that_is_interrupted_in_the_hook_keeps_its_results(calls: Any, database: Any) -> None:
     class Leaving:
         def on_iteration_complete(self, context: Any, reply: Any) -> None:
             raise KeyboardInterrupt

@@ -96,7 +96,7 @@ def test_keys_of_every_kind_are_paged(database: Any, kind: Any) -> None:
     assert all_of(pages(Keyed, 2)) == pages(Keyed, 100)[0]
 
 
-def test_a_list_tells_id_status_and_time(Chat: Any) -> None:
+def test_a_list_has_id_status_and_time(Chat: Any) -> None:
     session = Chat.start_session("Hello")
     (listed,) = list_sessions(Chat).sessions
     assert (listed.id, listed.status) == (session.id, "completed")
@@ -131,7 +131,7 @@ def test_only_the_contexts_of_running_turns_are_read(Chat: Any) -> None:
     assert {json.loads(text)["turn"]["id"] for text in read} == {"t"}
 
 
-def test_a_session_that_goes_on_meanwhile_is_not_shown_twice(Chat: Any) -> None:
+def test_a_session_that_continues_between_two_pages_is_not_listed_twice(Chat: Any) -> None:
     expected = filled(Chat)
     first = list_sessions(Chat, limit=3)
     Chat.update(updated=BEGAN + timedelta(days=900)).where(Chat.id == expected[0]).execute()
@@ -196,13 +196,13 @@ ODD = [
 @pytest.mark.parametrize("before", ODD, ids=lambda before: before[:30])
 @pytest.mark.parametrize("field", [pw.AutoField, pw.UUIDField])
 @pytest.mark.backends("sqlite", "postgres")
-def test_what_is_no_end_of_a_page_is_refused(database: Any, field: Any, before: str) -> None:
+def test_an_invalid_cursor_of_a_page_is_refused(database: Any, field: Any, before: str) -> None:
     Keyed = keyed(database, field(primary_key=True))
     with pytest.raises(InputInvalid, match="before is not the `next` of a page"):
         list_sessions(Keyed, before=before)
 
 
-def test_a_place_beyond_all_numbers_is_a_place(database: Any) -> None:
+def test_a_cursor_beyond_all_numbers_is_valid(database: Any) -> None:
     Keyed = keyed(database, pw.AutoField())
     filled(Keyed, lambda number: number + 1)
     for number in (2**31, 2**63, 10**39):
@@ -211,7 +211,7 @@ def test_a_place_beyond_all_numbers_is_a_place(database: Any) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1001, True, "5", None, 2.0])
-def test_a_limit_that_is_none_is_refused(Chat: Any, limit: Any) -> None:
+def test_an_invalid_limit_is_refused(Chat: Any, limit: Any) -> None:
     with pytest.raises(InputInvalid, match="limit is not a number from 1 to 1000"):
         list_sessions(Chat, limit=limit)
 

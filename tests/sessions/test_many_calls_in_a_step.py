@@ -32,7 +32,7 @@ def test_results_that_come_at_once_are_all_stored(database: Any, count: int) -> 
 
 
 @pytest.mark.matrix
-def test_a_step_that_a_crash_has_left_with_many_calls_can_be_resumed(database: Any) -> None:
+def test_a_step_with_many_calls_can_be_resumed_after_a_crash(database: Any) -> None:
     Chat = chat_model(database, tools=[work])
     calls = tuple(ToolCall("work", f'{{"number": {number}}}') for number in range(150))
     with testing.clock() as clock:

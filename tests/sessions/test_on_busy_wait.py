@@ -1,4 +1,4 @@
-"""I2: who waits for another's turn holds no connection, and goes on as soon as it may."""
+"""I2: a call that waits for a running turn holds no connection and continues when the turn ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENT = {"on_busy": "wait", "busy_timeout": 120}
 
 
 class Watch(_clock.FakeClock):
-    """A clock that tells when a turn waits, and how many connections were in use each time."""
+    """A clock that records when a turn waits, and how many connections were in use each time."""
 
     def __init__(self, database: Any, after: float = 0.0) -> None:
         super().__init__(time.time() + after)
@@ -35,7 +35,7 @@ class Watch(_clock.FakeClock):
         time.sleep(0.001)
 
 
-def test_who_waits_for_a_running_turn_holds_no_connection(database_url: str) -> None:
+def test_waiting_for_a_running_turn_holds_no_connection(database_url: str) -> None:
     database, model = servers.open_database(database_url, pool=1), Waits()
     Chat = chat_model(database, provider=model, session=PATIENT | {"busy_timeout": 1e9, "lease": 1e9})
     key = Chat.start_session("Hello").id
@@ -50,7 +50,7 @@ def test_who_waits_for_a_running_turn_holds_no_connection(database_url: str) -> 
     assert texts(Chat, key)[2:] == ["slow", "answer to slow", "next", "answer to next"]
 
 
-def test_who_waits_for_a_pending_turn_goes_on_when_a_worker_has_run_it(database_url: str) -> None:
+def test_waiting_for_a_pending_turn_ends_when_a_worker_has_run_it(database_url: str) -> None:
     database, model = servers.open_database(database_url, pool=2), Waits()
     Chat = chat_model(database, provider=model, session=PATIENT | {"busy_timeout": 1e9})
     session = Chat.start_session("First", run=False)
@@ -64,8 +64,8 @@ def test_who_waits_for_a_pending_turn_goes_on_when_a_worker_has_run_it(database_
     assert texts(Chat, session) == ["First", "answer to First", "Second", "answer to Second"]
 
 
-def test_inside_a_transaction_nobody_waits_for_a_turn_that_could_then_not_end(database_url: str) -> None:
-    """Its locked row, or its snapshot, would be the same until the transaction ends."""
+def test_inside_a_transaction_a_running_turn_is_not_waited_for(database_url: str) -> None:
+    """The caller's locked row or snapshot stays the same until the transaction ends: waiting is useless."""
     database, model = servers.open_database(database_url, pool=3), Waits()
     Chat = chat_model(
         database, provider=model, session={"on_busy": "wait", "busy_timeout": 5, "lease": 1000.0}
@@ -85,7 +85,7 @@ def test_inside_a_transaction_nobody_waits_for_a_turn_that_could_then_not_end(da
     assert watch.in_use == []
 
 
-def test_who_waits_takes_over_once_the_lease_of_a_dead_holder_has_run_out(database: Any) -> None:
+def test_a_waiting_call_takes_over_when_the_lease_of_a_crashed_holder_expires(database: Any) -> None:
     Chat = chat_model(database, session=PATIENT | {"lease": 30.0})
     session = Chat.start_session("Hello")
     with testing.crash_after(2):
@@ -99,7 +99,7 @@ def test_who_waits_takes_over_once_the_lease_of_a_dead_holder_has_run_out(databa
 
 
 @pytest.mark.parametrize("session", [{}, {"on_busy": "wait", "busy_timeout": 0.05}], ids=["raise", "wait"])
-def test_who_is_refused_is_told_since_and_until_when(database: Any, session: Any) -> None:
+def test_session_busy_has_the_start_and_the_lease_of_the_running_turn(database: Any, session: Any) -> None:
     model = Waits()
     Chat = chat_model(database, provider=model, session={"lease": 1000.0} | session)
     key = Chat.start_session("Hello").id

@@ -31,7 +31,7 @@ def heard(stream: Any, pieces: int) -> None:
         pieces -= isinstance(next(stream), TextDelta)
 
 
-def test_what_has_come_is_stored_and_extends_the_lease(database: Any, at: _clock.FakeClock) -> None:
+def test_the_partial_reply_is_stored_and_extends_the_lease(database: Any, at: _clock.FakeClock) -> None:
     Chat = chat_model(database, provider=Halves())
     with Chat.stream_start_session(WORDS) as stream:
         heard(stream, 1)
@@ -106,7 +106,7 @@ def left_by_a_killed_process(database: Any, run: Callable[[Any, Any], Any]) -> A
     return Chat.get_context(session)
 
 
-def test_a_killed_process_leaves_what_had_come_in_the_transcript(database: Any) -> None:
+def test_a_killed_process_leaves_the_partial_reply_in_the_transcript(database: Any) -> None:
     def go_on(Chat: Any, session: Any) -> None:
         with testing.script(Chat, lambda prompt: "more"):
             session.continue_session("And then?")

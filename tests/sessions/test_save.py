@@ -108,7 +108,7 @@ def test_only_works_as_ever(Chat: Any) -> None:
     assert again.created is not None
 
 
-def test_nothing_to_write_is_no_error(database: Any) -> None:
+def test_a_save_without_changes_is_not_an_error(database: Any) -> None:
     connection = database
 
     @agent_session(**layout_of(database))

@@ -180,7 +180,7 @@ def test_there_is_nothing_to_resume_after_a_completed_turn(Chat: Any) -> None:
         blank.resume_session()
 
 
-def test_a_failed_turn_keeps_the_words_hides_them_and_can_be_resumed(Chat: Any) -> None:
+def test_a_failed_turn_keeps_and_hides_the_users_message_and_can_be_resumed(Chat: Any) -> None:
     session = Chat.start_session("One")
     cause = RuntimeError("boom")
     error = ProviderCallError("no answer from upstream")
@@ -248,7 +248,7 @@ def test_the_attempts_stay_in_the_turns_metadata_and_are_counted(database: Any) 
     assert reply.metadata["usage"]["total_tokens"] == 30
 
 
-def test_a_selected_record_tells_the_latest_turn_and_completed_result_without_a_query(Chat: Any) -> None:
+def test_a_selected_record_has_the_latest_turn_and_completed_result_without_a_query(Chat: Any) -> None:
     session = Chat.start_session("One")
     with testing.script(Chat, [ProviderCallError("down")]), pytest.raises(ProviderFailed):
         session.continue_session("Two")
@@ -396,7 +396,7 @@ def test_a_connection_that_the_caller_opened_stays_open(Chat: Any) -> None:
     assert database.is_closed()
 
 
-def test_no_connection_is_held_while_the_model_is_asked(database: Any) -> None:
+def test_no_connection_is_held_during_a_model_call(database: Any) -> None:
     held: list[bool] = []
 
     class Looks:
@@ -473,7 +473,7 @@ ODD_REPLIES: list[Any] = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("reply", ODD_REPLIES, ids=repr)
-def test_what_is_no_reply_fails_the_turn(database: Any, reply: Any, way: Way) -> None:
+def test_a_value_that_is_not_a_reply_fails_the_turn(database: Any, reply: Any, way: Way) -> None:
     class Odd:
         def ask(self, request: Any) -> Any:
             return reply
@@ -611,7 +611,7 @@ def test_the_time_that_a_provider_takes_to_get_ready_is_not_taken_from_the_lease
 
 
 @pytest.mark.parametrize("odd", [{}, (1, 2), [1], True, 1.5, b"x", {"id": 1}], ids=repr)
-def test_what_is_no_id_is_refused(Chat: Any, odd: Any) -> None:
+def test_an_invalid_id_is_refused(Chat: Any, odd: Any) -> None:
     for action in (lambda: Chat.get_context(odd), lambda: Chat.continue_session(odd, "Hi")):
         with pytest.raises(InputInvalid, match="is not an id"):
             action()

@@ -131,7 +131,7 @@ def test_mistakes_of_the_model_go_back_to_it(database: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_error_of_a_tool_is_told_to_the_model(way: Way, database: Any) -> None:
+def test_the_error_of_a_tool_is_sent_to_the_model(way: Way, database: Any) -> None:
     Chat = tooled(database, broken)
     record, asked, events = said(way, Chat, [tool_call("broken"), "It failed."])
     assert shown(asked[1])[-1] == ("tool", "ValueError: no luck")

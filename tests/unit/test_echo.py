@@ -342,7 +342,7 @@ def test_the_words_of_a_text_are_the_text(text: str) -> None:
     assert all(words_in(text))
 
 
-def test_a_provider_with_a_stream_that_is_no_method_is_refused() -> None:
+def test_a_provider_whose_stream_is_not_a_method_is_refused() -> None:
     with dsl_errors() as problems:
 
         @agent(client="echo:parrot", instruction="You help.", provider=Wrong())

@@ -38,7 +38,7 @@ def Chat(tmp_path: Path) -> Any:
         (b"Hello", "a value of the type bytes"),
     ],
 )
-def test_what_is_no_text_is_named_by_its_type(Chat: Any, given: Any, found: str) -> None:
+def test_a_value_that_is_not_text_is_named_by_its_type(Chat: Any, given: Any, found: str) -> None:
     for action in (Chat.start_session, Chat.call):
         with pytest.raises(InputInvalid) as raised:
             action(given)

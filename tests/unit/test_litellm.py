@@ -103,7 +103,7 @@ def completion(**message: Any) -> Sends:
     return Sends(json.dumps({"id": "1", "object": "chat.completion", "model": "gpt-4o", "choices": [choice]}))
 
 
-def test_a_service_that_tells_no_usage_costs_an_unknown_sum() -> None:
+def test_the_cost_is_unknown_where_the_service_reports_no_usage() -> None:
     result, _ = ask([completion(content="Hello!")])
     assert (result.text, result.usage.total_tokens, result.cost) == ("Hello!", 0, None)
 
@@ -390,7 +390,7 @@ def test_after_the_last_output_retry_the_error_holds_the_reply() -> None:
 
 @BOTH
 @pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
-def test_a_passing_failure_is_asked_again(client: str, status: int) -> None:
+def test_a_transient_failure_is_retried(client: str, status: int) -> None:
     result, server = ask([Fails(status, retry_after="0.01"), Says("Hello!")], client)
     assert result.text == "Hello!"
     first, second = server.requests
@@ -399,7 +399,7 @@ def test_a_passing_failure_is_asked_again(client: str, status: int) -> None:
 
 @BOTH
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_a_lasting_failure_is_not_asked_again(client: str, status: int) -> None:
+def test_a_permanent_failure_is_not_retried(client: str, status: int) -> None:
     error, server = fail([Fails(status)], client, retries=5)
     assert len(server.requests) == 1
     assert error.__cause__.status_code == status
@@ -465,7 +465,7 @@ def test_a_timeout_in_the_client_options_is_that_of_one_attempt() -> None:
 
 
 @BOTH
-def test_a_connection_that_breaks_off_is_asked_again(client: str) -> None:
+def test_a_call_whose_connection_breaks_off_is_retried(client: str) -> None:
     result, server = ask([Cut(), Says("Hello!")], client)
     assert result.text == "Hello!"
     assert len(server.requests) == 2
@@ -485,7 +485,7 @@ def test_a_refused_connection_is_a_failed_call(client: str) -> None:
 
 @BOTH
 @pytest.mark.parametrize("body", ["<html>busy</html>", "", "{}", "[]", "null"])
-def test_a_body_that_is_no_reply_is_a_failed_call(client: str, body: str) -> None:
+def test_a_body_that_is_not_a_reply_is_a_failed_call(client: str, body: str) -> None:
     error, server = fail([Sends(body)], client, retries=0)
     assert len(server.requests) == 1
     assert error.found.startswith(f"{client}: ")

@@ -186,7 +186,7 @@ def test_a_stream_that_is_cut_before_the_first_word_is_asked_for_again(
 @BOTH
 @EITHER_WAY
 @pytest.mark.parametrize("status", [408, 429, 500, 529])
-def test_a_passing_failure_is_asked_again(ask: Any, client: str, status: int) -> None:
+def test_a_transient_failure_is_retried(ask: Any, client: str, status: int) -> None:
     with LlmServer(Fails(status, retry_after="0.01"), Says("Hello!")) as server:
         assert whole(ask(request_to(server, client))).text == "Hello!"
 
@@ -200,7 +200,7 @@ def test_the_retries_of_a_stream_are_counted(ask: Any, client: str) -> None:
 
 @BOTH
 @EITHER_WAY
-def test_a_lasting_failure_is_not_asked_again(ask: Any, client: str) -> None:
+def test_a_permanent_failure_is_not_retried(ask: Any, client: str) -> None:
     error, _, server = fail(ask, [Fails(401)], client, retries=5)
     assert (error.status, len(server.requests)) == (401, 1)
 

@@ -257,7 +257,7 @@ def test_a_pinned_session_needs_no_arguments_of_a_schema_that_grew(database: Any
         ("Steps [] follow: [3,4]", [3, 4]),
     ],
 )
-def test_a_root_that_is_no_object_is_found_wrapped_or_bare(text: str, value: list[int]) -> None:
+def test_a_root_that_is_not_an_object_is_found_wrapped_or_bare(text: str, value: list[int]) -> None:
     assert OutputSchema(list[int]).parse(text) == value
 
 

@@ -245,7 +245,7 @@ UNREADABLE_HEADS = [
 
 @pytest.mark.layouts("document")
 @pytest.mark.parametrize(("text", "said"), UNREADABLE)
-def test_what_cannot_be_read_is_refused_and_left_as_it_is(Chat: Any, text: str, said: str) -> None:
+def test_an_unreadable_context_is_refused_and_left_unchanged(Chat: Any, text: str, said: str) -> None:
     if said in SERVERS_REFUSE and not isinstance(Chat._meta.database, pw.SqliteDatabase):
         pytest.skip("the server does not store it")
     refuse_and_leave(Chat, text, said)
