@@ -111,3 +111,11 @@ def _code_like(code: CodeType) -> CodeType:
         co_firstlineno=code.co_firstlineno,
         co_linetable=code.co_linetable,
     )
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an error, also if its `__str__` fails."""
+    try:
+        return str(error).strip() or "it gave no message"
+    except BaseException:
+        return "it gave no message"

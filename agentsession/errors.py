@@ -8,13 +8,19 @@ from typing import Any, Literal, TypeAlias
 FailureKind: TypeAlias = Literal[
     "", "auth", "unknown_model", "unknown_provider", "rate_limit", "timeout", "overloaded"
 ]
-"""Why a model could not be asked. The empty string: another reason."""
+"""Why a model call failed. The empty string stands for any other reason."""
 
 
 class AgentSessionError(Exception):
-    """What went wrong, as a sentence, and beside it where, why it matters and the fix.
+    """The base class of every error of this package.
 
-    `where`, `found`, `why` and `fix` are also attributes; what does not apply is an empty string.
+    Its text says where the error is, what was found, why it matters and how to fix it.
+
+    Attributes:
+        where (str): The model, the session or the option. An empty string if there is none.
+        found (str): What is wrong, as a sentence.
+        why (str): Why it matters.
+        fix (str): What to do.
     """
 
     def __init__(self, found: str = "", *, where: str = "", why: str = "", fix: str = "") -> None:
@@ -25,8 +31,8 @@ class AgentSessionError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        place = f"[{self.where}] " if self.where else ""
-        lines = [f"{place}{self.found}"]
+        where = f"[{self.where}] " if self.where else ""
+        lines = [f"{where}{self.found}"]
         lines += [f"  Why: {self.why}"] if self.why else []
         lines += [f"  Fix: {self.fix}"] if self.fix else []
         return "\n".join(lines)
@@ -34,7 +40,14 @@ class AgentSessionError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that a verifier found wrong with a declaration."""
+    """One mistake in a declaration, as a verifier found it.
+
+    Attributes:
+        where: The model, the decorator and the option.
+        found: What is wrong, as a sentence.
+        why: Why it matters.
+        fix: What to write instead.
+    """
 
     where: str
     found: str
@@ -46,10 +59,13 @@ class Problem:
 
 
 class DslError(AgentSessionError):
-    """A declaration is wrong. Raised at import with every problem of one decorator, or at the first
-    action for what only a later import could show. Nothing is registered, the class is unchanged.
+    """A declaration is wrong.
 
-    `problems` holds the `Problem` values: `where`, `found`, `why`, `fix`.
+    It is raised at import, with every problem of one decorator: nothing is registered, and the class is
+    unchanged. It is raised at the first action for mistakes that only a later import can show.
+
+    Attributes:
+        problems (tuple[Problem, ...]): The mistakes, each with `where`, `found`, `why` and `fix`.
     """
 
     def __init__(self, problems: tuple[Problem, ...] = ()) -> None:
@@ -66,22 +82,35 @@ class DslError(AgentSessionError):
 
 
 class InputInvalid(AgentSessionError):
-    """What the caller passed does not fit. Nothing was stored, the model was not asked."""
+    """An argument does not fit: input, arguments of the instruction, attributes, client or actor.
+
+    Nothing is stored, and the model is not called.
+    """
 
 
 class SessionNotFound(AgentSessionError):
-    """No row has this id. `result` holds the reply when the row was deleted during its turn, `session` the
-    record."""
+    """No session has this id, or it belongs to another owner.
+
+    It is also raised when the row is deleted while its turn runs.
+
+    Attributes:
+        result (Result | None): The reply, if the row was deleted while its turn ran.
+        session (Model | None): The record of that turn.
+    """
 
     result: Any = None
     session: Any = None
 
 
 class SessionBusy(AgentSessionError):
-    """The session's turn is open: running under a live lease, or stored to be run later.
+    """A turn of the session is open: it is running, waits for an approval, or is stored to be run later.
 
-    Nothing was stored. `status` is the open turn's status, `since` and `until` are seconds since
-    1970 on the database's clock (None for a turn that waits to be run).
+    Nothing is stored. Try again later, call `resume_session`, or declare `on_busy="wait"`.
+
+    Attributes:
+        status (str | None): The status of the open turn.
+        since (float | None): When it was claimed, in seconds since 1970 on the database's clock.
+        until (float | None): When its lease ends, in the same unit. Both are None if the turn waits to run.
     """
 
     status: str | None = None
@@ -90,69 +119,90 @@ class SessionBusy(AgentSessionError):
 
 
 class IdempotencyMismatch(AgentSessionError):
-    """The idempotency key was used before, for another input. Nothing was stored."""
+    """The idempotency key was used before for another input. Nothing is stored."""
 
 
 class TransactionOpen(AgentSessionError):
-    """The action would ask a model inside an open transaction, where the message is not yet durable."""
+    """The action would call a model inside an open transaction, where the message is not yet durable.
+
+    Nothing is stored. Call the action after the transaction, or pass `run=False`.
+    """
 
 
 class ManagedField(AgentSessionError):
-    """A field that the library manages was assigned, or changed in place, and saved. Nothing was written."""
+    """`save()` would write a field that the library manages. Nothing is written."""
 
 
 class ContextUnreadable(AgentSessionError):
-    """The stored context is not one that this version can read. It was left as it is."""
+    """This version cannot read the stored context. It is left as it is."""
 
 
 class LayoutMismatch(AgentSessionError):
-    """The session is stored in the other layout than the model declares. Nothing was written."""
+    """The session is stored in another layout than the model declares. Nothing is written.
+
+    `python -m agentsession migrate` moves the sessions of a model.
+    """
 
 
 class NothingToResume(AgentSessionError):
-    """The session has no open turn. Nothing was stored."""
+    """The session has no open turn. Nothing is stored."""
 
 
 class NothingToApprove(AgentSessionError):
-    """The call does not wait for an approval: it was decided, its time is over, or it is unknown. Nothing was
-    changed."""
+    """The call does not wait for an approval: it was decided, its time is over, or it is unknown.
+
+    Nothing is stored.
+    """
 
 
 class NoResult(AgentSessionError):
-    """There is no completed turn (`last_result`), or no turn at all (`last_turn`)."""
+    """The session has no completed turn (`last_result`), or no turn (`last_turn`)."""
 
 
 class TurnFailed(AgentSessionError):
-    """The turn did not complete. The user's words are stored, the turn is `failed`, the original error
-    is the `__cause__`, and `session` is the record (None for `call`, which stores nothing)."""
+    """The base class of errors that end a turn.
+
+    The user's message is stored, and the turn has the status `failed`. The original error is the `__cause__`.
+    `resume_session` runs the turn again, `continue_session` begins the next one.
+
+    Attributes:
+        session (Model | None): The record. None for `call`, which stores nothing.
+    """
 
     session: Any = None
     remedy = "call resume_session to ask again"
 
 
 class ProviderFailed(TurnFailed):
-    """The model could not be asked, or answered with an error. `kind` says why, and `fix` follows from it."""
+    """The model call failed.
+
+    Attributes:
+        kind (str): `auth`, `unknown_model`, `unknown_provider`, `rate_limit`, `timeout`, `overloaded`, or an
+            empty string. `fix` follows from it.
+    """
 
     kind: FailureKind = ""
 
 
 class HookFailed(TurnFailed):
-    """A function of yours that the turn called raised an error, or gave what does not fit."""
+    """A hook, a `history` or a `needs_approval` function raised, or returned a value that does not fit."""
 
     remedy = "correct the function, then call resume_session"
 
 
 class ToolFailed(TurnFailed):
-    """A tool failed on an agent with `on_tool_error="halt"`, and the results of the step are stored; or
-    `call`, which stores nothing, met a tool that needs an approval."""
+    """A tool failed on an agent with `on_tool_error="halt"`. The results of the step are stored.
 
-    remedy = "call resume_session: the model is told of it"
+    `call`, which stores nothing, raises it for a tool that needs an approval.
+    """
+
+    remedy = "call resume_session: the model sees the error of the tool"
 
 
 class MaxIterations(TurnFailed):
-    """The model still asked for tools in its last allowed reply of the turn. Those were not run."""
+    """The model called tools in the last reply that `max_iterations` allows. Those calls did not run."""
 
-    remedy = "call resume_session to let it go on, or raise max_iterations"
+    remedy = "call resume_session to let the model continue, or raise max_iterations"
 
 
 class BudgetExceeded(TurnFailed):
@@ -162,19 +212,25 @@ class BudgetExceeded(TurnFailed):
 
 
 class OutputInvalid(TurnFailed):
-    """The reply does not fit the output schema; `raw` is its text.
+    """The reply does not fit the output schema.
 
-    Also raised when a stored reply that no longer fits today's schema is read.
+    It is also raised when a stored reply is read that no longer fits the schema.
+
+    Attributes:
+        raw (str): The text of the reply.
     """
 
     raw: str = ""
 
 
 class StorageFailed(AgentSessionError):
-    """The database went away in the middle of a turn and did not come back: how it ended is not stored.
+    """The database went away during a turn, and a new attempt failed: the end of the turn is not stored.
 
-    `result` holds the reply where there is one, `session` the record as it was last stored, and the
-    database's error is the `__cause__`.
+    The error of the database is the `__cause__`.
+
+    Attributes:
+        result (Result | None): The reply, if there is one.
+        session (Model | None): The record as it was last stored.
     """
 
     result: Any = None
@@ -182,9 +238,11 @@ class StorageFailed(AgentSessionError):
 
 
 class TurnCancelled(AgentSessionError):
-    """`cancel_session` ended the turn while it ran: it is stored as interrupted, and nothing more was stored.
+    """`cancel_session` ended the turn while it ran. The turn is stored as `interrupted`.
 
-    `result` holds the reply where it came all the same, `session` the record.
+    Attributes:
+        result (Result | None): The reply, if the model had finished. It is not stored.
+        session (Model | None): The record.
     """
 
     result: Any = None
@@ -192,18 +250,35 @@ class TurnCancelled(AgentSessionError):
 
 
 class LeaseLost(AgentSessionError):
-    """The turn was taken over while the model answered: nothing more was stored. `result` holds the
-    reply where there is one, `session` the record."""
+    """Another process took the turn over while it ran. Nothing more is stored.
+
+    Attributes:
+        result (Result | None): The reply, if there is one. It is not stored.
+        session (Model | None): The record.
+    """
 
     result: Any = None
     session: Any = None
 
 
 class ProviderCallError(Exception):
-    """For providers: one model call failed. The message goes into the stored turn, so it holds no key.
+    """A provider raises it: one model call failed. The turn then fails with `ProviderFailed`.
 
-    The error that a client library raised is its `__cause__`. `status` is the HTTP status, if any. `kind` and
-    `fix` become those of the `ProviderFailed`; `fix` says what the developer can do, as part of a sentence.
+    The message is stored with the turn, so it must hold no key. The error of a client library is its
+    `__cause__`.
+
+    Args:
+        message: What went wrong.
+        status: The HTTP status, if there is one.
+        kind: Why the call failed. It becomes `ProviderFailed.kind`.
+        fix: What the developer can do, as part of a sentence. It becomes `ProviderFailed.fix`.
+
+    Example:
+        ```python
+        from agentsession import ProviderCallError
+
+        error = ProviderCallError("the quota is used up", status=429, kind="rate_limit", fix="wait a minute")
+        ```
     """
 
     def __init__(
@@ -216,12 +291,4 @@ class ProviderCallError(Exception):
 
 
 class UnsafeDatabase(UserWarning):
-    """The database's settings let concurrent turns block each other. Shown once per database."""
-
-
-def words(error: BaseException) -> str:
-    """What an error says, whatever its author did."""
-    try:
-        return str(error).strip() or "it gave no message"
-    except BaseException:
-        return "it gave no message"
+    """A warning, once per database: its settings let concurrent turns block each other."""

@@ -21,8 +21,8 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The type of the event in JSON and in SSE, such as `text_delta`."""
-        return name_of(type(self))
+        """Return the type of the event in JSON and in SSE, such as `text_delta`."""
+        return event_name(type(self))
 
     def json(self) -> JsonMap:
         """Return the event as a JSON object: `type`, and its attributes. A session is its id."""
@@ -34,8 +34,8 @@ class Event(msgspec.Struct, frozen=True):
         return f"event: {self.name}\ndata: {compact(self.json())}\n\n"
 
 
-def name_of(kind: type[Event]) -> str:
-    """Return the name of a class of events, such as `text_delta` for `TextDelta`."""
+def event_name(kind: type[Event]) -> str:
+    """Return the name of a type of event: `text_delta` for `TextDelta`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
@@ -142,7 +142,7 @@ class StreamFailed(Event, frozen=True):
 
     @classmethod
     def of(cls, error: AgentSessionError) -> StreamFailed:
-        """Return the event for an error. Its text tells clients nothing that is internal."""
+        """Return the event for an error, without text of the provider or the database."""
         is_ours = not isinstance(error, (TurnFailed, StorageFailed))
         return cls(type(error).__name__, error.found if is_ours else client_message(type(error).__name__))
 

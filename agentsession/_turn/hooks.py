@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from agentsession._json_values import storable_text
+from agentsession._tracebacks import message_of
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import Effect, Hook, HookContext, ToolResult
 from agentsession._turn.model_io import PromptMessage, Reply
-from agentsession.errors import HookFailed, TurnFailed, words
+from agentsession.errors import HookFailed, TurnFailed
 
 T = TypeVar("T")
 
@@ -44,7 +45,9 @@ def call_function(name: str, hook: Hook, check: Callable[[Any], T]) -> Generator
     except Unfit as unfit:
         raise HookFailed(f"{name} {unfit}") from None
     except Exception as error:
-        raise HookFailed(storable_text(f"{name} raised {type(error).__name__}: {words(error)}")) from error
+        raise HookFailed(
+            storable_text(f"{name} raised {type(error).__name__}: {message_of(error)}")
+        ) from error
 
 
 def any_value(value: Any) -> Any:

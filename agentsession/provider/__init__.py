@@ -1,4 +1,4 @@
-"""ASK: providers answer one request with one reply. Write your own by giving an object an `ask` method.
+"""The provider protocol: a provider answers one request with one reply. It is an object with `ask(request)`.
 
 >>> from agentsession.provider import Reply, Request
 >>> class Parrot:
@@ -6,8 +6,8 @@
 ...         return Reply(text=request.prompt[-1].content, model=request.client.model)
 
 `@agent(provider=Parrot(), …)` then uses it for every turn. An exception that `ask` raises fails the turn; a
-`ProviderCallError` says with which words, of which kind and with which fix. An optional `prepare()` and
-then an optional `check_client(client)` are called before a turn is claimed. To ask for a tool, a reply has
+`ProviderCallError` sets the error's text, kind and fix. An optional `prepare()` and then an optional
+`check_client(client)` are called before a turn is claimed. A reply that calls a tool has
 `calls=(ToolCall("find", '{"order": 3}'),)`.
 """
 

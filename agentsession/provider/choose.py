@@ -1,4 +1,7 @@
-"""Which provider answers for a client: a scripted one in a test, the declared object, or by the id."""
+"""The provider of a client: the script of a test, the declared object, or a built-in one by its prefix.
+
+To add a built-in provider, write a file in this folder and add a line to `BUILT_IN`.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,23 @@ from agentsession.provider.echo import Echo
 from agentsession.provider.litellm.adapter import LiteLLM
 from agentsession.provider.protocol import Provider
 
+BUILT_IN: dict[str, type[Provider]] = {"echo": Echo}
+"""Prefixes of clients, as in `echo:`. litellm answers for all others."""
+
 scripted: ContextVar[Mapping[AgentOptions, Provider] | None] = ContextVar("scripted", default=None)
 
 
 def provider_for(agent: AgentOptions, client: Client) -> Provider:
+    """Return the provider that answers for this client of the agent."""
     script = (scripted.get() or {}).get(agent)
     if script is not None:
         return script
     if agent.provider is not None:
         declared: Provider = agent.provider
         return declared
-    return _echo() if client.provider == "echo" else _litellm()
+    return _built_in(BUILT_IN.get(client.provider, LiteLLM))
 
 
 @cache
-def _echo() -> Echo:
-    return Echo()
-
-
-@cache
-def _litellm() -> LiteLLM:
-    return LiteLLM()
+def _built_in(kind: type[Provider]) -> Provider:
+    return kind()

@@ -1,4 +1,4 @@
-"""The offline provider: no key, no network. It repeats the user's words in the shape of the output schema."""
+"""The offline provider: no key, no network. It repeats the message in the form of the output schema."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ FORMATS = {
 
 
 class Echo:
-    """Answers with what it was told and how often it was spoken to, so that memory can be seen."""
+    """Replies with the message and the number of messages, which shows that the conversation is stored."""
 
     def ask(self, request: Request) -> Reply:
-        said = [message.content for message in request.prompt if message.role == "user"]
-        words = f"You said: {said[-1]} (message {len(said)} of this conversation)"
+        messages = [message.content for message in request.prompt if message.role == "user"]
+        words = f"You said: {messages[-1]} (message {len(messages)} of this conversation)"
         text = words if request.output.is_text else compact(shaped(request.output.json_schema, words))
-        asked = sum([len(message.content.split()) for message in request.prompt])
-        told = len(text.split())
-        usage = Usage(input_tokens=asked, output_tokens=told, total_tokens=asked + told)
+        sent = sum([len(message.content.split()) for message in request.prompt])
+        received = len(text.split())
+        usage = Usage(input_tokens=sent, output_tokens=received, total_tokens=sent + received)
         return Reply(text, usage=usage, cost=0.0, model=request.client.id, finish_reason="stop")
 
     async def aask(self, request: Request) -> Reply:
@@ -53,20 +53,20 @@ class Echo:
 
 
 def words_in(text: str) -> list[str]:
-    """The words one by one, each with the white space that follows it: joined they are the text."""
+    """Return the words of a text, each with the white space that follows it. Joined they are the text."""
     return re.findall(r"\s*\S+\s*|\s+", text)
 
 
 def shaped(schema: JsonMap, words: str) -> Json:
-    """A value that fits a JSON schema, with the words wherever free text fits.
+    """Return a value that fits a JSON schema, with `words` wherever free text fits.
 
-    A text with a pattern is the field's own example or default: no other is known to fit.
+    A text with a pattern is the example or the default of its field: no other text is known to fit.
     """
     return _Shaper(schema.get("$defs", {}), words).value(schema, 0, ())
 
 
 class _Shaper:
-    """`nth` is the position in a list, which makes its items differ; `path` are the definitions above."""
+    """`nth` is the position in a list, so that its items differ; `path` holds the enclosing definitions."""
 
     def __init__(self, definitions: JsonMap, words: str) -> None:
         self.definitions = definitions
@@ -126,12 +126,12 @@ class _Shaper:
 
 
 def _is_deep(path: tuple[str, ...]) -> bool:
-    """Are we inside a definition that is inside itself?"""
+    """Return whether a definition encloses itself."""
     return len(path) > len(set(path))
 
 
 def _simplest(branches: list[JsonMap]) -> JsonMap:
-    """The branch that ends a recursion, if there is one."""
+    """Return the branch that ends a recursion, if there is one."""
     return min(branches, key=lambda branch: ("$ref" in branch, branch.get("type") in ("object", "array")))
 
 
@@ -150,7 +150,7 @@ def _number(node: JsonMap, nth: int, whole: bool) -> int | float:
 
 
 def _steps(node: JsonMap, low: Any, high: Any, step: Any, nth: int) -> int:
-    """How many steps from zero: the nth count within the bounds, and round again where they are narrow."""
+    """Return the steps from zero to the nth value within the bounds. In narrow bounds values repeat."""
     first, last = 0, None
     if high is not None:
         exact = Fraction(high) / Fraction(step)

@@ -1,4 +1,4 @@
-"""The provider protocol: what a model is asked, and with what it answers."""
+"""The provider protocol: a request and its reply."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ RESERVED_TOOL = "json_tool_call"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a model.
+    """One model call.
 
-    `prompt` is the conversation as the model receives it: the system message first if there is one, then
-    user and assistant in turns, the user last; within a turn, each assistant message with calls and the
-    results of its calls. `timeout` is in seconds, for the call with its retries. `output` says what the reply
-    has to look like, and `output_mode` how the model is asked for it.
-
-    `tools` are those that the model may call: each has a `name`, a `description` and the JSON `schema` of its
-    arguments. What a reply has in `calls` is shown in the next request, with the results. Calls in the prompt
-    may name tools that are not there any more.
+    Attributes:
+        prompt: The conversation: the system message first if there is one, then user and assistant in turns,
+            the user last. Within a turn, each assistant message with calls is followed by the results of its
+            calls. Calls in the prompt may name tools that no longer exist.
+        client: The client, with its `id`, `model` and `options`.
+        output: The output schema of the agent.
+        output_mode: How the model is asked for structured output: `auto`, `schema` or `prompt`.
+        timeout: Seconds for the call, its retries included.
+        retries: How many times a failed call may be repeated.
+        tools: The tools that the model may call. Each has a `name`, a `description` and the JSON `schema` of
+            its arguments.
     """
 
     prompt: Prompt
@@ -42,26 +45,29 @@ class Request:
 
 @runtime_checkable
 class Provider(Protocol):
-    """Answers a request. Called from any thread; holds no database connection.
+    """Answers requests. It is called from any thread and holds no database connection.
 
-    Only `ask` is required. `prepare()` and then `check_client(client)` are called before a turn is claimed:
-    what they raise is a `ProviderFailed`, and nothing is stored. The others are used where they are there:
-    `stream(request)` gives an iterator of `Delta` values and the whole `Reply` at last; `aask(request)` and
-    `astream(request)` are the same as a coroutine function and as an async iterator.
-    An iterator that is left early is closed, which should tell the model's server to stop. An iterator of
-    `stream` may have a method `abort()`: it is called from another thread when the stream is left, and should
-    end the wait for the next piece. Without it, the iterator is closed after that piece.
+    Only `ask` is required. These methods are used if they exist:
+
+    - `prepare()` and then `check_client(client)` run before a turn is claimed. If they raise, the action
+      raises `ProviderFailed`, and nothing is stored.
+    - `stream(request)` returns an iterator of `Delta` values that ends with the whole `Reply`.
+    - `aask(request)` and `astream(request)` are the same for an event loop.
+
+    An iterator whose reader leaves is closed, which should end the request to the model's server. An iterator
+    of `stream` may have a method `abort()`. It is called from another thread when the reader leaves, and
+    should end the wait for the next piece. Without it the iterator is closed after that piece.
     """
 
     def ask(self, request: Request) -> Reply:
-        """The reply; an exception fails the turn."""
+        """Return the reply. An exception fails the turn."""
         ...
 
 
 def checked(reply: Any, duration: float) -> Reply:
-    """The reply in plain types, as it can be stored, with the seconds that it took.
+    """Return the reply in plain types, as it can be stored, with its duration in seconds.
 
-    Raises `ProviderCallError` that says what cannot be stored.
+    Raises `ProviderCallError` if a part of it cannot be stored.
     """
     if not isinstance(reply, Reply):
         raise ProviderCallError(f"the provider returned a {type(reply).__name__}, not a Reply")
@@ -69,7 +75,7 @@ def checked(reply: Any, duration: float) -> Reply:
         if not (
             isinstance(reply.text, str) and isinstance(reply.thinking, str) and isinstance(reply.opaque, str)
         ):
-            raise msgspec.ValidationError("its text, thinking or opaque is no str")
+            raise msgspec.ValidationError("its text, thinking or opaque is not a str")
         facts = reply.facts()
         calls = () if reply.calls == () else _plain_calls(reply)
     except (msgspec.ValidationError, TypeError) as error:
@@ -91,7 +97,7 @@ def checked(reply: Any, duration: float) -> Reply:
 def _plain_calls(reply: Reply) -> tuple[ToolCall, ...]:
     calls: Any = reply.calls
     if not isinstance(calls, (tuple, list)) or not all(isinstance(call, ToolCall) for call in calls):
-        raise msgspec.ValidationError("its calls are no tuple of ToolCall")
+        raise msgspec.ValidationError("its calls are not a tuple of ToolCall")
     if not all(isinstance(text, str) for call in calls for text in (call.name, call.arguments)):
-        raise msgspec.ValidationError("a call's name or arguments are no str")
+        raise msgspec.ValidationError("the name or the arguments of a call are not a str")
     return tuple(ToolCall(str.__str__(call.name), str.__str__(call.arguments)) for call in calls)

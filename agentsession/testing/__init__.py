@@ -1,8 +1,8 @@
 """For your own tests: scripted replies, a clock that stands still, crashes after any step, transactions that
 roll back.
 
-No model is asked and nothing is patched: what a `with` block changes is seen by its own thread (or task)
-only, and is gone with it. The pytest fixtures for all this are in `agentsession.testing.plugin`.
+No model is called and nothing is patched. A `with` block changes its own thread (or task) only, and the
+change ends with the block. `agentsession.testing.plugin` has pytest fixtures for the same.
 """
 
 from agentsession.testing.clocks import FakeClock, clock

@@ -11,23 +11,27 @@ from agentsession._turn.effects import Effect
 from agentsession.testing.override import override
 
 MAX_STEPS = 1_000
-"""Steps after which `every_crash` takes it that there is no end."""
+"""The number of steps after which `every_crash` gives up."""
 
 
 class Crash(BaseException):
-    """The process "died": no handler of the library runs, as after `kill -9`."""
+    """Ends a block as a kill of the process would: no handler of the library runs."""
 
 
 class CrashPoint:
     """A `with` block that dies after its step number `step`: one round of `every_crash`.
 
-    `performed` are the steps that the block took, `happened` tells whether it died, and `str(crash)` says
-    both, for the message of an assertion: `assert is_answered(session), crash`.
+    `str(crash)` describes it, for the message of an assertion: `assert is_answered(session), crash`.
+
+    Attributes:
+        step (int): The number of the step, from 1.
+        performed (list): The steps that the block has performed.
+        happened (bool): Whether the block died.
     """
 
     def __init__(self, step: int) -> None:
         if step < 1:
-            raise ValueError(f"steps are counted from 1, there is no step {step}")
+            raise ValueError(f"steps count from 1, and {step} is not a step")
         self.step = step
         self.performed: list[Effect] = []
         self.entered = False
@@ -35,11 +39,12 @@ class CrashPoint:
 
     @property
     def happened(self) -> bool:
+        """Return whether the block died."""
         return len(self.performed) == self.step
 
     def __enter__(self) -> CrashPoint:
         if self.entered:
-            raise AssertionError("one crash is for one block: what follows it is another process")
+            raise AssertionError("a CrashPoint is for one block: the code after it runs in another process")
         self.entered = True
         self._block.__enter__()
         return self
@@ -49,13 +54,13 @@ class CrashPoint:
     ) -> bool:
         self._block.__exit__(None, None, None)
         if error is None and self.happened:
-            raise AssertionError(f"{self}, but the block went on: something in it caught the crash")
+            raise AssertionError(f"{self}, but the block continued: its code caught the crash")
         if isinstance(error, Exception):
             error.add_note(f"in a block that was to crash after step {self.step}")
         return isinstance(error, Crash)
 
     def _count(self, effect: Effect) -> None:
-        """Once dead, the block gets no further, even if a `finally:` of it should try."""
+        """Count a step. After the crash no further step runs, also in a `finally:` of the block."""
         if not self.happened and effect.is_crash_point:
             self.performed.append(effect)
         if self.happened:
@@ -73,15 +78,24 @@ class CrashPoint:
 
 @contextmanager
 def crash_after(step: int) -> Iterator[list[Effect]]:
-    """Die after the turn's effect number `step` (from 1): the block ends there, as if the process had.
+    """End the block after a step of the turn, as if the process had been killed there.
 
-    Gives the effects that were performed. Fewer than `step` effects: the block runs to its end. Waiting for a
-    busy session is none. An `AssertionError` says that the block caught the crash, which no process could.
+    If the turn has fewer steps, the block runs to its end. A wait for a busy session is not a step.
 
-    ```python
-    with testing.crash_after(2):                    # the row is stored and the model has answered …
-        ChatAgent.start_session("Hello!")           # … but the reply was never written
-    ```
+    Args:
+        step: The number of the step, from 1.
+
+    Yields:
+        The steps that the block has performed.
+
+    Raises:
+        AssertionError: The block caught the crash, which no process could do.
+
+    Example:
+        ```python
+        with testing.crash_after(2):  # the row is stored and the model has replied …
+            ChatAgent.start_session("Hello!")  # … but the reply is not stored
+        ```
     """
     with CrashPoint(step) as crash:
         yield crash.performed
@@ -90,33 +104,38 @@ def crash_after(step: int) -> Iterator[list[Effect]]:
 def every_crash() -> Iterator[CrashPoint]:
     """Run your code once for every step after which it could be killed, and once to its end.
 
-    Each round gives one `CrashPoint`: set up before `with crash:`, act inside it, check after it. The last
+    Each round yields one `CrashPoint`: set up before `with crash:`, act inside it, check after it. The last
     round is the first whose block is not interrupted.
 
-    A step is one thing that a turn does with the outside: it reads the row, writes it (one statement,
-    committed at once), asks the model, or runs tools until one has ended. Nothing is stored between two of
-    them, so after these crashes you find what a `kill -9` in the middle of a turn can leave. Two things
-    differ: `finally:` blocks of your own code do run, and your own writes are no steps.
+    A step is one exchange of a turn with the outside: it reads the row, writes it (one transaction), calls
+    the model, or runs tools until one has ended. Nothing is stored between two steps, so these crashes leave
+    what `kill -9` during a turn can leave. Two things differ: `finally:` blocks of your own code run, and
+    your own writes are not steps.
 
-    Raises `AssertionError` where a round did not enter its block, or the block caught the crash.
+    Yields:
+        One `CrashPoint` for each round.
 
-    ```python
-    for crash in testing.every_crash():
-        with testing.clock() as clock:
-            session = ChatAgent.start_session("Hello!")
-            with crash:
+    Raises:
+        AssertionError: A round did not enter its block, the block caught the crash, or there is no end.
+
+    Example:
+        ```python
+        for crash in testing.every_crash():
+            with testing.clock() as clock:
+                session = ChatAgent.start_session("Hello!")
+                with crash:
+                    session.continue_session("Are you open?", idempotency_key="request 1")
+                clock.advance(31)  # the lease of the killed process ends, and the browser asks again
                 session.continue_session("Are you open?", idempotency_key="request 1")
-            clock.advance(31)                       # the lease of the killed process runs out,
-            session.continue_session("Are you open?", idempotency_key="request 1")  # the browser asks again
-        said = [message.role for message in session.get_context().messages]
-        assert said == ["user", "assistant"] * 2, crash
-    ```
+            roles = [message.role for message in session.get_context().messages]
+            assert roles == ["user", "assistant"] * 2, crash
+        ```
     """
     for step in range(1, MAX_STEPS + 1):
         crash = CrashPoint(step)
         yield crash
         if not crash.entered:
-            raise AssertionError("a round of every_crash went by without `with crash:`")
+            raise AssertionError("a round of every_crash did not enter `with crash:`")
         if not crash.happened:
             return
     raise AssertionError(

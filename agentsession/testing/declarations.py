@@ -1,4 +1,4 @@
-"""Declarations that are meant to be wrong."""
+"""Tests of wrong declarations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from agentsession.errors import DslError, Problem
 
 @contextmanager
 def dsl_errors() -> Iterator[list[Problem]]:
-    """Expect a `DslError` in the block, and give its problems.
+    """Expect a `DslError` in the block.
 
-    ```python
-    with testing.dsl_errors() as problems:
-        @agent(client="nonsense", instruction="Hi")
-        class Broken: ...
-    assert "client" in problems[0].where
-    ```
+    Yields:
+        A list. After the block it holds the error's problems.
+
+    Raises:
+        AssertionError: The block raised no `DslError`.
+
+    Example:
+        ```python
+        with testing.dsl_errors() as problems:
+
+            @agent(client="nonsense", instruction="Hi")
+            class Broken: ...
+
+        assert "client" in problems[0].where
+        ```
     """
     problems: list[Problem] = []
     try:

@@ -1,4 +1,4 @@
-"""A context variable that is changed for the length of a block."""
+"""A context variable with another value for one block."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 @contextmanager
 def override(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Set a context variable for the block."""
     token = variable.set(value)
     try:
         yield

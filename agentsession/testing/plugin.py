@@ -4,10 +4,10 @@
 pytest_plugins = ["agentsession.testing.plugin"]
 ```
 
-`agent_script(Model, replies)` answers in the model's place, `agent_clock` is a clock that stands still, and
-`agent_crash` dies after a step: its test runs once for each of 8, or of `@pytest.mark.crash_steps(12)`.
+`agent_script(Model, replies)` replaces the model, `agent_clock` is a clock that stands still, `agent_crash`
+ends its block after a step: its test runs once for each of 8 steps, or of `@pytest.mark.crash_steps(12)`.
 
-PYTEST_DONT_REWRITE: there is no assertion here that pytest could explain.
+PYTEST_DONT_REWRITE: this module has no assertion that pytest could explain.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class _NotRun(Exception):
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker `crash_steps`."""
     line = f"crash_steps(count): how many steps agent_crash tries (default: {STEPS}), one more than there are"
     config.addinivalue_line("markers", line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with `agent_crash` once for each step."""
     if "agent_crash" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("crash_steps")
         count = _count(*marker.args, **marker.kwargs) if marker else STEPS
@@ -56,7 +58,7 @@ def _count(count: int) -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """What the fixtures check at the end is part of the test: it fails, and not its teardown."""
+    """Run the final checks of the fixtures in the test, so that the test fails and not its teardown."""
     with item.stash.get(CHECKS, ExitStack()):
         return (yield)
 
@@ -66,14 +68,14 @@ def _agent_checks(request: pytest.FixtureRequest) -> Iterator[ExitStack]:
     checks = request.node.stash[CHECKS] = ExitStack()
     yield checks
     with suppress(_NotRun), checks:
-        raise _NotRun  # there is something left only where the test itself did not run
+        raise _NotRun  # checks are left only if the test itself did not run
 
 
 @pytest.fixture
 def agent_clock() -> Iterator[FakeClock]:
-    """The time stands still, from now on, until the test advances it: `agentsession.testing.clock`.
+    """A clock that stands still until the test advances it: `agentsession.testing.clock`.
 
-    An async test takes it before its async fixtures, whose task would not see it otherwise.
+    An async test requests it before its async fixtures: their task would not use it otherwise.
 
     ```python
     def test_a_lease_runs_out(agent_clock):
@@ -89,15 +91,15 @@ def agent_clock() -> Iterator[FakeClock]:
 
 @pytest.fixture
 def agent_script(_agent_checks: ExitStack) -> Iterator[ScriptAgent]:
-    """A function that answers in a model's place until the end of the test: `agentsession.testing.script`.
+    """A function that replaces a model until the end of the test: `agentsession.testing.script`.
 
-    It returns the list of what the model is shown. The test fails if a reply was missing or is left over.
+    It returns the list of prompts. The test fails if a reply is missing or left over.
 
     ```python
-    def test_the_model_is_shown_the_conversation(agent_script):
-        asked = agent_script(ChatAgent, ["Hi!", "Yes."])
+    def test_the_prompt_holds_the_conversation(agent_script):
+        prompts = agent_script(ChatAgent, ["Hi!", "Yes."])
         ChatAgent.start_session("Hello!").continue_session("Are you open?")
-        assert [message.content for message in asked[1]][1:] == ["Hello!", "Hi!", "Are you open?"]
+        assert [message.content for message in prompts[1]][1:] == ["Hello!", "Hi!", "Are you open?"]
     ```
     """
 
@@ -110,10 +112,10 @@ def agent_script(_agent_checks: ExitStack) -> Iterator[ScriptAgent]:
 
 @pytest.fixture
 def agent_crash(request: pytest.FixtureRequest, _agent_checks: ExitStack) -> CrashPoint:
-    """A block that dies after one step; the test runs once for each: `agentsession.testing.every_crash`.
+    """A block that ends after one step: `agentsession.testing.every_crash`. The test runs once for each step.
 
-    Steps past the last one leave the block as it is. If the block dies even after the last step that was
-    tried, the test fails: there may be more, and `@pytest.mark.crash_steps(…)` tries them.
+    If the turn has fewer steps, the block runs to its end. If the block dies even after the last step that
+    was tried, the test fails: there may be more steps, and `@pytest.mark.crash_steps(…)` tries them.
 
     ```python
     def test_a_crash_loses_nothing(agent_crash, agent_clock):
@@ -133,7 +135,7 @@ def agent_crash(request: pytest.FixtureRequest, _agent_checks: ExitStack) -> Cra
 def _tried(crash: CrashPoint, count: int) -> Iterator[CrashPoint]:
     yield crash
     if not crash.entered:
-        raise AssertionError("the test has agent_crash, and did not run `with agent_crash:`")
+        raise AssertionError("the test requests agent_crash and did not enter `with agent_crash:`")
     if crash.happened and crash.step == count:
         raise AssertionError(
             f"there may be more than these {count} steps: mark the test with "

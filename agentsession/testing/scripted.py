@@ -1,4 +1,4 @@
-"""Replies that a test gives in the model's place."""
+"""Replies of a test in place of a model."""
 
 from __future__ import annotations
 
@@ -21,34 +21,40 @@ Replies: TypeAlias = "Sequence[Any] | Callable[[Prompt], Any]"
 
 @contextmanager
 def script(model: type[Any], replies: Replies) -> Iterator[list[Prompt]]:
-    """Answer the model's next questions with these replies, in order; gives what the model was shown.
+    """Replace the model in the block by a list of replies, or by a function.
 
-    A reply is a text, a value of the output schema, a `Reply`, or an exception, which then fails the call.
-    A text is the reply as it comes, whether it fits the schema or not. An `AssertionError` says at the end of
-    the block that replies were left over, or that one was missing.
+    Args:
+        model: The class with `@agent`.
+        replies: One reply for each model call, in order; or a function that takes the prompt of a call and
+            returns, or raises, one reply, for an unknown number of calls.
 
-    A `ToolCall`, as `tool_call` makes it, is a reply that asks for a tool. A tuple or list of them asks for
-    several at once, and may have texts that are said first: `("Let me look. ", tool_call("find", order=3))`.
-    What the tools gave is in what the model is shown next.
+            A reply is a text, a value of the output schema, a `Reply`, or an exception, which fails the call.
+            A text is sent as it is, whether it fits the schema or not. A `ToolCall`, as `tool_call` makes it,
+            calls a tool. A tuple or list of them calls several, and may begin with texts:
+            `("Let me look. ", tool_call("find", order=3))`.
 
-    A stream gets a reply word by word, its thinking first. A tuple or list that is no value of the output
-    schema is the pieces of a reply: texts and `Delta` values, and at the end perhaps the whole `Reply`, or
-    the exception that cuts it off, as in `("Hel", "lo", ProviderCallError("cut"))`. A plain question gets
-    them joined, or the exception.
+            In a stream a reply arrives word by word, its thinking first. A tuple or list that is not a value
+            of the output schema is the pieces of a reply: texts and `Delta` values, and at the end perhaps
+            the whole `Reply`, or an exception, as in `("Hel", "lo", ProviderCallError("cut"))`. A plain call
+            gets the pieces joined, or the exception.
 
-    Where the number of questions is not known, as in `every_crash`, `replies` is a function: it is given what
-    the model is shown, and returns (or raises) one reply.
+    Yields:
+        The prompts that the model was sent, one for each call so far.
 
-    ```python
-    with testing.script(ChatAgent, [Answer(content="hi"), ProviderCallError("down")]) as asked:
-        session = ChatAgent.start_session("Hello!")
-        with pytest.raises(ProviderFailed):
-            session.continue_session("Are you there?")
-    assert asked[0][-1].content == "Hello!"
+    Raises:
+        AssertionError: At the end of the block a reply is left over, or one was missing.
 
-    with testing.script(ChatAgent, lambda prompt: Answer(content=prompt[-1].content.upper())):
-        assert session.continue_session("Hello!").last_result.output.content == "HELLO!"
-    ```
+    Example:
+        ```python
+        with testing.script(ChatAgent, [Answer(content="hi"), ProviderCallError("down")]) as prompts:
+            session = ChatAgent.start_session("Hello!")
+            with pytest.raises(ProviderFailed):
+                session.continue_session("Are you there?")
+        assert prompts[0][-1].content == "Hello!"
+
+        with testing.script(ChatAgent, lambda prompt: Answer(content=prompt[-1].content.upper())):
+            assert session.continue_session("Hello!").last_result.output.content == "HELLO!"
+        ```
     """
     agent = info.agent_options(model)
     provider = _Function(agent.output, replies) if callable(replies) else _Script(agent.output, replies)
@@ -64,13 +70,24 @@ def script(model: type[Any], replies: Replies) -> Iterator[list[Prompt]]:
 
 
 def tool_call(name: str, /, **arguments: Any) -> ToolCall:
-    """A call of a tool with these arguments, as a reply of `script`."""
+    """Return a call of a tool, as a reply for `script`.
+
+    Args:
+        name: The name of the tool.
+        **arguments: The arguments of the call.
+
+    Example:
+        ```python
+        call = testing.tool_call("find_order", number=7)
+        assert call.arguments == '{"number":7}'
+        ```
+    """
     return ToolCall(name, compact(arguments))
 
 
 @dataclass(frozen=True, slots=True)
 class _Scripted:
-    """How a reply ends, and the pieces that come before (None: its words)."""
+    """The end of a reply, and the pieces before it (None: its words)."""
 
     end: Reply | BaseException
     pieces: tuple[Delta, ...] | None = None
@@ -119,13 +136,15 @@ class _Script:
 
     def complaint(self) -> AssertionError:
         if self.missing:
-            asked = len(self.prompts)
-            return AssertionError(f"the model was asked {asked} times, {self.count} replies were given")
-        return AssertionError(f"{len(self.remaining)} of {self.count} replies were not asked for")
+            calls = len(self.prompts)
+            return AssertionError(
+                f"the model was called {calls} times, and the script has {self.count} replies"
+            )
+        return AssertionError(f"{len(self.remaining)} of {self.count} replies were not used")
 
 
 class _Function(_Script):
-    """As many replies as there are questions."""
+    """One reply for each model call."""
 
     def __init__(self, output: OutputSchema, reply_to: Callable[[Prompt], Any]) -> None:
         super().__init__(output, ())
@@ -164,11 +183,11 @@ def _are_pieces(reply: Sequence[Any]) -> bool:
 
 
 def _in_pieces(reply: Sequence[Any]) -> _Scripted:
-    said = [Delta(piece) if isinstance(piece, str) else piece for piece in reply]
-    deltas = tuple(piece for piece in said if isinstance(piece, Delta))
-    if isinstance(said[-1], (Reply, BaseException)):
-        return _Scripted(said[-1], deltas)
-    calls = tuple(piece for piece in said if isinstance(piece, ToolCall))
+    pieces = [Delta(piece) if isinstance(piece, str) else piece for piece in reply]
+    deltas = tuple(piece for piece in pieces if isinstance(piece, Delta))
+    if isinstance(pieces[-1], (Reply, BaseException)):
+        return _Scripted(pieces[-1], deltas)
+    calls = tuple(piece for piece in pieces if isinstance(piece, ToolCall))
     text, thinking = ("".join(getattr(piece, name) for piece in deltas) for name in ("text", "thinking"))
     whole = Reply(text, thinking, calls, finish_reason="tool_calls" if calls else "stop")
     return _Scripted(whole, deltas)

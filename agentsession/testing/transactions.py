@@ -1,4 +1,4 @@
-"""Actions inside a transaction that a test rolls back."""
+"""Actions inside a transaction of a test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from agentsession.testing.override import override
 
 @contextmanager
 def inside_transaction() -> Iterator[None]:
-    """Allow every action inside an open transaction, for tests that roll back at their end."""
+    """Allow every action inside an open transaction, for tests that roll back at their end.
+
+    Example:
+        ```python
+        with db.atomic() as transaction, testing.inside_transaction():
+            ChatAgent.start_session("Hello!")
+            transaction.rollback()
+        ```
+    """
     with override(allow_transactions, True):
         yield

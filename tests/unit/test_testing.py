@@ -33,16 +33,19 @@ pytestmark = pytest.mark.layouts("document")  # the tools for tests sit above th
 
 
 def test_replies_left_over_are_an_assertion_error(Chat: Any) -> None:
-    with pytest.raises(AssertionError, match="2 of 3 replies were not asked for"):
+    with pytest.raises(AssertionError, match="2 of 3 replies were not used"):
         with testing.script(Chat, ["a", "b", "c"]):
             Chat.start_session("Hi")
 
 
 def test_a_missing_reply_is_an_assertion_error_even_if_the_failure_was_caught(Chat: Any) -> None:
-    with pytest.raises(AssertionError, match="asked 2 times, 1 replies were given"):
+    with pytest.raises(AssertionError, match="called 2 times, and the script has 1 replies"):
         with testing.script(Chat, ["a"]):
             Chat.start_session("Hi").continue_session("More")
-    with pytest.raises(AssertionError, match="asked 1 times, 0 replies"), testing.script(Chat, []):
+    with (
+        pytest.raises(AssertionError, match="called 1 times, and the script has 0 replies"),
+        testing.script(Chat, []),
+    ):
         with contextlib.suppress(ProviderFailed):
             Chat.start_session("Hi")
 
@@ -243,10 +246,10 @@ def test_code_that_catches_the_crash_is_told_so(Chat: Any) -> None:
         except BaseException:
             return
 
-    with pytest.raises(AssertionError, match=r"a crash after step 1 \(Insert\), but the block went on"):
+    with pytest.raises(AssertionError, match=r"a crash after step 1 \(Insert\), but the block continued"):
         with testing.crash_after(1):
             stubborn()
-    with pytest.raises(AssertionError, match="something in it caught the crash"):
+    with pytest.raises(AssertionError, match="its code caught the crash"):
         for crash in testing.every_crash():
             with crash:
                 stubborn()
@@ -275,10 +278,10 @@ def test_an_error_in_a_round_names_its_step(Chat: Any) -> None:
 
 
 def test_a_round_without_its_block_or_with_two_is_an_assertion_error() -> None:
-    with pytest.raises(AssertionError, match="went by without `with crash:`"):
+    with pytest.raises(AssertionError, match="did not enter `with crash:`"):
         for _ in testing.every_crash():
             pass
-    with pytest.raises(AssertionError, match="one crash is for one block"):
+    with pytest.raises(AssertionError, match="a CrashPoint is for one block"):
         for crash in testing.every_crash():
             with crash:
                 pass

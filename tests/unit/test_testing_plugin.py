@@ -96,12 +96,12 @@ def test_it_may_be_expected(agent_script):
     result.assert_outcomes(failed=3, xfailed=1)
     result.stdout.fnmatch_lines(
         [
-            "E *AssertionError: 1 of 2 replies were not asked for",
-            "E *AssertionError: the model was asked 2 times, 1 replies were given",
+            "E *AssertionError: 1 of 2 replies were not used",
+            "E *AssertionError: the model was called 2 times, and the script has 1 replies",
             "E *assert 1 == 2",
         ]
     )
-    reported = [line for line in result.outlines if line.startswith("E ") and "not asked for" in line]
+    reported = [line for line in result.outlines if line.startswith("E ") and "not used" in line]
     assert len(reported) == 1
 
 
@@ -184,7 +184,7 @@ def test_enough(agent_crash, agent_script):
     result.assert_outcomes(failed=2, passed=2 + 4)
     result.stdout.fnmatch_lines(
         [
-            "E *AssertionError: the test has agent_crash, and did not run `with agent_crash:`",
+            "E *AssertionError: the test requests agent_crash and did not enter `with agent_crash:`",
             "E *AssertionError: there may be more than these 3 steps: mark the test with *crash_steps(7)",
         ]
     )
