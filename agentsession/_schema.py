@@ -28,7 +28,7 @@ from agentsession._json_values import (
     unstorable,
     with_portable_numbers,
 )
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession._validation import describe, describe_type
 
 CONTAINERS = (list, dict, set, frozenset, tuple, str)
@@ -269,7 +269,7 @@ def unusable(type_: Any, role: type[Schema]) -> str | None:
     except PydanticUserError as error:
         return str(error).split("\n", 1)[0]
     except Exception as error:
-        return f"{type(error).__name__}: {message_of(error)}"
+        return f"{type(error).__name__}: {error_message(error)}"
     return None
 
 

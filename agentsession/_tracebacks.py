@@ -113,7 +113,7 @@ def _code_like(code: CodeType) -> CodeType:
     )
 
 
-def message_of(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """Return the message of an error, also if its `__str__` fails."""
     try:
         return str(error).strip() or "it gave no message"

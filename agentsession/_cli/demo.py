@@ -87,10 +87,10 @@ def _child(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def _listen(child: subprocess.Popen[str]) -> dict[str, Any]:
     line = child.stdout.readline() if child.stdout else ""
-    answer: dict[str, Any] = json.loads(line) if line else {"error": "the process ended without a word"}
-    if "error" in answer:
-        raise DemoFailed(answer["error"])
-    return answer
+    output: dict[str, Any] = json.loads(line) if line else {"error": "the process ended without output"}
+    if "error" in output:
+        raise DemoFailed(output["error"])
+    return output
 
 
 def _print_transcript(path: str, session: str) -> None:

@@ -46,7 +46,7 @@ def declare(path: str, provider: Any = None) -> Any:
 
 
 class NeverAnswers:
-    """A model that is asked and thinks for ever: the moment in which the process is killed."""
+    """A model that never replies, so that the process is killed while it waits."""
 
     def ask(self, request: Request) -> Reply:
         say(asked=request.prompt[-1].content)

@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Sequence
 
 from agentsession._cli.demo import demo
-from agentsession._cli.migrate import migrate
+from agentsession._cli.migrate import migrate_sessions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     given = _parser().parse_args(arguments)
     if given.command == "migrate":
-        return migrate(given.model, given.to, given.batch, dry_run=given.dry_run)
+        return migrate_sessions(given.model, given.to, given.batch, dry_run=given.dry_run)
     return demo()
 
 

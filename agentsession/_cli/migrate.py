@@ -20,7 +20,7 @@ SHOWN = 10
 """Ids of a kind that are shown."""
 
 
-def migrate(place: str, to: Any, batch: int, *, dry_run: bool) -> int:
+def migrate_sessions(place: str, to: Any, batch: int, *, dry_run: bool) -> int:
     """Returns the exit code: 0 if all of them are there now, 1 if some are not, 2 if nothing was tried."""
     try:
         model = model_at(place)
@@ -70,11 +70,11 @@ def _moved(model: Any, move: Callable[[Any], MigrationReport]) -> MigrationRepor
 class Progress:
     """Tells of every thousand sessions that were moved."""
 
-    told = 0
+    reported = 0
 
     def __call__(self, moved: MigrationReport) -> None:
-        if moved.moved >= self.told + 1000:
-            self.told = moved.moved
+        if moved.moved >= self.reported + 1000:
+            self.reported = moved.moved
             print(f"… {_counted(moved)}", file=sys.stderr)
 
 

@@ -14,7 +14,7 @@ from agentsession._drive.stepper import is_interruption
 from agentsession._json_values import Json, storable_text
 from agentsession._options import AgentOptions, Client
 from agentsession._schema import OutputSchema
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession._turn.effects import CallModel, ClaimLost, Interrupted, ProviderCallFailed
 from agentsession._turn.model_io import Delta, Prompt, Reply
 from agentsession.errors import ProviderCallError
@@ -214,7 +214,7 @@ def _without_open_number(text: str) -> str:
 def without_keys(error: Exception, client: Client, prompt: Prompt = ()) -> ProviderCallError:
     """Return a provider's error without keys and without text of the messages. Its cause is cleaned, too."""
     cause = error.__cause__ if isinstance(error, ProviderCallError) else error
-    text = redacted(message_of(error), client.options, prompt)
+    text = redacted(error_message(error), client.options, prompt)
     if isinstance(error, ProviderCallError):
         fix = redacted(error.fix, client.options, prompt)
         clean = ProviderCallError(text, status=error.status, kind=error.kind, fix=fix)

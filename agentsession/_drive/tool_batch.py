@@ -25,7 +25,7 @@ from agentsession._store.identity import key_of_call
 from agentsession._tools.definition import Tool
 from agentsession._tools.result import MOST_BYTES, GivenUp, ResultEnded, rendered, without_iterators
 from agentsession._tools.tool_context import Halt, ToolContext
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession._turn.effects import ClaimLost, Interrupted, Run, RunTools, ToolResult
 from agentsession._turn.model_io import timeout_text
 from agentsession.events import Event, ToolProgress, ToolStarted
@@ -208,7 +208,7 @@ def result_of_value(
         raise
     except Exception as error:
         _log_failure(run, _location_in_tool(tool, error), error)
-        found = f"It has run, but {message_of(error)}"
+        found = f"It has run, but {error_message(error)}"
         return ToolResult(call, tool.name, "failed", found, None, duration, has_run=True)
     try:
         for_model = tool.limited(value, text)
@@ -221,7 +221,7 @@ def result_of_value(
 def result_of_error(run: Run, error: BaseException, duration: float) -> ToolResult:
     """Return the result of a call whose tool has raised an error."""
     _log_failure(run, _location(error), error)
-    found = storable_text(f"{type(error).__name__}: {message_of(error)}"[:MAX_TOOL_ERROR])
+    found = storable_text(f"{type(error).__name__}: {error_message(error)}"[:MAX_TOOL_ERROR])
     return ToolResult(run.call, run.tool.name, "failed", found, None, duration, None, error)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_
 
 from agentsession._json_values import JsonMap
 from agentsession._tools.tool_context import ToolContext
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 
 UNTYPED: Any = object()
 
@@ -153,7 +153,7 @@ def _argument(parameter: Parameter, function: Any) -> Argument:
         try:
             hint = _resolved(parameter, function)
         except Exception as error:
-            reason = f"{type(error).__name__}: {message_of(error)}"
+            reason = f"{type(error).__name__}: {error_message(error)}"
     return Argument(parameter.name, parameter.kind, hint, parameter.default, reason)
 
 

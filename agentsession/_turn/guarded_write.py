@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession._turn.effects import (
     Change,
     Claim,
@@ -140,7 +140,7 @@ def _with_typed_errors(work: Generator[Effect, Any, T]) -> Generator[Effect, Any
     except Exception as error:
         cause = error.__cause__ if isinstance(error, WriteUnconfirmed) else error
         raise StorageFailed(
-            f"the turn could not be stored: {type(cause).__name__}: {message_of(cause or error)}",
+            f"the turn could not be stored: {type(cause).__name__}: {error_message(cause or error)}",
             why="what was stored before is kept, with the user's message; the end of the turn is not stored",
             fix="`.result` holds the reply, if it was received; resume_session runs the turn again once the "
             "lease is over",

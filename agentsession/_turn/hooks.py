@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agentsession._json_values import storable_text
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import Effect, Hook, HookContext, ToolResult
 from agentsession._turn.model_io import PromptMessage, Reply
@@ -46,7 +46,7 @@ def call_function(name: str, hook: Hook, check: Callable[[Any], T]) -> Generator
         raise HookFailed(f"{name} {unfit}") from None
     except Exception as error:
         raise HookFailed(
-            storable_text(f"{name} raised {type(error).__name__}: {message_of(error)}")
+            storable_text(f"{name} raised {type(error).__name__}: {error_message(error)}")
         ) from error
 
 

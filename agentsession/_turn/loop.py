@@ -16,7 +16,7 @@ import msgspec
 from agentsession._json_values import storable_text
 from agentsession._prompt import VariableMissing
 from agentsession._schema import SchemaMismatch
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession._turn import hooks
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import (
@@ -75,7 +75,7 @@ def run_loop(active: ActiveTurn) -> Machine:
             raise
         failure = error
     except Exception as error:
-        failure = TurnFailed(storable_text(f"{type(error).__name__}: {message_of(error)}"))
+        failure = TurnFailed(storable_text(f"{type(error).__name__}: {error_message(error)}"))
         failure.__cause__ = error
     try:
         final = yield from _after_its_hook(active, failure)
@@ -172,7 +172,7 @@ def _call_model(active: ActiveTurn, prompt: Prompt) -> Generator[Effect, Any, Re
 
 
 def _provider_failed(cause: BaseException) -> ProviderFailed:
-    failed = ProviderFailed(storable_text(message_of(cause)))
+    failed = ProviderFailed(storable_text(error_message(cause)))
     if isinstance(cause, ProviderCallError):
         failed.kind, failed.fix = cause.kind, cause.fix
     return failed
@@ -294,5 +294,5 @@ def _after_its_hook(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect
 
 def _both(hook_error: HookFailed, failure: Exception) -> HookFailed:
     """Return the error of a hook that failed after the turn had failed."""
-    found = failure.found if isinstance(failure, AgentSessionError) else message_of(failure)
+    found = failure.found if isinstance(failure, AgentSessionError) else error_message(failure)
     return HookFailed(storable_text(f"{hook_error.found}, when told of {type(failure).__name__}: {found}"))

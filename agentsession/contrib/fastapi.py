@@ -23,7 +23,7 @@ from agentsession.contrib._web.requests import MAX_PAGE_SIZE, PAGE_SIZE, Session
 from agentsession.contrib._web.routes import Route
 from agentsession.contrib._web.session_api import SessionApi
 
-Parameters = dict[str, Parameter]
+ParametersByName = dict[str, Parameter]
 """The parameter of an endpoint for each attribute of `SessionRequest`: FastAPI reads signatures."""
 
 
@@ -108,13 +108,14 @@ def _endpoint(api: SessionApi, route: Route, parameters: list[Parameter]) -> Cal
     async def endpoint(**values: Any) -> Response:
         return asgi_response(await api.arun(route, SessionRequest(**values)))
 
+    # FastAPI reads the parameters of a route from its signature; those of a table have none of their own.
     endpoint.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     return endpoint
 
 
 def _sources(
     actor: Callable[..., Any] | None, instruction_args: Callable[..., Any] | Mapping[str, Any] | None
-) -> Parameters:
+) -> ParametersByName:
     async def fixed_args() -> Any:
         return instruction_args
 

@@ -287,7 +287,7 @@ def test_a_round_without_its_block_or_with_two_is_an_assertion_error() -> None:
                 pass
             with crash:
                 pass
-    with pytest.raises(ValueError, match="there is no step 0"):
+    with pytest.raises(ValueError, match="0 is not a step"):
         with testing.crash_after(0):
             pytest.fail("the block ran")
 

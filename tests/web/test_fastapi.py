@@ -118,7 +118,7 @@ def test_the_page_knows_every_event() -> None:
     kinds = [
         kind for kind in vars(events_module).values() if isinstance(kind, type) and issubclass(kind, Event)
     ]
-    assert set(EVENTS) == {events_module.name_of(kind) for kind in kinds if kind is not Event}
+    assert set(EVENTS) == {events_module.event_name(kind) for kind in kinds if kind is not Event}
 
 
 @sqlite

@@ -9,7 +9,7 @@ from typing import Any
 from agentsession._dsl.drafts import AgentDraft
 from agentsession._dsl.verifiers.shared import other_parameters
 from agentsession._options import HOOKS
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession.errors import Problem
 
 SIMILARITY = 0.85
@@ -21,7 +21,7 @@ CALLED_BY_NAME = "a turn calls the hooks by these names"
 def verify_hooks_can_be_made(draft: AgentDraft) -> Iterator[Problem]:
     _, error = draft.hooks_or_error
     if error is not None:
-        found = f"{draft.hooks.__name__}() raised {type(error).__name__}: {message_of(error)}"
+        found = f"{draft.hooks.__name__}() raised {type(error).__name__}: {error_message(error)}"
         fix = "hooks=… with an object, if its class takes arguments"
         yield Problem(draft.where("hooks"), found, "a class is called without arguments for its object", fix)
 

@@ -10,7 +10,7 @@ from agentsession._dsl.drafts import AgentDraft
 from agentsession._schema import Schema, unusable
 from agentsession._tools.definition import Tool
 from agentsession._tools.signature import UNTYPED, Argument, FromSignature, Signature, signature_of
-from agentsession._tracebacks import message_of
+from agentsession._tracebacks import error_message
 from agentsession.errors import Problem
 
 LAMBDA = "<lambda>"
@@ -60,7 +60,7 @@ def verify_tool_parameters_are_an_object(draft: AgentDraft) -> Iterator[Problem]
         try:
             tool.schema  # noqa: B018
         except Exception as error:
-            found = f"there is no JSON schema of its parameters: {message_of(error).splitlines()[0]}"
+            found = f"there is no JSON schema of its parameters: {error_message(error).splitlines()[0]}"
             fix = OBJECT_SCHEMA if isinstance(tool.parameters, dict) else OBJECT_TYPE
             yield Problem(draft.where(option), found, "the model gets the schema of the arguments", fix)
 

@@ -51,15 +51,15 @@ class LimitedBody(io.RawIOBase):
 
     def __init__(self, body: Any, limit: int) -> None:
         self._body = body
-        self._left = limit
+        self._remaining = limit
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         part = self._body.read(len(buffer))
-        self._left -= len(part)
-        if self._left < 0:
+        self._remaining -= len(part)
+        if self._remaining < 0:
             raise Refused(BODY_TOO_LARGE)
         buffer[: len(part)] = part
         return len(part)
