@@ -149,7 +149,7 @@ def Chat(database: Any) -> Any:
 
 @pytest.fixture
 def at() -> Iterator[_clock.FakeClock]:
-    """A clock that stands still until it is told to go on, for this thread."""
+    """Replace the clock of this thread by one that a test moves."""
     at = _clock.FakeClock(time.time())
     token = _clock.fake.set(at)
     yield at

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.matrix
 
 
 class Waits:
-    """A model that answers when it is told to."""
+    """A model that replies when the test lets it."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()

@@ -97,7 +97,7 @@ def test_a_connection_that_the_server_has_ended_is_replaced(
 def test_a_transaction_whose_connection_is_gone_is_not_gone_on_with_on_another(
     database_url: str, heard: int
 ) -> None:
-    """Peewee would take a new connection in silence, on which the write would be committed alone."""
+    """Peewee would silently take a new connection, on which the write would be committed alone."""
 
     async def scenario(db: Any) -> None:
         session, server = await stored_session(db), Server(database_url)

@@ -125,7 +125,9 @@ def test_a_cancelled_turn_can_be_resumed_and_its_late_holder_writes_nothing(
     assert stored(session) == before
 
 
-def test_what_had_come_of_a_cancelled_turn_is_shown_to_the_model(database: Any, at: _clock.FakeClock) -> None:
+def test_the_partial_reply_of_a_cancelled_turn_is_in_the_next_prompt(
+    database: Any, at: _clock.FakeClock
+) -> None:
     model = AsyncHalves()
     Chat = chat_model(database, provider=model, session=SHORT)
     with running(Chat, streamed, model, at) as (session, turn):
@@ -238,7 +240,7 @@ def test_a_turn_that_has_ended_stays_as_it_is(Chat: Any, ending: Any) -> None:
     assert Chat.select().dicts().get() == before
 
 
-def test_where_there_is_nothing_to_cancel_the_caller_is_told(Chat: Any) -> None:
+def test_cancel_session_raises_where_there_is_nothing_to_cancel(Chat: Any) -> None:
     with pytest.raises(SessionNotFound):
         Chat.cancel_session(uuid4())
     row = Chat.create()

@@ -203,7 +203,7 @@ def test_a_turn_in_the_background_is_interrupted_when_the_loop_ends(
     turn.Chat.continue_session(turn.key, "fast")
 
 
-def test_who_is_cancelled_while_waiting_for_a_busy_session_has_stored_nothing(file: Any) -> None:
+def test_a_task_cancelled_while_waiting_for_a_busy_session_has_stored_nothing(file: Any) -> None:
     model = AsyncHalves()
     Chat = chat_model(file, provider=model, session={"on_busy": "wait"})
     running, waiting = Turn(Chat), Turn(Chat)

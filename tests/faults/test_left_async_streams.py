@@ -72,7 +72,7 @@ ASYNC_WAYS = [
 
 @pytest.mark.parametrize("leave", ASYNC_WAYS)
 @pytest.mark.parametrize("provider", [AsyncHalves, Halves])
-def test_an_async_stream_that_is_left_in_the_middle_is_interrupted_with_what_had_come(
+def test_an_async_stream_that_is_left_in_the_middle_is_interrupted_with_the_partial_reply(
     tmp_path: Path, provider: Any, leave: Any
 ) -> None:
     model = provider()

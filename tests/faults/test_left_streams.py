@@ -1,4 +1,4 @@
-"""Who leaves a stream ends its turn, however they leave: what had come is kept once, the provider is told."""
+"""Leaving a stream ends its turn: the partial reply is stored once, and the provider request is closed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ WAYS = [by_the_end_of_its_block, by_an_error, by_ctrl_c, by_closing_it, by_closi
 
 @pytest.mark.parametrize("leave", WAYS)
 @pytest.mark.parametrize("action", ["start", "continue", "resume"])
-def test_a_stream_that_is_left_in_the_middle_is_interrupted_with_what_had_come(
+def test_a_stream_that_is_left_in_the_middle_is_interrupted_with_the_partial_reply(
     tmp_path: Path, action: str, leave: Callable[[Any], None]
 ) -> None:
     model = Halves()

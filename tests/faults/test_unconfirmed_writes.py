@@ -140,7 +140,7 @@ CASES = [(action, {}) for action in ACTIONS] + [
 
 
 @pytest.mark.parametrize(("action", "declared"), CASES, ids=str)
-def test_a_lost_answer_changes_nothing(database: Any, action: str, declared: Any) -> None:
+def test_an_unconfirmed_write_changes_nothing(database: Any, action: str, declared: Any) -> None:
     model = Model()
     Chat = chat_model(database, output_schema=Answer, provider=model, session=declared)
     counted = Fault(0, is_stored)

@@ -141,7 +141,7 @@ class Fails(Halves):
 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
-def test_who_reads_on_gets_the_error_of_a_turn_that_has_failed(database: Any, on_a_loop: bool) -> None:
+def test_reading_on_raises_the_error_of_a_turn_that_has_failed(database: Any, on_a_loop: bool) -> None:
     model = Fails()
     Chat = chat_model(database, provider=model, session=LEASE)
 
@@ -179,7 +179,7 @@ def test_who_reads_again_gets_what_comes_as_it_comes(database: Any) -> None:
         assert isinstance(next(stream), TurnFinished)
 
 
-def test_who_closes_a_stream_that_runs_on_interrupts_its_turn(database: Any) -> None:
+def test_closing_a_stream_that_runs_on_interrupts_its_turn(database: Any) -> None:
     model = Halves()
     Chat = chat_model(database, provider=model, session=LEASE)
     with Chat.stream_start_session(WORDS) as stream:
@@ -192,7 +192,7 @@ def test_who_closes_a_stream_that_runs_on_interrupts_its_turn(database: Any) -> 
 
 
 @pytest.mark.parametrize("way", ["close", "cancel", "loop ends"])
-def test_who_leaves_an_async_stream_that_runs_on_interrupts_its_turn(database: Any, way: str) -> None:
+def test_leaving_an_async_stream_that_runs_on_interrupts_its_turn(database: Any, way: str) -> None:
     model = AsyncHalves()
     Chat = chat_model(database, provider=model, session=LEASE)
 
@@ -225,7 +225,7 @@ def test_who_leaves_an_async_stream_that_runs_on_interrupts_its_turn(database: A
     settled(lambda: model.closed == model.streams == 1)
 
 
-def test_who_closes_a_stream_while_its_tool_runs_on_interrupts_its_turn(database: Any) -> None:
+def test_closing_a_stream_while_its_tool_runs_on_interrupts_its_turn(database: Any) -> None:
     may_end = threading.Event()
 
     def slow() -> int:

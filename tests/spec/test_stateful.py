@@ -90,7 +90,7 @@ def test_a_start_that_is_repeated_after_its_turn_gives_the_stored_result(
 @pytest.mark.parametrize("end", ["left", "down", "gone", "gone_and_away", "dies", "answers"])
 @pytest.mark.parametrize("cancelled", [True, False])
 @pytest.mark.parametrize("then", ["resume", "continue"])
-def test_what_had_come_of_a_reply_is_kept_however_its_turn_ends(
+def test_a_partial_reply_is_kept_however_its_turn_ends(
     sessions: Callable[[], Sessions], then: str, cancelled: bool, end: str
 ) -> None:
     play = sessions()

@@ -1,4 +1,4 @@
-"""What must be true of a session after each effect, whatever several calls do to it at once."""
+"""Invariants of a session, checked after each effect while several calls run on it."""
 
 from __future__ import annotations
 

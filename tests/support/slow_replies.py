@@ -135,7 +135,7 @@ class Left(Exception):
 
 
 def half_of(stream: Any) -> None:
-    """Follow it until half of the reply has come."""
+    """Follow it until half of the reply has arrived."""
     told = ""
     for event in stream:
         told += event.text if isinstance(event, TextDelta) else ""

@@ -41,7 +41,7 @@ def _seconds(run: Callable[[str], object], text: str) -> float:
 
 
 def repeated(unit: str, before: str = "", after: str = "") -> Callable[[int], str]:
-    """A text of any length: `before`, so many units, `after`."""
+    """A text of any length: `before`, n units, `after`."""
 
     def text_of(size: int) -> str:
         return before + unit * ((size - len(before) - len(after)) // len(unit)) + after
