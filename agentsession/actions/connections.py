@@ -16,7 +16,10 @@ def has_async_database(model: type[peewee.Model]) -> bool:
     Its actions are the coroutines, such as `astart_session`.
 
     Args:
-        model: The session model.
+        model: The class with `@agent_session`.
+
+    Returns:
+        Whether it is asynchronous.
 
     Raises:
         DslError: The model has no database that the library supports.
@@ -34,16 +37,16 @@ def has_async_database(model: type[peewee.Model]) -> bool:
 def release_connection(model: type[peewee.Model]) -> AbstractContextManager[None]:
     """Return a context manager that closes the caller's connection, and opens it again at the end.
 
-    An action closes the connections that it opens itself, and leaves the caller's open: also for the minutes
-    in which a model may think. A web application that opens a connection for each request runs a turn inside
-    this context manager, so that the pool serves other requests meanwhile.
+    An action closes the connections that it opens itself. It leaves the caller's connection open, also while
+    the model replies, which may take minutes. A web application that opens a connection for each request runs
+    a turn inside this context manager, so that the pool serves other requests meanwhile.
 
     The connection is opened again only inside `with database.connection_context():`, because Peewee opens it
     at its next use elsewhere. Nothing happens inside a transaction, for `:memory:`, and without an open
     connection.
 
     Args:
-        model: The session model, whose database the connection belongs to.
+        model: The class with `@agent_session`. The connection is one of its database.
 
     Returns:
         The context manager.

@@ -20,6 +20,9 @@ def instruction_message(model: type[Any], **args: Any) -> Message:
         model: The class with `@agent`.
         args: The values of the instruction's variables.
 
+    Returns:
+        The message, without an id.
+
     Raises:
         InputInvalid: A variable has no value, or the values do not fit the `instruction_schema`.
 
@@ -39,6 +42,9 @@ def user_message(model: type[Any], **args: Any) -> Message:
         model: The class with `@agent`.
         args: The fields of the input schema; without a schema, `message`.
 
+    Returns:
+        The message, without an id.
+
     Raises:
         InputInvalid: The fields do not fit the input schema.
 
@@ -57,6 +63,9 @@ def assistant_message(model: type[Any], reply: Any) -> Message:
         model: The class with `@agent`.
         reply: The text of the reply, or a value of the output schema.
 
+    Returns:
+        The message, without an id.
+
     Raises:
         InputInvalid: The value does not fit the output schema.
 
@@ -72,7 +81,7 @@ def assistant_message(model: type[Any], reply: Any) -> Message:
         raise InputInvalid(
             f"the reply does not fit {agent.output.name}: {error}",
             where=f"{agent.qualified_name} assistant_message",
-            why="the model would read a reply that it could not have given",
+            why="the model could not have written this reply",
             fix="pass the text of the reply, or a value of the output schema",
         ) from error
     return Message("", "", "assistant", text)
@@ -86,6 +95,9 @@ def build_context(model: type[Any], items: Iterable[Message | Context]) -> Conte
     Args:
         model: The class with `@agent`.
         items: The messages and contexts.
+
+    Returns:
+        The context.
 
     Raises:
         InputInvalid: An item is neither a message nor a context.

@@ -65,7 +65,7 @@ def call(
 ) -> Result[Any]:
     """Ask the model once, without a session.
 
-    Nothing is stored. A system message of a given context is used as it is; otherwise the instruction is
+    Nothing is stored. A system message of the context is used as it is; otherwise the instruction is
     rendered from `instruction_args`. The result's `context` is the whole conversation, for `build_context`
     to continue from.
 

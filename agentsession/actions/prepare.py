@@ -110,11 +110,11 @@ def _accepted_key(agent: AgentOptions, key: Any) -> str:
     )
 
 
-def _client(agent: AgentOptions, given: ClientChoice) -> Client | None:
-    if given is None:
+def _client(agent: AgentOptions, choice: ClientChoice) -> Client | None:
+    if choice is None:
         return None
     try:
-        return Client.parse(given)
+        return Client.parse(choice)
     except ValueError as error:
         raise _invalid(agent, str(error)) from None
 

@@ -125,8 +125,8 @@ def stream_resume_session(
 ) -> TurnStream[M]:
     """Run the latest turn of a session again as a stream of events.
 
-    As `resume_session`. The message is stored when the function returns. Leaving the stream early ends the
-    turn as `interrupted`, with the partial reply.
+    As `resume_session`. The turn has begun when the function returns. Leaving the stream early ends it as
+    `interrupted`, with the partial reply.
 
     Args:
         model: The class with `@agent_session`.
@@ -169,8 +169,8 @@ def astream_resume_session(
 ) -> AsyncTurnStream[M]:
     """Run the latest turn of a session again as a stream of events, on an event loop.
 
-    As `resume_session`. The turn begins, and the message is stored, when the stream is entered. Leaving it
-    early ends the turn as `interrupted`, with the partial reply.
+    As `resume_session`. The turn begins when the stream is entered. Leaving it early ends the turn as
+    `interrupted`, with the partial reply.
 
     Args:
         model: The class with `@agent_session`.

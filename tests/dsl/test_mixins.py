@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import pydoc
+import re
 import typing
 from typing import Any
 from uuid import uuid4
@@ -80,6 +81,16 @@ def test_a_class_method_has_the_arguments_of_its_function(name: str) -> None:
     assert shape(method) == shape(getattr(actions, name))[1:]
     assert inspect.iscoroutinefunction(method) == inspect.iscoroutinefunction(getattr(actions, name))
     assert "Args:" in method.__doc__
+
+
+@pytest.mark.parametrize("owner", [Chat, actions])
+@pytest.mark.parametrize("name", sorted(WAYS | ON_CLASS))
+def test_a_docstring_describes_every_argument(owner: Any, name: str) -> None:
+    function = getattr(owner, name)
+    described = set(re.findall(r"^    (\w+): ", inspect.getdoc(function) or "", re.MULTILINE))
+    # A method describes the session in a sentence, because a record has no such argument.
+    of_record = {"session"} if owner is Chat else set()
+    assert described >= set(inspect.signature(function).parameters) - of_record
 
 
 @pytest.mark.parametrize("name", sorted(PREPARED))

@@ -43,7 +43,7 @@ class AgentActions(Typed[In, Out]):
     ) -> Result[Out]:
         """Ask the model once, without a session.
 
-        Nothing is stored. A system message of a given context is used as it is; otherwise the instruction
+        Nothing is stored. A system message of the context is used as it is; otherwise the instruction
         is rendered from `instruction_args`. The result's `context` is the whole conversation, for
         `build_context` to continue from.
 

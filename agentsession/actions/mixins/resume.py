@@ -110,8 +110,8 @@ class ResumeMethods:
     ) -> TurnStream[Self]:
         """Run the latest turn of a session again as a stream of events.
 
-        As `resume_session`. The message is stored when the function returns. Leaving the stream early ends
-        the turn as `interrupted`, with the partial reply.
+        As `resume_session`. The turn has begun when the function returns. Leaving the stream early ends it as
+        `interrupted`, with the partial reply.
 
         Called on the class, the method takes the id of a session, or its record, as its first argument
         `session`.
@@ -151,8 +151,8 @@ class ResumeMethods:
     ) -> AsyncTurnStream[Self]:
         """Run the latest turn of a session again as a stream of events, on an event loop.
 
-        As `resume_session`. The turn begins, and the message is stored, when the stream is entered. Leaving
-        it early ends the turn as `interrupted`, with the partial reply.
+        As `resume_session`. The turn begins when the stream is entered. Leaving it early ends the turn as
+        `interrupted`, with the partial reply.
 
         Called on the class, the method takes the id of a session, or its record, as its first argument
         `session`.
