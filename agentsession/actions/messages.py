@@ -13,7 +13,7 @@ from agentsession.context import Context, Message, with_schema
 from agentsession.errors import InputInvalid
 
 
-def instruction_message(model: type[Any], **args: Any) -> Message:
+def instruction_message(model: type[Any], /, **args: Any) -> Message:
     """Return a system message for `build_context`: the instruction, rendered.
 
     Args:
@@ -35,7 +35,7 @@ def instruction_message(model: type[Any], **args: Any) -> Message:
     return Message("", "", "system", render(agent, accept_args(agent, args)))
 
 
-def user_message(model: type[Any], **args: Any) -> Message:
+def user_message(model: type[Any], /, **args: Any) -> Message:
     """Return a user's message for `build_context`.
 
     Args:

@@ -194,6 +194,14 @@ def test_what_is_missing_is_told_when_the_routes_are_made(makes: Makes, database
         makes(Chat, actor="ann", instruction_args={"company": "Acme"})
     with pytest.raises(DslError, match="has no owner_attribute"):
         makes(owned_chat(database, {"owner_attribute": None}))
+    with pytest.raises(DslError, match="a list is not a mapping"):
+        makes(Chat, instruction_args=["Acme"])
+
+
+def test_a_variable_of_the_instruction_may_have_any_name(makes: Makes, database: Any) -> None:
+    Chat = owned_chat(database, instruction="You work for {{ model }} and {{ maker }}.")
+    web = makes(Chat, instruction_args={"model": "Acme", "maker": "Ann"})
+    assert web("POST", "/", {"message": "Hello"}).status == 201
 
 
 def test_a_mistake_of_the_program_is_no_problem_of_the_clients(makes: Makes, database: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import peewee
+from pydantic import BaseModel
 
 from agentsession import actions, info
 from agentsession.errors import DslError, InputInvalid, Problem
@@ -45,16 +47,23 @@ def _actor_problems(model: type[peewee.Model], maker: str, actor: Any) -> Iterat
 
 
 def _instruction_problems(model: type[peewee.Model], maker: str, args: Any) -> Iterator[Problem]:
-    has_variables = info.agent_options(model).template.has_variables
-    if not isinstance(args, Mapping | None) or not (args or has_variables):
+    where = f"[{info.qualified_name(model)}] {maker} -> instruction_args"
+    why = "new sessions begin with them; a client must not write into the system message"
+    if callable(args) or isinstance(args, BaseModel) or is_dataclass(args):
         return  # a function is called for each session, a value of the schema is already valid
+    if not isinstance(args, Mapping | None):
+        fix = f"{maker}({model.__name__}, …, instruction_args={{…}}), or a function that returns them"
+        yield Problem(where, f"a {type(args).__name__} is not a mapping", why, fix)
+        return
+    if not (args or info.agent_options(model).template.has_variables):
+        return
     try:
         actions.instruction_message(model, **(args or {}))
     except InputInvalid as error:
         yield Problem(
-            f"[{info.qualified_name(model)}] {maker} -> instruction_args",
+            where,
             error.found,
-            "new sessions begin with them; a client must not write into the system message",
+            why,
             error.fix.replace("pass ", f"{maker}({model.__name__}, …, ")
             + "), or a function that returns them",
         )
