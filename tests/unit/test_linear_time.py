@@ -28,10 +28,11 @@ from agentsession._tools.from_callable import read_docstring, tool_of
 from agentsession._tools.json_parameters import read_arguments
 from agentsession._tools.result import plain_values, rendered
 from agentsession._tools.tool_options import cut
+from agentsession._tracebacks import error_message
 from agentsession._turn.prompt_messages import build_prompt, merge_roles
 from agentsession._turn.tool_messages import StoredCall, as_object, prompt_call
 from agentsession.context import Result
-from agentsession.errors import TurnFailed, words
+from agentsession.errors import TurnFailed
 from agentsession.events import PartialOutput, StreamFailed, TextDelta
 from agentsession.provider import Delta, PromptMessage, Reply, ToolCall
 from agentsession.provider.echo import shaped, words_in
@@ -174,7 +175,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "redacted": lambda text: redacted(text, {"api_key": "sk-1", "headers": [{"x-token": "aaaaaaab"}]}),
     "scrub": scrub_an_error,
     "an echo of the messages": echo_messages,
-    "words of an error": lambda text: words(ValueError(text)),
+    "message of an error": lambda text: error_message(ValueError(text)),
     "StreamFailed": lambda text: StreamFailed.of(TurnFailed(text)).sse(),
     "a streamed object": lambda text: follow(text, ANSWER),
     "a streamed open object": lambda text: follow(text, OPEN),

@@ -119,7 +119,7 @@ def test_a_reply_without_a_word_does_not_pass_for_one() -> None:
 
 def test_the_text_parts_of_a_listed_content_are_joined() -> None:
     parts = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hel"}, {"text": "lo!"}, "?"]
-    assert wire.text(SimpleNamespace(content=parts)) == "Hello!"
+    assert wire.text_of(SimpleNamespace(content=parts)) == "Hello!"
 
 
 def test_a_response_without_choices_is_a_failure_that_says_so() -> None:
