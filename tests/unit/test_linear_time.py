@@ -113,7 +113,7 @@ def stream_a_call(text: str, name: str) -> None:
     for nth, piece in enumerate(pieces_of(text)):
         calls.add(call_part(None if nth else name, piece))
     calls.opaque(SimpleNamespace(), "openai")
-    assert calls.forced + "".join(call.arguments for call in calls.asked) == text
+    assert calls.forced + "".join(call.arguments for call in calls.tool_calls) == text
 
 
 def stream_thoughts(text: str) -> None:
@@ -206,7 +206,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "a streamed call": lambda text: stream_a_call(text, "order"),
     "a streamed forced call": lambda text: stream_a_call(text, FORCED_TOOL),
     "streamed thoughts": stream_thoughts,
-    "a call in one piece": lambda text: Calls.of(call_part(text, text)).asked,
+    "a call in one piece": lambda text: Calls.of(call_part(text, text)).tool_calls,
     "a reply to store": lambda text: Reply(text, text, (ToolCall(text, text),), text).storable(),
     "words": words_in,
     "an echo": lambda text: shaped(ANSWER.json_schema, text),
