@@ -97,7 +97,7 @@ def call_regularly(
 def _extension(session: StoredSession | None, partial_text: Callable[[], str]) -> Callable[[], bool] | None:
     """Return a function that extends the lease and stores the partial text, or None if nothing needs it.
 
-    That is where there is no claim, and where no other connection can see the row (`:memory:`, an open
+    This holds without a claim, and if no other connection can see the row (`:memory:`, an open
     transaction), so that no other process can take the claim over.
     """
     claim = session.turn.claim if session is not None and session.turn is not None else None

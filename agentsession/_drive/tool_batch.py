@@ -70,7 +70,7 @@ class ToolBatch:
         return results
 
     def results_so_far(self) -> tuple[ToolResult, ...]:
-        """Return the results, with those in the queue, for a caller who leaves.
+        """Return the results, with those in the queue, after the caller has left.
 
         A lost claim in the queue is ignored.
         """

@@ -116,7 +116,7 @@ def every_crash() -> Iterator[CrashPoint]:
         One `CrashPoint` for each round.
 
     Raises:
-        AssertionError: A round did not enter its block, the block caught the crash, or there is no end.
+        AssertionError: A round did not enter its block, the block caught the crash, or the rounds do not end.
 
     Example:
         ```python

@@ -2,7 +2,7 @@
 call.
 
 Each case runs one call, stops it after its first, its second, … effect, and from each of these moments makes
-every call that fits. What must then be stored and shown is told by the specification in `spoken.py`.
+every call that fits. `tests/support/turn_spec.py` specifies what must then be stored and shown.
 """
 
 from __future__ import annotations

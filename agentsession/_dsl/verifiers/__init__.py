@@ -1,4 +1,4 @@
-"""The verifiers: each yields a `Problem` for every mistake that it finds in a declaration.
+"""The verifiers. Each yields one `Problem` for each mistake in a declaration.
 
 To add a verifier:
 

@@ -22,7 +22,7 @@ from agentsession.provider.litellm.stream import StreamedReply
 from agentsession.provider.protocol import Request
 
 LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
-"""Set, they make litellm use the lists that it brings, where it would fetch them and wait."""
+"""Variables with which litellm reads its bundled lists. Without them it fetches the lists and waits."""
 
 TIMEOUT_GRACE = 0.5
 """Seconds by which the HTTP client's own time-out, which says more, comes first."""

@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def call_with_deadline(seconds: float, function: Callable[[], T]) -> T:
-    """What the function returns or raises, or `TimeoutError` once the time is over.
+    """Return what the function returns. Raise `TimeoutError` after `seconds`.
 
-    HTTP clients limit each read and not the answer as a whole, so that a server which trickles bytes could
-    hold the caller for ever. The function runs in a daemon thread, which is left to its end if it is late.
+    HTTP clients limit each read, not the whole response, so a server that sends single bytes could block the
+    caller indefinitely. The function runs in a daemon thread, which ends by itself if it is late.
     """
     outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
     context = copy_context()

@@ -1,4 +1,4 @@
-"""litellm keeps its asynchronous clients for ever, and each belongs to an event loop: they end with it."""
+"""Closes the asynchronous clients of litellm when their event loop ends. litellm keeps them indefinitely."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _at_the_end: dict[AbstractEventLoop, AsyncGenerator[None]] = {}
 async def close_with_the_loop(clients: Any, worker: Any) -> None:
     """Have `loop.shutdown_asyncgens()`, which `asyncio.run` calls, close the clients of the running loop.
 
-    `clients` is litellm's cache, and `worker` makes the calls of the user's callbacks.
+    `clients` is litellm's cache. `worker` runs the user's callbacks.
     """
     loop = get_running_loop()
     if loop in _at_the_end:

@@ -22,8 +22,11 @@ FIRST_PAUSE = 0.5
 
 
 class RetryBudget:
-    """The calls that one request may take. `limit` is in seconds, for the next of them; once a piece of the
-    reply `came`, there is no other."""
+    """The calls that one request may take.
+
+    `timeout` is in seconds, for the next call. After a piece of the reply has arrived (`has_output`), the
+    request is not retried.
+    """
 
     def __init__(self, litellm: Any, request: Request) -> None:
         self._litellm = litellm

@@ -83,11 +83,14 @@ class StreamedReply:
         return delta
 
     def _demand_the_end(self, failed: Exception | None) -> None:
-        """litellm makes up a finish reason for a stream that ends without one, and tells the true one here.
-        Once that has come the reply is whole, whatever happens to the connection. Of Gemini's streams it
-        tells only one that every piece has: the connection decides."""
-        is_told = self.stream.received_finish_reason is not None
-        if not is_told and (failed or not self.stream.intermittent_finish_reason):
+        """Raise if the stream ended before the reply was complete.
+
+        litellm invents a finish reason for a stream that ends without one, and keeps the true one in
+        `received_finish_reason`. With a true one the reply is complete, whatever happens to the connection.
+        Every piece of a Gemini stream has the same reason, so there the connection decides.
+        """
+        has_true_reason = self.stream.received_finish_reason is not None
+        if not has_true_reason and (failed or not self.stream.intermittent_finish_reason):
             raise failed or ConnectionError("the stream ended before the reply was whole")
 
     def _reply(self) -> Reply:
@@ -120,21 +123,24 @@ def _with_refusal(chunk: Any) -> Any:
 
 
 def _origin(error: Exception) -> Exception:
-    """What went wrong: litellm wraps it in an error that holds the text which had come."""
+    """Return the original error. litellm wraps it in an error that holds the partial reply."""
     origin = getattr(error, "original_exception", None)
     return origin if isinstance(origin, Exception) else error
 
 
 class Thoughts:
-    """litellm tells the whole text again with the signature of a block of Anthropic's, and its own builder
-    adds it to what had come: the signature would fit no more."""
+    """Collects the thinking blocks of a stream.
+
+    litellm repeats the whole text with the signature of an Anthropic block, and its own builder appends the
+    repetition to the text: the signature would no longer match.
+    """
 
     def __init__(self) -> None:
         self.blocks: list[JsonMap] = []
         self._pieces: list[str] = []
 
     def add(self, delta: Any) -> None:
-        """Take what a piece of a stream brings."""
+        """Add the thinking of a piece of the stream."""
         for piece in getattr(delta, "thinking_blocks", None) or ():
             if piece.get("type") == "redacted_thinking":
                 self.blocks.append({name: value for name, value in piece.items() if name != "index"})

@@ -212,6 +212,6 @@ def names(prompt: tuple[PromptMessage, ...]) -> list[str]:
 
 
 def function(name: str, description: str, parameters: Mapping[str, Any]) -> JsonMap:
-    """A tool as the model is told of it."""
-    told = {"name": name, "description": description, "parameters": parameters}
-    return {"type": "function", "function": told}
+    """Return a tool in the form of a request."""
+    described = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": described}

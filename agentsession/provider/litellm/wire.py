@@ -119,7 +119,7 @@ def _response_format(request: Request) -> JsonMap:
 
 
 def _with_instructions(messages: list[JsonMap], output: OutputSchema, tools: list[Any]) -> list[JsonMap]:
-    """For a model that takes no schema: the schema in the system message."""
+    """Return the messages with the output schema in the system message. The model takes no schema itself."""
     first = "Once you need no tool any more, answer" if tools else "Answer"
     ask = f"{first} with JSON only, no other text, that fits this JSON schema:\n{compact(output.json_schema)}"
     if messages[0]["role"] == "system":
