@@ -98,11 +98,11 @@ def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: An
 
 
 def test_a_lease_runs_out_by_the_clock_of_the_database(database: Any) -> None:
-    Chat = chat_model(database, session={"lease": 1.5})
+    Chat = chat_model(database, session={"lease": 1.0})
     session = Chat.start_session("Hello")
     with testing.crash_after(2):
         session.continue_session("left")
     with pytest.raises(SessionBusy):
         session.resume_session()
-    time.sleep(1.6)
+    time.sleep(1.05)
     assert session.resume_session().last_result.text.startswith("You said: left")

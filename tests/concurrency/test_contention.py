@@ -23,7 +23,7 @@ pytestmark = pytest.mark.matrix
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-TURNS = 15
+TURNS = 10
 PATIENT = {"on_busy": "wait", "busy_timeout": 120}
 
 

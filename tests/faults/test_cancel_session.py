@@ -160,7 +160,7 @@ from tests.support.slow_replies import AsyncHalves
 from tests.support.models import chat_model, open_database
 
 url, key, way = sys.argv[1:]
-Chat = chat_model(open_database(url), provider=AsyncHalves(), session={"lease": 1.5}, create=False)
+Chat = chat_model(open_database(url), provider=AsyncHalves(), session={"lease": 1.2}, create=False)
 try:
     __import__("tests.faults.test_cancel_session", fromlist=[way]).__dict__[way](Chat, key)
 except AgentSessionError as error:
@@ -181,10 +181,9 @@ def a_process(database: Any, Chat: Any, way: Any) -> Iterator[Any]:
             process.kill()
 
 
-@pytest.mark.parametrize("way", STREAMS)
-def test_a_turn_of_another_process_is_cancelled_and_the_process_is_told(database: Any, way: Any) -> None:
+def test_a_turn_of_another_process_is_cancelled_and_the_process_is_told(database: Any) -> None:
     Chat = chat_model(database, provider=AsyncHalves())
-    with a_process(database, Chat, way) as (session, process):
+    with a_process(database, Chat, streamed_on_a_loop) as (session, process):
         assert Chat.cancel_session(session.id).last_turn.status == "interrupted"
         assert is_interrupted(Chat.get_context(session), WORDS, SAID, CANCELLED)
         before = stored(session)
@@ -192,6 +191,8 @@ def test_a_turn_of_another_process_is_cancelled_and_the_process_is_told(database
     assert stored(session) == before
 
 
+@pytest.mark.backends("sqlite", "postgres")
+@pytest.mark.layouts("document")
 def test_a_turn_of_a_process_that_died_is_cancelled_before_its_lease_has_run_out(database: Any) -> None:
     Chat = chat_model(database, provider=AsyncHalves(goes_on=True))
     with a_process(database, Chat, streamed) as (session, process):

@@ -54,7 +54,7 @@ POOL = """
 db = open_database(url, pool=4)
 Chat = chat_model(db, provider=Answering())
 said(Chat, "the parent's")
-print(in_children(children, lambda number: [said(Chat, f"{number}.{nth}") for nth in range(10)]))
+print(in_children(children, lambda number: [said(Chat, f"{number}.{nth}") for nth in range(5)]))
 print(said(Chat, "the parent's again"))
 """
 
@@ -63,7 +63,7 @@ db = open_database(url)
 Chat = chat_model(db, provider=Answering())
 db.connect()
 Chat.select().count()
-print(in_children(children, lambda number: [said(Chat, f"{number}.{nth}") for nth in range(10)]))
+print(in_children(children, lambda number: [said(Chat, f"{number}.{nth}") for nth in range(5)]))
 print(said(Chat, "the parent's again"))
 """
 
@@ -141,13 +141,15 @@ def python(program: str, database_url: str) -> str:
 
 
 @pytest.mark.matrix
+@pytest.mark.layouts("document")
 def test_children_do_not_share_the_pool_that_a_turn_of_their_parent_has_filled(database_url: str) -> None:
-    assert python(POOL, database_url) == "{'right': 40}\nright\n"
+    assert python(POOL, database_url) == "{'right': 20}\nright\n"
 
 
 @pytest.mark.matrix
+@pytest.mark.layouts("document")
 def test_children_do_not_share_the_connection_that_their_parent_has_open(database_url: str) -> None:
-    assert python(OPEN, database_url) == "{'right': 40}\nright\n"
+    assert python(OPEN, database_url) == "{'right': 20}\nright\n"
 
 
 @pytest.mark.matrix

@@ -276,6 +276,7 @@ def test_a_write_that_is_killed_while_it_waits_for_a_lock_is_stored_once(
     assert_done(Chat, record, action)
 
 
+@pytest.mark.matrix
 def test_dead_connections_in_a_pool_are_no_error(database_url: str, server: Server, wire: Wire) -> None:
     pooled = through(wire, servers.open_database(database_url, pool=8), server)
     Chat = chat(pooled, model := Model())

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
 ]
 
-KILLS = 10
+KILLS = 6
 WAITING = {"lease": 0.2, "on_busy": "wait", "busy_timeout": 120}
 WAYS = ("sync", "async")
 STEPS = {

@@ -103,6 +103,8 @@ def watched(Chat: Any, key: Any) -> Extended:
     return is_extended
 
 
+@pytest.mark.backends("sqlite", "postgres")
+@pytest.mark.layouts("document")
 @pytest.mark.parametrize("act", [plain, streamed])
 @pytest.mark.parametrize("kind", [Coroutines, Functions])
 def test_a_process_whose_default_executor_is_full_keeps_its_claims(
@@ -131,6 +133,7 @@ def test_a_turn_runs_its_tools_while_the_default_executor_is_full(database: Any)
     assert session.last_result.text == "three"
 
 
+@pytest.mark.backends("sqlite", "postgres")
 @pytest.mark.layouts("document")
 def test_a_process_whose_event_loop_is_blocked_keeps_its_claims(database: Any) -> None:
     model = BlocksTheLoop()

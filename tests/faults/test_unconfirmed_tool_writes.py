@@ -38,7 +38,7 @@ def test_an_answer_that_is_lost_in_a_turn_with_tools_changes_nothing(database: A
     usual = observed(Chat, counted, runs)
     assert len(counted.writes) == WRITES
     changed = {}
-    every = 1 if isinstance(database, pw.SqliteDatabase) else 2  # a server's writes are the same statements
+    every = 1 if isinstance(database, pw.SqliteDatabase) else 3  # a server's writes are the same statements
     for number in range(1, WRITES + 1, every):
         for loss, within in LOSSES_IN[database.layout]:
             seen = observed(Chat, Fault(number, loss, pw.OperationalError, within), runs)

@@ -52,14 +52,10 @@ def test_the_cases_hold_each_pair_that_there_is() -> None:
 
 SELECTED = [
     Case("start", True, "nothing", "answers_at_last", keyed=True, status=True),
-    Case("start", False, "nothing", "is_not_asked", keyed=True, status=True),
     Case("continue", True, "abandoned", "never_fits", keyed=True, status=True, way="stream"),
-    Case("continue", True, "failed", "answers", keyed=False, status=False, way="stream"),
-    Case("continue", True, "interrupted", "is_left", keyed=False, status=True, way="stream"),
+    Case("continue", True, "interrupted", "is_left", keyed=False, status=False, way="stream"),
     Case("continue", False, "abandoned", "is_not_asked", keyed=True, status=True),
-    Case("resume", True, "pending", "is_left", keyed=True, status=True),
     Case("resume", True, "abandoned", "is_down", keyed=True, status=True),
-    Case("resume", True, "interrupted", "is_down", keyed=True, status=True, way="stream"),
 ]
 
 

@@ -38,7 +38,7 @@ MORE = int(os.environ.get("AGENTSESSION_TEST_EXAMPLES", "0"))
 def test_no_interleaving_loses_or_doubles_what_was_acknowledged(
     database: Any, sessions: Callable[[], Sessions]
 ) -> None:
-    usual = 80 if isinstance(database, pw.SqliteDatabase) else 8
+    usual = 50 if isinstance(database, pw.SqliteDatabase) else 8
     run = settings(
         max_examples=MORE or usual,
         stateful_step_count=40,

@@ -64,7 +64,7 @@ def test_no_stop_loses_what_was_stored_or_runs_what_must_not_run(declared: str) 
     options = info.agent_options(Helper)
 
     @settings(
-        max_examples=MORE or 100,
+        max_examples=MORE or 60,
         derandomize=not MORE,
         database=None,
         deadline=None,

@@ -111,6 +111,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.mark.backends("sqlite")
+@pytest.mark.layouts("document")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_turn_that_is_stopped_after_any_step_ends_as_if_it_was_not(
     database: Any, runner: asyncio.Runner, way: str
@@ -118,7 +119,7 @@ def test_a_turn_that_is_stopped_after_any_step_ends_as_if_it_was_not(
     stop_after_each_step(database, runner, way)
 
 
-@pytest.mark.backends("postgres", "mariadb")
+@pytest.mark.layouts("rows")
 def test_on_a_server_as_well(database: Any, runner: asyncio.Runner) -> None:
     stop_after_each_step(database, runner, "plain")
 
