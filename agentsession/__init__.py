@@ -2,8 +2,7 @@
 
 from agentsession._dsl.agent import agent
 from agentsession._dsl.code_interface import code_interface
-from agentsession._dsl.message import agent_message
-from agentsession._dsl.message_fields import MessageFields
+from agentsession._dsl.message import MessageFields, agent_message
 from agentsession._dsl.session import agent_session
 from agentsession._tools.definition import Tool
 from agentsession._tools.marks import tool

@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from agentsession import _registry, info
-from agentsession._dsl.declare import apply, problems_of, raise_problems, unknown_options, with_defaults
+from agentsession._dsl.declare import (
+    apply,
+    problems_of,
+    raise_problems,
+    unknown_options,
+    with_actions,
+    with_defaults,
+)
 from agentsession._dsl.drafts import AgentDraft
-from agentsession._dsl.inject import with_actions
-from agentsession._dsl.verifiers.agent import AGENT_VERIFIERS
-from agentsession._dsl.verifiers.hooks import HOOK_VERIFIERS
+from agentsession._dsl.verifiers.agent import AGENT_VERIFIERS, HOOK_VERIFIERS
 from agentsession._dsl.verifiers.tools import TOOL_VERIFIERS
 from agentsession._option_rules import UNSET, converted, keywords_of
 from agentsession._options import AgentOptions, OnBudget, OnToolError, OutputMode

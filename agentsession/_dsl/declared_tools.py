@@ -1,6 +1,6 @@
 """The tools of an agent as they were declared: listed in `tools=`, or marked in the class.
 
-Something else that `tools=[…]` takes is a function that makes a `Tool` of it, called in `DeclaredTool.tool`.
+`DeclaredTool.tool` calls the function that makes a `Tool` of a value: one function for each kind of value.
 """
 
 from __future__ import annotations
@@ -8,16 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from inspect import Parameter, signature
+from inspect import Parameter, cleandoc, signature
 from types import FunctionType, MethodType
 from typing import Any
 from weakref import proxy
 
-from agentsession._dsl.agent_tools import agent_of_call, tool_of_agent
+from typing_extensions import TypedDict
+
+from agentsession import info
+from agentsession._json_values import resolve
+from agentsession._options import AgentOptions
+from agentsession._prompt import VariableMissing
+from agentsession._schema import InputSchema, SchemaMismatch
 from agentsession._tools.definition import Tool
-from agentsession._tools.from_callable import tool_of
+from agentsession._tools.from_callable import snake_case, tool_of
 from agentsession._tools.marks import mark_of
-from agentsession._tools.signature import is_async
+from agentsession._tools.signature import WholeValue, is_async
+from agentsession.actions.mixins import AgentActions
+
+_CALLS = tuple(vars(AgentActions)[name].__func__ for name in ("call", "acall"))
 
 
 @dataclass(frozen=True)
@@ -117,3 +126,51 @@ def _from_class(model: Any) -> Iterator[DeclaredTool]:
 
 def _is_marked(raw: Any) -> bool:
     return isinstance(raw, (FunctionType, classmethod, staticmethod)) and mark_of(raw) is not None
+
+
+def agent_of_call(value: Any) -> Any:
+    """Return the class whose `call` or `acall` the value is, as in `tools=[Researcher.call]`, or None."""
+    if isinstance(value, MethodType) and value.__func__ in _CALLS and isinstance(value.__self__, type):
+        return value.__self__
+    return None
+
+
+def needs_arguments(options: AgentOptions) -> bool:
+    """Return whether `call` fails without `instruction_args`."""
+    if not options.template.has_variables:
+        return False
+    schema = options.instruction_schema
+    try:
+        args = schema.dump(schema.load({}))
+        options.template.render(args if isinstance(args, dict) else {})
+    except (SchemaMismatch, VariableMissing):
+        return True
+    return False
+
+
+def tool_of_agent(model: Any, *, asynchronous: bool) -> Tool | None:
+    """Return a tool that calls the agent and returns its output. None for a class that is not an agent."""
+    if not info.is_agent(model):
+        return None
+
+    def call(input: Any) -> Any:
+        return model.call(input).output
+
+    async def acall(input: Any) -> Any:
+        return (await model.acall(input)).output
+
+    return Tool(
+        name=snake_case(model.__name__),
+        description=cleandoc(model.__doc__ or "") or f"Ask {model.__name__}.",
+        parameters=_parameters(info.agent_options(model).input),
+        function=acall if asynchronous else call,
+    )
+
+
+def _parameters(input: InputSchema) -> Any:
+    """Return the input itself if it is an object, else an object with the field `input`."""
+    schema = input.adapter.json_schema()
+    if resolve(schema, schema).get("type") == "object":
+        return WholeValue(input.type)
+    make: Any = TypedDict
+    return make("Input", {"input": input.type})

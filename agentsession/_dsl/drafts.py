@@ -1,20 +1,20 @@
-"""The class below a decorator and the decorator's options, as the verifiers see them: not yet verified."""
+"""Drafts: a class and the options of its decorator before they are verified."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
 
 import peewee
 
 from agentsession import _registry
 from agentsession._dsl.declare import where
 from agentsession._dsl.declared_tools import DeclaredTool, declared_tools
-from agentsession._dsl.type_arguments import type_arguments
 from agentsession._options import Client
 from agentsession._prompt import Template
 from agentsession._schema import InputSchema, OutputSchema, Schema
 from agentsession._tools.definition import Tool
+from agentsession.actions.mixins import AgentActions, SessionActions
 
 
 class Draft:
@@ -149,3 +149,36 @@ class MessageDraft(ModelDraft):
             elif isinstance(index, (list, tuple)) and len(index) == 2 and index[1]:
                 found.append(set(index[0]))
         return found
+
+
+def type_arguments(model: Any) -> tuple[Any, Any]:
+    """Return the input and the output type of the mixin, as in `SessionActions[Ask, Answer]`.
+
+    None stands for a missing argument, `Any`, a type variable without a value, and an input of the type
+    `str`.
+    """
+    first, second = _along_bases(model) if isinstance(model, type) else (None, None)
+    return (None if first is str else _known(first)), _known(second)
+
+
+def _along_bases(base: Any) -> tuple[Any, Any]:
+    origin, arguments = get_origin(base) or base, get_args(base)
+    if origin in (AgentActions, SessionActions):
+        first, second, *_ = (*arguments, None, None)
+        return first, second
+    if not isinstance(origin, type):
+        return None, None
+    values = list(zip(getattr(origin, "__parameters__", ()), arguments, strict=False))
+    for above in vars(origin).get("__orig_bases__", origin.__bases__):
+        found = _along_bases(above)
+        if found != (None, None):
+            return _substituted(found[0], values), _substituted(found[1], values)
+    return None, None
+
+
+def _substituted(argument: Any, values: list[tuple[Any, Any]]) -> Any:
+    return next((value for variable, value in values if variable is argument), argument)
+
+
+def _known(argument: Any) -> Any:
+    return None if argument is Any or isinstance(argument, TypeVar) else argument

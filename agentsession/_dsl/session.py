@@ -7,9 +7,15 @@ from functools import partial
 from typing import Any, TypeVar, overload
 
 from agentsession import _registry
-from agentsession._dsl.declare import apply, problems_of, raise_problems, unknown_options, with_defaults
+from agentsession._dsl.declare import (
+    apply,
+    problems_of,
+    raise_problems,
+    unknown_options,
+    with_actions,
+    with_defaults,
+)
 from agentsession._dsl.drafts import SessionDraft
-from agentsession._dsl.inject import with_actions
 from agentsession._dsl.verifiers.session import SESSION_VERIFIERS
 from agentsession._option_rules import UNSET, converted, keywords_of
 from agentsession._options import History, Layout, OnBusy, SessionOptions

@@ -14,7 +14,7 @@ from playhouse import signals
 from pydantic import BaseModel
 
 from agentsession import AgentActions, DslError, SessionActions, actions, agent, agent_session, info, testing
-from agentsession._dsl.inject import with_actions
+from agentsession._dsl.declare import with_actions
 from agentsession.actions.mixins import GivenActions, GuardedSave
 from tests.dsl.test_session_verifiers import AGENT, chat, table
 from tests.support.models import Answer, Ask

@@ -12,9 +12,9 @@ from typing_extensions import TypedDict
 
 from agentsession import AgentActions, Tokens, Tool, ToolContext, agent, info, testing, tool
 from agentsession._dsl.drafts import AgentDraft
-from agentsession._dsl.verifiers import hooks, tool_parameters
+from agentsession._dsl.verifiers import agent as agent_verifiers
 from agentsession._dsl.verifiers import tools as verifiers
-from agentsession._dsl.verifiers.hooks import HOOK_VERIFIERS
+from agentsession._dsl.verifiers.agent import HOOK_VERIFIERS
 from agentsession._dsl.verifiers.tools import TOOL_VERIFIERS
 from agentsession._options import HOOKS
 from tests.dsl.test_agent_verifiers import DEFAULTS, WANTED, Case, bad, good, named, support
@@ -305,7 +305,7 @@ CASES: dict[Any, list[Case]] = {
         bad("tools[0]", "it has no description", DESCRIBED, tools=[marked(description=3)]),
         good(tools=[tool(description="Find.")(quiet)]),
     ],
-    tool_parameters.verify_tool_signatures_are_known: [
+    verifiers.verify_tool_signatures_are_known: [
         bad("tools[0]", "it takes *texts", "make the parameter a list: texts: list[str]", tools=[many]),
         *(
             bad(
@@ -318,7 +318,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         good(tools=[find, Shop()]),
     ],
-    tool_parameters.verify_tool_parameters_have_types: [
+    verifiers.verify_tool_parameters_have_types: [
         bad(
             "tools[0]",
             "the parameter text has no type",
@@ -353,7 +353,7 @@ CASES: dict[Any, list[Case]] = {
         bad("tools[0]", PYDANTIC, TYPED.format("foreign", "session"), tools=[foreign]),
         good(tools=[find, afind, partial(untyped, text="", limit=2)]),
     ],
-    tool_parameters.verify_tool_parameters_are_an_object: [
+    verifiers.verify_tool_parameters_are_an_object: [
         *(
             bad("tools[0]", NO_SCHEMA.format(reason), SHAPED, tools=[made(parameters)])
             for parameters, reason in [
@@ -393,7 +393,7 @@ CASES: dict[Any, list[Case]] = {
         good(tools=[made({"title": "It"}, takes_all)]),
         good(tools=[made(), made(Trip, name="b"), made({"properties": {"text": {}}}, name="c")]),
     ],
-    tool_parameters.verify_tool_functions_take_the_parameters: [
+    verifiers.verify_tool_functions_take_the_parameters: [
         bad(
             "tools[0]",
             "the function of it has no parameter 'name'",
@@ -482,7 +482,7 @@ CASES: dict[Any, list[Case]] = {
             for function in (len, min, str.upper, lambda a, b=1: a, lambda *a: a, partial(untyped, limit=1))
         ),
     ],
-    hooks.verify_hooks_can_be_made: [
+    agent_verifiers.verify_hooks_can_be_made: [
         bad(
             "hooks",
             "Unmade() raised TypeError: Unmade.__init__() missing 1 required positional argument: 'key'",
@@ -493,7 +493,7 @@ CASES: dict[Any, list[Case]] = {
         good(hooks=Unmade("key")),
         good(hooks=None),
     ],
-    hooks.verify_there_is_a_hook: [
+    agent_verifiers.verify_there_is_a_hook: [
         *(
             bad(
                 "hooks",
@@ -505,7 +505,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         good(hooks=Watcher()),
     ],
-    hooks.verify_hooks_are_methods: [
+    agent_verifiers.verify_hooks_are_methods: [
         bad(
             "hooks",
             "Flat.on_error is of the type bool, not a method",
@@ -514,7 +514,7 @@ CASES: dict[Any, list[Case]] = {
         ),
         good(hooks=type("Lent", (), {"on_error": Watcher().before_call})),
     ],
-    hooks.verify_hooks_take_a_context_and_a_value: [
+    agent_verifiers.verify_hooks_take_a_context_and_a_value: [
         *(
             bad(
                 "hooks",
@@ -527,7 +527,7 @@ CASES: dict[Any, list[Case]] = {
         good(hooks=Native),
         good(hooks=type("Free", (), {"on_error": lambda *values: None, "after_call": partial(print, 1)})),
     ],
-    hooks.verify_hook_names_are_known: [
+    agent_verifiers.verify_hook_names_are_known: [
         bad(
             "hooks",
             "Partly.on_eror is not a hook",

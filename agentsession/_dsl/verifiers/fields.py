@@ -9,7 +9,7 @@ from typing import Any
 import peewee
 
 from agentsession._dsl.drafts import SessionDraft
-from agentsession._dsl.json_fields import json_flaw
+from agentsession._dsl.verifiers.shared import is_text, json_flaw
 from agentsession._store.dialects.base import target_of
 from agentsession._store.identity import UUID_LENGTH, holds_a_uuid
 from agentsession.errors import Problem
@@ -144,11 +144,6 @@ def _flaw_of_key(field: Any) -> str | None:
     if not (field.unique and field.null and field.default is None):
         return "is not unique, or has a value for a session without a key"
     return None
-
-
-def is_text(field: Any) -> bool:
-    """Return whether a field stores text. A JSON field that is built on a text field does not."""
-    return isinstance(field, (peewee.CharField, peewee.TextField)) and json_flaw(field) is None
 
 
 def _no_field(name: Any, near: list[str]) -> str:

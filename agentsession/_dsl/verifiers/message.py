@@ -10,8 +10,7 @@ import peewee
 from agentsession import _registry
 from agentsession._dsl.declare import stands_on
 from agentsession._dsl.drafts import MessageDraft
-from agentsession._dsl.json_fields import CONVERSIONS, PAST_THE_FIELD, json_flaw
-from agentsession._dsl.verifiers.fields import is_text
+from agentsession._dsl.verifiers.shared import CONVERSIONS, PAST_THE_FIELD, is_text, json_flaw
 from agentsession._options import ROWS
 from agentsession._store.identity import overridden
 from agentsession._store.message_table import JSON, OWN, ROLE_LENGTH, TURN_LENGTH

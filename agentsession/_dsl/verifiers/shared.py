@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature, signature
 from typing import Any
@@ -11,10 +12,21 @@ import peewee
 from agentsession._dsl.declare import where
 from agentsession._dsl.drafts import Draft
 from agentsession._option_rules import violations
+from agentsession._store.dialects import DIALECTS
+from agentsession._store.identity import overridden
 from agentsession.actions.mixins import AgentActions, GivenActions, SessionActions
 from agentsession.errors import Problem
 
 _OF_THE_LIBRARY = frozenset((*SessionActions.__mro__, GivenActions, peewee.Model))
+
+CONVERSIONS = ("db_value", "python_value")
+
+DUMPS, LOADS = ("_dumps", "_json_dumps"), ("_loads", "_json_loads")
+"""Where Peewee's fields keep their `dumps` and `loads`."""
+
+EXAMPLE = {"text": "é", "list": [1, None, True]}
+
+PAST_THE_FIELD = "the library reads and writes the column in SQL, without its field"
 
 
 def values_that_break_rules(draft: Draft, options: type) -> Iterator[Problem]:
@@ -76,3 +88,41 @@ def _names_only(found: Signature) -> str:
         for each in found.parameters.values()
     ]
     return str(Signature(bare))
+
+
+def json_flaw(field: Any) -> str | None:
+    """Return why SQL cannot read and change the values of a JSON field as the library does.
+
+    "" for a JSON field without such a flaw, and None for a field of another type.
+    """
+    kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
+    flaws = {kind: flaw for dialect in DIALECTS for kind, flaw in dialect.json_fields.items()}
+    flaw = next((flaws[kind] for kind in kinds if kind in flaws), None)
+    return _conversion_flaw(field) if flaw == "" else flaw
+
+
+def is_text(field: Any) -> bool:
+    """Return whether a field stores text. A JSON field that is built on a text field does not."""
+    return isinstance(field, (peewee.CharField, peewee.TextField)) and json_flaw(field) is None
+
+
+def _conversion_flaw(field: Any) -> str:
+    """Return how the field converts JSON in Python, as an encrypting field does.
+
+    "" for a field that stores plain JSON.
+    """
+    method = overridden(field, *CONVERSIONS)
+    if method is not None:
+        return f"whose class overrides {method}: {PAST_THE_FIELD}"
+    return "" if _is_plain(field) else f"whose dumps or loads are not those of plain JSON: {PAST_THE_FIELD}"
+
+
+def _is_plain(field: Any) -> bool:
+    """Return whether the `dumps` and `loads` of the field are those of JSON."""
+    dumps, loads = ([getattr(field, name, None) for name in names] for names in (DUMPS, LOADS))
+    try:
+        written = [json.loads(function(EXAMPLE)) for function in dumps if function is not None]
+        read = [function(json.dumps(EXAMPLE)) for function in loads if function is not None]
+    except Exception:
+        return False
+    return all(value == EXAMPLE for value in (*written, *read))
