@@ -14,7 +14,7 @@ from tests.support.models import chat_model, let_the_lease_run_out, stored, text
 pytestmark = pytest.mark.matrix
 
 
-def test_while_a_turn_runs_another_is_refused_and_nothing_is_stored(database: Any) -> None:
+def test_a_second_turn_is_refused_while_one_runs_and_stores_nothing(database: Any) -> None:
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
@@ -30,7 +30,7 @@ def test_while_a_turn_runs_another_is_refused_and_nothing_is_stored(database: An
         assert slow.result().last_result.text == "answer to slow"
 
 
-def test_a_holder_whose_lease_was_taken_over_cannot_write(database: Any) -> None:
+def test_a_holder_that_lost_its_lease_cannot_write(database: Any) -> None:
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
@@ -46,7 +46,7 @@ def test_a_holder_whose_lease_was_taken_over_cannot_write(database: Any) -> None
     assert texts(Chat, session)[2:] == ["slow", "fast", "answer to fast"]
 
 
-def test_a_resumed_turn_is_taken_from_its_late_holder(database: Any) -> None:
+def test_resuming_takes_a_turn_from_its_late_holder(database: Any) -> None:
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
@@ -60,7 +60,7 @@ def test_a_resumed_turn_is_taken_from_its_late_holder(database: Any) -> None:
     assert texts(Chat, session)[2:] == ["slow", "by another"]
 
 
-def test_a_row_deleted_during_its_turn_is_not_found_and_the_reply_is_there(database: Any) -> None:
+def test_deleting_a_row_during_its_turn_raises_an_error_with_the_reply(database: Any) -> None:
     model = Waits()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("Hello")
@@ -73,7 +73,7 @@ def test_a_row_deleted_during_its_turn_is_not_found_and_the_reply_is_there(datab
     assert gone.value.result.text == "answer to slow"
 
 
-def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: Any) -> None:
+def test_a_call_that_loses_the_claim_writes_nothing_and_continues_from_the_winner(Chat: Any) -> None:
     session = Chat.start_session("Hello")
     from agentsession._drive.stepper import after_effect
     from agentsession._turn.effects import Claim, Load
@@ -97,7 +97,7 @@ def test_a_lost_claim_writes_nothing_and_the_turn_goes_on_from_what_won(Chat: An
     assert asked[1][-2].content == "one"
 
 
-def test_a_lease_runs_out_by_the_clock_of_the_database(database: Any) -> None:
+def test_a_lease_expires_by_the_clock_of_the_database(database: Any) -> None:
     Chat = chat_model(database, session={"lease": 1.0})
     session = Chat.start_session("Hello")
     with testing.crash_after(2):

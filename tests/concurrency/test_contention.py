@@ -72,7 +72,7 @@ def by_threads(Chat: Any, key: Any) -> tuple[list[str], list[str]]:
     return done, refused
 
 
-def test_threads_that_wait_are_all_served_once(database_url: str) -> None:
+def test_each_turn_of_waiting_threads_is_stored_once(database_url: str) -> None:
     Chat = chat_model(servers.open_database(database_url, pool=8), session=PATIENT)
     key = Chat.start_session("Hello").id
     done, refused = by_threads(Chat, key)
@@ -80,7 +80,7 @@ def test_threads_that_wait_are_all_served_once(database_url: str) -> None:
     assert each_is_there_once_with_its_reply(Chat, key, done)
 
 
-def test_threads_that_do_not_wait_are_served_once_or_not_at_all(database_url: str) -> None:
+def test_each_turn_of_threads_that_do_not_wait_is_stored_once_or_refused(database_url: str) -> None:
     EchoOnceSomeoneIsRefused.refused.clear()
     Chat = chat_model(servers.open_database(database_url, pool=8), provider=EchoOnceSomeoneIsRefused())
     key = Chat.start_session("Hello").id
@@ -182,7 +182,9 @@ tell(*[f"done {words}" for words in done], *[f"refused {words}" for words in ref
 
 @needs_fork
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
-def test_processes_are_served_once_or_not_at_all(database: Any, forks: Forks, on_busy: str) -> None:
+def test_each_turn_of_concurrent_processes_is_stored_once_or_refused(
+    database: Any, forks: Forks, on_busy: str
+) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Hello").id
     names = ["one", "two", "three", "four"]
@@ -242,7 +244,7 @@ except SessionBusy:
 @needs_fork
 @pytest.mark.parametrize("action", ["start", "continue"])
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
-def test_a_key_that_is_used_in_many_processes_is_one_turn(
+def test_a_key_used_in_many_processes_starts_one_turn(
     database: Any, forks: Forks, on_busy: str, action: str
 ) -> None:
     Chat = chat_model(database)

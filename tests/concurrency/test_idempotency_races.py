@@ -46,7 +46,7 @@ def in_progress(say: Speaker, model: Waits) -> Iterator[Future[Any]]:
             model.answer.set()
 
 
-def test_a_repeat_while_the_first_call_runs_is_busy(speaker: Speaks) -> None:
+def test_repeating_a_key_while_its_first_call_runs_raises_session_busy(speaker: Speaks) -> None:
     model = Waits()
     say = speaker(provider=model)
     with in_progress(say, model) as first, testing.script(say.Chat, []):
@@ -60,7 +60,7 @@ def test_a_repeat_while_the_first_call_runs_is_busy(speaker: Speaks) -> None:
         assert say().last_result.text == "at last"
 
 
-def test_a_repeat_that_waits_brings_the_result_of_the_first_call(speaker: Speaks) -> None:
+def test_a_repeat_that_waits_returns_the_result_of_the_first_call(speaker: Speaks) -> None:
     model = Waits()
     say = speaker(provider=model, session={"on_busy": "wait", "busy_timeout": 60})
 
@@ -78,7 +78,7 @@ def test_a_repeat_that_waits_brings_the_result_of_the_first_call(speaker: Speaks
     assert say.said() == ["user", "assistant"]
 
 
-def test_calls_with_one_key_that_start_at_once_are_one_turn(speaker: Speaks) -> None:
+def test_simultaneous_calls_with_one_key_are_one_turn(speaker: Speaks) -> None:
     asked: list[str] = []
 
     class Counts:
@@ -104,7 +104,7 @@ def test_calls_with_one_key_that_start_at_once_are_one_turn(speaker: Speaks) -> 
     assert asked == [f"words {key}" for key in range(4)]
 
 
-def test_a_running_turn_refuses_other_words_under_its_key(speaker: Speaks) -> None:
+def test_a_running_turn_refuses_another_message_under_its_key(speaker: Speaks) -> None:
     model = Waits()
     say = speaker(provider=model)
     with in_progress(say, model), pytest.raises(IdempotencyMismatch):

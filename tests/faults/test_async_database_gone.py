@@ -33,7 +33,7 @@ async def until_it_waits(server: Server) -> None:
 
 @on_servers
 @pytest.mark.parametrize("end", ["cancelled", "killed"])
-def test_a_write_that_is_stopped_while_it_waits_gives_the_connection_back(
+def test_a_write_stopped_while_it_waits_for_a_lock_releases_its_connection(
     database_url: str, end: str
 ) -> None:
     """Whether it is done is open: MariaDB goes on with the statement of a client that has gone."""
@@ -69,7 +69,7 @@ async def kill(server: Server, heard: int) -> None:
 @pytest.mark.parametrize("heard", [0, 1, 50])
 @pytest.mark.parametrize("effect", ["load", "write"])
 @pytest.mark.parametrize("holds", [False, True])
-def test_a_connection_that_the_server_has_ended_is_replaced(
+def test_a_connection_closed_by_the_server_is_replaced(
     database_url: str, holds: bool, effect: str, heard: int
 ) -> None:
     """A read is made again; a write that may have been done says so, and the next one works."""
@@ -94,9 +94,7 @@ def test_a_connection_that_the_server_has_ended_is_replaced(
 
 @on_servers
 @pytest.mark.parametrize("heard", [0, 1, 50])
-def test_a_transaction_whose_connection_is_gone_is_not_gone_on_with_on_another(
-    database_url: str, heard: int
-) -> None:
+def test_a_transaction_does_not_continue_on_another_connection(database_url: str, heard: int) -> None:
     """Peewee would silently take a new connection, on which the write would be committed alone."""
 
     async def scenario(db: Any) -> None:
@@ -118,7 +116,7 @@ def test_a_transaction_whose_connection_is_gone_is_not_gone_on_with_on_another(
 
 @on_servers
 @pytest.mark.layouts("rows")
-def test_a_write_whose_connection_ends_after_its_begin_is_not_stored_in_part(
+def test_a_write_whose_connection_closes_after_begin_is_not_partly_stored(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(db: Any) -> None:
@@ -141,7 +139,7 @@ def test_a_write_whose_connection_ends_after_its_begin_is_not_stored_in_part(
 
 
 @on_servers
-def test_a_server_that_does_not_answer_is_an_operational_error(database_url: str) -> None:
+def test_an_unresponsive_server_raises_an_operational_error(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         db.connect_params["port"] = 1
         session = opened(chat_model(db, create=False), uuid4())
@@ -155,7 +153,7 @@ def test_a_server_that_does_not_answer_is_an_operational_error(database_url: str
 
 
 @on_servers
-def test_a_server_that_lets_us_not_in_is_an_operational_error(database_url: str) -> None:
+def test_a_rejected_login_raises_an_operational_error(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         db.connect_params["user"] = "nobody_of_that_name"
         with pytest.raises(pw.OperationalError, match="nobody_of_that_name"):
@@ -165,7 +163,7 @@ def test_a_server_that_lets_us_not_in_is_an_operational_error(database_url: str)
 
 
 @pytest.mark.backends("sqlite")
-def test_a_locked_file_is_an_operational_error(database_url: str) -> None:
+def test_a_locked_file_raises_an_operational_error(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         db.init(db.database, pragmas={"journal_mode": "wal", "busy_timeout": 1})
         session = await stored_session(db)

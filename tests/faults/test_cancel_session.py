@@ -81,7 +81,7 @@ def running(Chat: Any, way: Callable[..., None], model: AsyncHalves, at: _clock.
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_turn_that_runs_is_stored_as_interrupted_at_once_and_its_holder_stores_no_more(
+def test_cancelling_a_running_turn_stores_it_as_interrupted_and_stops_its_holder(
     database: Any, at: _clock.FakeClock, way: Any
 ) -> None:
     model = AsyncHalves()
@@ -140,7 +140,7 @@ def test_the_partial_reply_of_a_cancelled_turn_is_in_the_next_prompt(
     assert texts(Chat, session)[2:] == [WORDS, SAID, "go on", "and then?"]
 
 
-def test_a_stream_that_is_left_after_it_was_cancelled_stores_nothing_and_raises_nothing(
+def test_leaving_a_cancelled_stream_stores_and_raises_nothing(
     database: Any,
 ) -> None:
     Chat = chat_model(database, provider=AsyncHalves())
@@ -181,7 +181,7 @@ def a_process(database: Any, Chat: Any, way: Any) -> Iterator[Any]:
             process.kill()
 
 
-def test_a_turn_of_another_process_is_cancelled_and_the_process_is_told(database: Any) -> None:
+def test_cancelling_a_turn_of_another_process_raises_turn_cancelled_there(database: Any) -> None:
     Chat = chat_model(database, provider=AsyncHalves())
     with a_process(database, Chat, streamed_on_a_loop) as (session, process):
         assert Chat.cancel_session(session.id).last_turn.status == "interrupted"
@@ -193,7 +193,7 @@ def test_a_turn_of_another_process_is_cancelled_and_the_process_is_told(database
 
 @pytest.mark.backends("sqlite", "postgres")
 @pytest.mark.layouts("document")
-def test_a_turn_of_a_process_that_died_is_cancelled_before_its_lease_has_run_out(database: Any) -> None:
+def test_a_turn_of_a_dead_process_can_be_cancelled_before_its_lease_expires(database: Any) -> None:
     Chat = chat_model(database, provider=AsyncHalves(goes_on=True))
     with a_process(database, Chat, streamed) as (session, process):
         process.kill()
@@ -206,7 +206,7 @@ def test_a_turn_of_a_process_that_died_is_cancelled_before_its_lease_has_run_out
     assert context.messages[2].metadata["partials"] == [SAID]
 
 
-def test_a_turn_that_waits_is_cancelled_and_can_be_run_all_the_same(database: Any) -> None:
+def test_a_pending_turn_can_be_cancelled_and_then_resumed(database: Any) -> None:
     Chat = chat_model(database, provider=AsyncHalves(goes_on=True))
     for session in (Chat.start_session(WORDS, run=False), Chat.start_session("fast, before")):
         if session.last_turn.status == "completed":
@@ -225,7 +225,7 @@ def test_a_turn_that_waits_is_cancelled_and_can_be_run_all_the_same(database: An
 @pytest.mark.parametrize(
     "ending", ["hi", ProviderCallError("down"), KeyboardInterrupt(), "cancelled"], ids=str
 )
-def test_a_turn_that_has_ended_stays_as_it_is(Chat: Any, ending: Any) -> None:
+def test_cancelling_an_ended_turn_changes_nothing(Chat: Any, ending: Any) -> None:
     session = Chat.start_session("Hello", run=False)
     if ending == "cancelled":
         session.cancel_session()
@@ -241,7 +241,7 @@ def test_a_turn_that_has_ended_stays_as_it_is(Chat: Any, ending: Any) -> None:
     assert Chat.select().dicts().get() == before
 
 
-def test_cancel_session_raises_where_there_is_nothing_to_cancel(Chat: Any) -> None:
+def test_cancelling_a_session_without_a_turn_raises_an_error(Chat: Any) -> None:
     with pytest.raises(SessionNotFound):
         Chat.cancel_session(uuid4())
     row = Chat.create()
@@ -252,7 +252,7 @@ def test_cancel_session_raises_where_there_is_nothing_to_cancel(Chat: Any) -> No
     assert Chat.get_by_id(row.id).context is None
 
 
-def test_another_owners_turn_is_not_found(database: Any) -> None:
+def test_a_turn_of_another_owner_cannot_be_cancelled(database: Any) -> None:
     Chat = chat_model(database, session={"owner_attribute": "title"})
     session = Chat.start_session("Hello", actor="me", run=False)
     before = stored(session)
@@ -265,7 +265,7 @@ def test_another_owners_turn_is_not_found(database: Any) -> None:
 
 
 @pytest.mark.parametrize("state", ["pending", "running"])
-def test_inside_a_transaction_it_is_done_with_the_commit(database: Any, state: str) -> None:
+def test_cancelling_in_a_transaction_takes_effect_on_commit(database: Any, state: str) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("Hello", run=False)
     if state == "running":
@@ -282,7 +282,7 @@ def test_inside_a_transaction_it_is_done_with_the_commit(database: Any, state: s
     assert is_interrupted(Chat.get_context(session), "Hello", "", CANCELLED)
 
 
-def test_on_an_asynchronous_database_a_stream_is_told(database_url: str) -> None:
+def test_a_cancelled_stream_on_an_asynchronous_database_raises_turn_cancelled(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         model = AsyncHalves()
         Chat = await db.run(lambda: chat_model(db, provider=model, session=SHORT))
@@ -306,7 +306,7 @@ def test_on_an_asynchronous_database_a_stream_is_told(database_url: str) -> None
 ROUNDS = 8
 
 
-def test_who_cancels_while_others_do_and_the_turn_ends_sees_how_it_ended(database_url: str) -> None:
+def test_concurrent_cancellations_and_the_end_of_the_turn_agree_on_one_outcome(database_url: str) -> None:
     """Of a turn that ends and is cancelled at once, one thing is stored, and all are told it."""
     Chat = chat_model(servers.open_database(database_url), provider=AsyncHalves())
     session = Chat.start_session("fast, before")

@@ -65,7 +65,7 @@ named = pytest.mark.parametrize("cancels", CANCELS, ids=lambda each: each.__name
 
 @named
 @pytest.mark.parametrize("call", ["start", "continue_", "resume", "stream", "stream_again"])
-def test_a_turn_that_is_cancelled_at_any_await_is_settled_and_the_next_call_works(
+def test_a_turn_cancelled_at_any_await_ends_and_the_next_call_works(
     file: Any, call: str, cancels: Cancels
 ) -> None:
     model = AsyncHalves(goes_on=True)
@@ -78,7 +78,9 @@ def test_a_turn_that_is_cancelled_at_any_await_is_settled_and_the_next_call_work
 
 @named
 @pytest.mark.parametrize("call", ["continue_", "stream"])
-def test_so_is_one_whose_model_is_asked_in_a_thread(file: Any, call: str, cancels: Cancels) -> None:
+def test_a_turn_whose_model_runs_in_a_thread_can_be_cancelled_at_any_await(
+    file: Any, call: str, cancels: Cancels
+) -> None:
     model = Halves(goes_on=True)
     on_a_file(file, model, call, cancels)
     settled(lambda: model.closed == model.streams)
@@ -86,7 +88,7 @@ def test_so_is_one_whose_model_is_asked_in_a_thread(file: Any, call: str, cancel
 
 @named
 @pytest.mark.parametrize("call", ["start", "continue_", "stream"])
-def test_so_is_one_in_memory(memory: Any, call: str, cancels: Cancels) -> None:
+def test_a_turn_in_memory_can_be_cancelled_at_any_await(memory: Any, call: str, cancels: Cancels) -> None:
     model = AsyncHalves(goes_on=True)
     Chat = chat_model(memory, create=False, provider=model)
     memory.create_tables([Chat])
@@ -108,7 +110,9 @@ def on_a_loop(url: str, scenario: Callable[[Any], Awaitable[Any]]) -> None:
 
 @named
 @pytest.mark.parametrize("call", ["start", "continue_", "stream"])
-def test_so_is_one_on_an_asynchronous_database(database_url: str, call: str, cancels: Cancels) -> None:
+def test_a_turn_on_an_asynchronous_database_can_be_cancelled_at_any_await(
+    database_url: str, call: str, cancels: Cancels
+) -> None:
     async def scenario(db: Any) -> None:
         model = AsyncHalves(goes_on=True)
         Chat = await db.run(lambda: chat_model(db, provider=model))
@@ -164,7 +168,7 @@ async def another_fails(work: Any, said: Any) -> None:
 
 @pytest.mark.parametrize("limited", [timeout, wait_for, move_on_after, another_fails])
 @pytest.mark.parametrize("call", ["continue_", "stream"])
-def test_a_turn_that_takes_too_long_is_interrupted_and_its_caller_learns_why(
+def test_a_turn_that_exceeds_a_timeout_is_interrupted_and_raises_timeout_error(
     file: Any, call: str, limited: Any
 ) -> None:
     model = AsyncHalves()
@@ -184,9 +188,7 @@ def test_a_turn_that_takes_too_long_is_interrupted_and_its_caller_learns_why(
 
 @pytest.mark.parametrize("provider", [AsyncHalves, Halves])
 @pytest.mark.parametrize("call", ["start", "continue_", "stream"])
-def test_a_turn_in_the_background_is_interrupted_when_the_loop_ends(
-    file: Any, call: str, provider: Any
-) -> None:
+def test_a_background_turn_is_interrupted_when_the_loop_ends(file: Any, call: str, provider: Any) -> None:
     model = provider()
     turn = Turn(chat_model(file, provider=model))
 
@@ -203,7 +205,7 @@ def test_a_turn_in_the_background_is_interrupted_when_the_loop_ends(
     turn.Chat.continue_session(turn.key, "fast")
 
 
-def test_a_task_cancelled_while_waiting_for_a_busy_session_has_stored_nothing(file: Any) -> None:
+def test_a_task_cancelled_while_it_waits_for_a_busy_session_stores_nothing(file: Any) -> None:
     model = AsyncHalves()
     Chat = chat_model(file, provider=model, session={"on_busy": "wait"})
     running, waiting = Turn(Chat), Turn(Chat)
@@ -230,7 +232,7 @@ def test_a_task_cancelled_while_waiting_for_a_busy_session_has_stored_nothing(fi
     "error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, pytest.fail.Exception]
 )
 @pytest.mark.parametrize("call", ["continue_", "stream"])
-def test_a_provider_whose_coroutine_ends_by_itself_in_the_middle_is_not_waited_for(
+def test_an_exit_exception_in_the_coroutine_of_a_provider_interrupts_the_turn(
     file: Any, call: str, error: type[BaseException]
 ) -> None:
     class Ends(AsyncHalves):
@@ -251,7 +253,7 @@ def test_a_provider_whose_coroutine_ends_by_itself_in_the_middle_is_not_waited_f
 
 
 @pytest.mark.parametrize("call", ["continue_", "stream"])
-def test_a_task_that_is_cancelled_before_it_runs_begins_no_turn(file: Any, call: str) -> None:
+def test_a_task_cancelled_before_it_runs_does_not_begin_a_turn(file: Any, call: str) -> None:
     turn = Turn(chat_model(file, provider=AsyncHalves()))
 
     async def scenario() -> None:

@@ -16,7 +16,7 @@ from tests.support.models import Answer, chat_model, let_the_lease_run_out, open
 pytestmark = pytest.mark.matrix
 
 
-def test_the_message_is_committed_when_the_model_is_asked(database: Any) -> None:
+def test_the_message_is_committed_before_the_model_call(database: Any) -> None:
     seen: list[list[str]] = []
 
     class Reads:
@@ -146,7 +146,7 @@ def test_an_abandoned_turn_is_closed_as_interrupted_and_hidden(database: Any) ->
     )
 
 
-def test_input_that_does_not_fit_leaves_an_abandoned_turn_as_it_is(database: Any) -> None:
+def test_invalid_input_does_not_change_an_abandoned_turn(database: Any) -> None:
     Chat = chat_model(database)
     with testing.crash_after(1):
         Chat.start_session("One")
@@ -159,7 +159,7 @@ def test_input_that_does_not_fit_leaves_an_abandoned_turn_as_it_is(database: Any
 
 
 @pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_leaving_while_the_model_is_asked_interrupts_the_turn(database: Any, leave: type) -> None:
+def test_an_exit_exception_during_a_model_call_interrupts_the_turn(database: Any, leave: type) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("One")
     with testing.script(Chat, [leave()]), pytest.raises(leave):
@@ -173,7 +173,7 @@ def test_leaving_while_the_model_is_asked_interrupts_the_turn(database: Any, lea
     assert asked[0][-1].content == "Two"
 
 
-def test_leaving_at_any_other_moment_is_like_a_crash_that_the_next_call_recovers_from(database: Any) -> None:
+def test_the_next_call_recovers_from_an_exit_exception_at_any_other_moment(database: Any) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("One")
 

@@ -226,7 +226,7 @@ def attempt(Chat: Any, action: str, key: Any) -> None:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(STATES)), st.sampled_from(sorted(ACTIONS)), st.randoms(use_true_random=False))
-def test_no_damage_is_an_error_of_another_kind(
+def test_damaged_rows_raise_only_errors_of_the_library(
     damaged: Damaged, state: str, action: str, chance: random.Random
 ) -> None:
     def damage(rows: Any) -> None:
@@ -289,7 +289,7 @@ def refused(damaged: Damaged, state: str, damage: Callable[[Any], Any], action: 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_damaged_value_is_named_and_nothing_is_changed(damaged: Damaged, case: str) -> None:
+def test_the_error_names_a_damaged_value_and_nothing_is_stored(damaged: Damaged, case: str) -> None:
     state, damage, names, said = CASES[case]
     for name in names:
         refused(damaged, state, damage, name, said)
@@ -297,7 +297,9 @@ def test_a_damaged_value_is_named_and_nothing_is_changed(damaged: Damaged, case:
 
 @pytest.mark.parametrize("case", HEADS)
 @pytest.mark.parametrize("action", READS)
-def test_a_damaged_head_is_named_and_nothing_is_changed(damaged: Damaged, case: str, action: str) -> None:
+def test_the_error_names_a_damaged_head_and_nothing_is_stored(
+    damaged: Damaged, case: str, action: str
+) -> None:
     name, value, said = HEADS[case]
     if damaged.database.layout != "rows":
         pytest.skip("only rows have a head")
@@ -305,7 +307,7 @@ def test_a_damaged_head_is_named_and_nothing_is_changed(damaged: Damaged, case: 
 
 
 @pytest.mark.parametrize("seq", [-1, 2**31 - 1, 2**40, "last"])
-def test_a_damaged_position_is_named_and_nothing_is_changed(damaged: Damaged, seq: Any) -> None:
+def test_the_error_names_a_damaged_position_and_nothing_is_stored(damaged: Damaged, seq: Any) -> None:
     if damaged.database.layout != "rows":
         pytest.skip("only rows have positions")
 

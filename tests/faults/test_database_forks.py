@@ -142,19 +142,19 @@ def python(program: str, database_url: str) -> str:
 
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
-def test_children_do_not_share_the_pool_that_a_turn_of_their_parent_has_filled(database_url: str) -> None:
+def test_children_do_not_share_the_pool_of_their_parent(database_url: str) -> None:
     assert python(POOL, database_url) == "{'right': 20}\nright\n"
 
 
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
-def test_children_do_not_share_the_connection_that_their_parent_has_open(database_url: str) -> None:
+def test_children_do_not_share_the_open_connection_of_their_parent(database_url: str) -> None:
     assert python(OPEN, database_url) == "{'right': 20}\nright\n"
 
 
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
-def test_a_child_waits_for_no_lock_of_a_thread_of_its_parent(database_url: str) -> None:
+def test_a_child_does_not_wait_for_locks_of_its_parents_threads(database_url: str) -> None:
     assert python(LOCKED, database_url) == "{'right': 1}\nright\n"
 
 

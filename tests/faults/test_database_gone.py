@@ -152,7 +152,7 @@ def assert_done(Chat: Any, record: Any, action: str) -> None:
 
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_turn_is_done_once_although_its_connection_is_cut(
+def test_a_turn_whose_connection_is_cut_is_stored_once(
     database: Any, wire: Wire, action: str, caller: str
 ) -> None:
     Chat = chat(database, model := Model())
@@ -171,7 +171,7 @@ def test_a_turn_is_done_once_although_its_connection_is_cut(
 
 
 @pytest.mark.parametrize("action", ["start", "continue", "continue, repeated output", "resume"])
-def test_a_connection_that_is_killed_while_the_model_is_asked_is_replaced(
+def test_a_connection_killed_during_a_model_call_is_replaced(
     database: Any, server: Server, action: str
 ) -> None:
     Chat = chat(database, model := Model())
@@ -182,7 +182,7 @@ def test_a_connection_that_is_killed_while_the_model_is_asked_is_replaced(
     assert_done(Chat, record, action)
 
 
-def test_a_failure_is_stored_although_the_connection_was_killed(database: Any, server: Server) -> None:
+def test_a_failure_is_stored_after_its_connection_is_killed(database: Any, server: Server) -> None:
     Chat = chat(database, model := Model())
     session = prepared(Chat, "continue")
     model.then = server.kill
@@ -207,7 +207,7 @@ class MariaRepeating(Repeating, pw.MySQLDatabase):
 
 
 @pytest.mark.parametrize("action", ["start", "start by key", "start, run later", "continue", "resume"])
-def test_a_write_that_the_driver_repeats_by_itself_is_found_to_be_stored(
+def test_a_write_repeated_by_the_driver_is_recognized_as_stored(
     database: Any, wire: Wire, action: str
 ) -> None:
     if isinstance(database, pw.MySQLDatabase):
@@ -240,7 +240,7 @@ def rows_locked(url: str, new: Any = None) -> Iterator[None]:
 
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("write", ["insert", "claim", "save", "finish"])
-def test_a_write_that_is_killed_while_it_waits_for_a_lock_is_stored_once(
+def test_a_write_killed_while_it_waits_for_a_lock_is_stored_once(
     database: Any, server: Server, write: str, caller: str
 ) -> None:
     asked, go = threading.Event(), threading.Event()
@@ -277,7 +277,7 @@ def test_a_write_that_is_killed_while_it_waits_for_a_lock_is_stored_once(
 
 
 @pytest.mark.matrix
-def test_dead_connections_in_a_pool_are_no_error(database_url: str, server: Server, wire: Wire) -> None:
+def test_dead_connections_in_a_pool_are_replaced(database_url: str, server: Server, wire: Wire) -> None:
     pooled = through(wire, servers.open_database(database_url, pool=8), server)
     Chat = chat(pooled, model := Model())
     session = Chat.start_session("New")
@@ -307,7 +307,7 @@ def test_dead_connections_in_a_pool_are_no_error(database_url: str, server: Serv
 
 @pytest.mark.parametrize("caller", ["kept open", "opened for each effect"])
 @pytest.mark.parametrize("action", ["start", "continue", "resume"])
-def test_a_server_that_cannot_be_reached_any_more_leaves_the_reply_in_the_error(
+def test_the_error_carries_the_reply_if_the_server_becomes_unreachable(
     database: Any, wire: Wire, action: str, caller: str
 ) -> None:
     Chat = chat(database, model := Model())
@@ -326,7 +326,7 @@ def test_a_server_that_cannot_be_reached_any_more_leaves_the_reply_in_the_error(
     assert_done(Chat, Chat.resume_session(key), action)
 
 
-def test_a_server_that_is_away_for_a_moment_costs_the_caller_no_connection(database: Any, wire: Wire) -> None:
+def test_the_callers_connection_survives_a_short_outage(database: Any, wire: Wire) -> None:
     Chat = chat(database, model := Model())
     session = prepared(Chat, "continue")
 
@@ -342,7 +342,7 @@ def test_a_server_that_is_away_for_a_moment_costs_the_caller_no_connection(datab
 
 @pytest.mark.parametrize("closes", ["while it is lost", "after it was replaced"])
 @pytest.mark.parametrize("pool", [0, 1])
-def test_a_connection_that_cannot_be_replaced_is_still_the_callers_to_close(
+def test_the_caller_can_close_a_connection_that_cannot_be_replaced(
     database_url: str, server: Server, wire: Wire, pool: int, closes: str
 ) -> None:
     database = through(wire, servers.open_database(database_url, pool=pool), server)
@@ -364,7 +364,7 @@ def test_a_connection_that_cannot_be_replaced_is_still_the_callers_to_close(
     getattr(database, "close_all", database.close)()
 
 
-def test_a_pool_that_has_no_connection_left_leaves_the_reply_in_the_error(
+def test_the_error_carries_the_reply_if_the_pool_is_exhausted(
     database_url: str, server: Server, wire: Wire
 ) -> None:
     pooled = through(wire, servers.open_database(database_url, pool=1), server)
@@ -381,7 +381,7 @@ def test_a_pool_that_has_no_connection_left_leaves_the_reply_in_the_error(
 
 
 @pytest.mark.backends("postgres")
-def test_a_server_that_became_read_only_leaves_the_reply_in_the_error(database: Any) -> None:
+def test_the_error_carries_the_reply_if_the_server_becomes_read_only(database: Any) -> None:
     def fail_over() -> None:
         database.connect_params["options"] += " -c default_transaction_read_only=on"
 
@@ -394,7 +394,7 @@ def test_a_server_that_became_read_only_leaves_the_reply_in_the_error(database: 
 
 @pytest.mark.parametrize("moment", ["before", "at the write"])
 @pytest.mark.parametrize("how", ["atomic", "manual", "by hand"])
-def test_a_transaction_that_was_lost_with_its_connection_is_not_gone_on_with(
+def test_a_transaction_is_not_continued_after_its_connection_is_lost(
     database: Any, server: Server, wire: Wire, how: str, moment: str
 ) -> None:
     Chat = chat(database, Model())

@@ -48,7 +48,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("when", FULL)
-def test_a_full_disk_is_told_and_the_reply_is_in_the_error(database_url: str, when: str) -> None:
+def test_the_error_names_the_full_disk_and_carries_the_reply(database_url: str, when: str) -> None:
     database = open_database(database_url)
     Chat = chat_model(database)
     full, said = FULL[when]
@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_and_the_reply_is_in_the_error(database_url: str, wh
 
 
 @pytest.mark.parametrize("when", FULL)
-def test_a_session_for_which_there_is_no_place_is_not_begun(database_url: str, when: str) -> None:
+def test_a_session_that_does_not_fit_on_the_disk_does_not_start(database_url: str, when: str) -> None:
     database = open_database(database_url)
     Chat = chat_model(database)
     full, said = FULL[when]

@@ -86,7 +86,7 @@ def test_a_process_whose_call_outlasts_its_lease_keeps_its_claim(database: Any) 
     assert texts(Chat, session)[2:] == ["slow", "at last"]
 
 
-def test_an_error_of_the_database_in_a_beat_is_survived_and_told_without_content(
+def test_a_database_error_in_a_beat_is_logged_without_content(
     database: Any, at: _clock.FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, other = Waits(), servers.open_database(database.url)
@@ -124,7 +124,9 @@ def test_the_beat_stops_once_the_claim_is_lost(database: Any, at: _clock.FakeClo
     assert stored(session) == before
 
 
-def test_who_saw_the_lease_run_out_before_a_beat_came_is_refused(database: Any, at: _clock.FakeClock) -> None:
+def test_a_claim_of_an_expired_lease_that_a_beat_then_extends_is_refused(
+    database: Any, at: _clock.FakeClock
+) -> None:
     model, effects = Waits(), list[str]()
     Chat = chat_model(database, provider=model, session=SHORT)
     session, holder = Chat.start_session("Hello"), _clock.FakeClock(at.seconds)
@@ -161,7 +163,7 @@ class Counts:
 
 
 @pytest.mark.parametrize("ending", [None, ProviderCallError("down"), KeyboardInterrupt()], ids=str)
-def test_the_beat_ends_with_the_call_however_that_ends(database: Any, ending: BaseException | None) -> None:
+def test_the_beat_ends_with_its_call(database: Any, ending: BaseException | None) -> None:
     model = Counts(ending)
     with pytest.raises((ProviderFailed, KeyboardInterrupt)) if ending else nullcontext():
         chat_model(database, provider=model, session=SHORT).start_session("Hello")
@@ -169,7 +171,7 @@ def test_the_beat_ends_with_the_call_however_that_ends(database: Any, ending: Ba
     assert not heartbeat._heart.beats
 
 
-def test_where_no_other_connection_sees_the_row_there_is_no_beat(database: Any) -> None:
+def test_a_row_that_no_other_connection_sees_has_no_beat(database: Any) -> None:
     model, memory = Counts(), pw.SqliteDatabase(":memory:")
     memory.connect()
     InMemory = chat_model(memory, provider=model, create=False)
@@ -185,7 +187,7 @@ def test_where_no_other_connection_sees_the_row_there_is_no_beat(database: Any) 
 
 
 @pytest.mark.parametrize("patience", [0, 20])
-def test_a_pool_that_the_caller_has_emptied_does_not_break_the_turn(
+def test_a_turn_completes_while_its_caller_holds_the_whole_pool(
     database_url: str, at: _clock.FakeClock, patience: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`patience`: how long the pool lets a beat wait for a connection."""

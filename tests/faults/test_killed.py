@@ -166,7 +166,7 @@ def go_on(Chat: Any, key: Any, nursery: Child, alive: list[int], number: int) ->
         assert Chat.continue_session(key, words).last_result.text.startswith(f"You said: {words} (")
 
 
-def test_processes_killed_at_any_moment_lose_no_word_and_no_answer(database_url: str) -> None:
+def test_processes_killed_at_any_moment_lose_no_message_and_no_reply(database_url: str) -> None:
     chat_model(servers.open_database(database_url))
     backend, layout = servers.backend_of(database_url), database_url.partition("#")[2]
     Chat, chance = model_of(database_url), random.Random(backend + layout)
@@ -243,7 +243,7 @@ def one_turn(url: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("action", ["continue", "resume"])
-def test_a_stopped_process_that_was_overtaken_has_written_nothing(database: Any, action: str) -> None:
+def test_a_suspended_process_that_loses_its_claim_writes_nothing(database: Any, action: str) -> None:
     Chat = chat_model(database, session=WAITING | {"lease": 0.5})
     session = Chat.start_session("Hello")
     with a_process(one_turn, database.url, session.id) as child:

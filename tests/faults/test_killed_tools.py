@@ -188,7 +188,7 @@ def results(Chat: Any, key: Any) -> dict[str, tuple[str, str]]:
     return {call: (each.parts("tool_result")[0]["tool"], each.text) for call, each in found.items()}
 
 
-def test_a_call_in_whose_middle_a_process_was_killed_runs_again_only_if_it_may(
+def test_a_call_interrupted_by_a_kill_runs_again_only_if_its_tool_is_idempotent(
     database_url: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -242,9 +242,7 @@ def it_went_on(Chat: Any, session: Any, what: str, family: Family) -> bool:
     return True
 
 
-def test_processes_killed_at_any_moment_of_turns_with_tools_lose_no_result(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_processes_killed_during_turns_with_tools_lose_no_result(database_url: str, tmp_path: Path) -> None:
     log, chance = tmp_path / "log", random.Random(1)
     chat_model(servers.open_database(database_url))
     Chat = model_of(database_url, str(log))

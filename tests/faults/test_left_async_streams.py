@@ -72,9 +72,7 @@ ASYNC_WAYS = [
 
 @pytest.mark.parametrize("leave", ASYNC_WAYS)
 @pytest.mark.parametrize("provider", [AsyncHalves, Halves])
-def test_an_async_stream_that_is_left_in_the_middle_is_interrupted_with_the_partial_reply(
-    tmp_path: Path, provider: Any, leave: Any
-) -> None:
+def test_leaving_an_async_stream_stores_the_partial_reply(tmp_path: Path, provider: Any, leave: Any) -> None:
     model = provider()
     Chat = chat_model(servers.open_database(tmp_path / "chat.db"), provider=model)
     session = Chat.start_session("fast, before")
@@ -94,7 +92,7 @@ def test_an_async_stream_that_is_left_in_the_middle_is_interrupted_with_the_part
     assert stored(session) == before
 
 
-def test_an_async_stream_that_is_closed_before_it_began_has_stored_nothing(Chat: Any) -> None:
+def test_an_async_stream_closed_before_it_begins_stores_nothing(Chat: Any) -> None:
     async def scenario() -> None:
         stream = Chat.astream_start_session(WORDS)
         await stream.aclose()
@@ -109,7 +107,7 @@ def test_an_async_stream_that_is_closed_before_it_began_has_stored_nothing(Chat:
     assert Chat.select().count() == 1
 
 
-def test_an_async_stream_whose_closing_is_cancelled_at_any_await_is_interrupted_once(Chat: Any) -> None:
+def test_an_async_stream_whose_closing_is_cancelled_is_interrupted_once(Chat: Any) -> None:
     async def closed_at(at: int) -> bool:
         stream = await Chat.astream_start_session(WORDS)
         await ahalf_of(stream)
@@ -134,7 +132,7 @@ def test_an_async_stream_whose_closing_is_cancelled_at_any_await_is_interrupted_
     assert asyncio.run(scenario()) > 2
 
 
-def test_ctrl_c_in_the_body_of_a_coroutine_is_a_stream_that_is_left(Chat: Any) -> None:
+def test_ctrl_c_in_the_body_of_an_async_stream_interrupts_its_turn(Chat: Any) -> None:
     async def scenario() -> None:
         async with Chat.astream_start_session(WORDS) as stream:
             await ahalf_of(stream)
@@ -166,7 +164,7 @@ async def held_before_its_first_event(Chat: Any) -> None:
 
 @pytest.mark.parametrize("leave", [broken_off, held, held_before_its_first_event])
 @pytest.mark.parametrize("provider", [AsyncHalves, Halves])
-def test_a_stream_that_is_open_when_the_loop_ends_is_interrupted(
+def test_a_stream_open_at_the_end_of_the_loop_is_interrupted(
     tmp_path: Path, provider: Any, leave: Any
 ) -> None:
     model = provider()
@@ -180,7 +178,7 @@ def test_a_stream_that_is_open_when_the_loop_ends_is_interrupted(
     settled(lambda: model.closed == model.streams)
 
 
-def test_a_stream_that_goes_as_part_of_a_cycle_is_interrupted(Chat: Any) -> None:
+def test_a_stream_collected_in_a_reference_cycle_is_interrupted(Chat: Any) -> None:
     async def scenario() -> None:
         stream = Chat.astream_start_session(WORDS)
         await ahalf_of(stream)
@@ -195,7 +193,7 @@ def test_a_stream_that_goes_as_part_of_a_cycle_is_interrupted(Chat: Any) -> None
     assert is_interrupted(Chat.get_context(Chat.get().id), WORDS)
 
 
-def test_streams_that_ended_or_were_dropped_leave_nothing_behind(Chat: Any) -> None:
+def test_ended_and_dropped_streams_leave_no_generator_open(Chat: Any) -> None:
     async def follow(words: str, leave: Any) -> None:
         await leave(Chat.astream_start_session(words))
 

@@ -81,7 +81,7 @@ WAYS = [by_the_end_of_its_block, by_an_error, by_ctrl_c, by_closing_it, by_closi
 
 @pytest.mark.parametrize("leave", WAYS)
 @pytest.mark.parametrize("action", ["start", "continue", "resume"])
-def test_a_stream_that_is_left_in_the_middle_is_interrupted_with_the_partial_reply(
+def test_leaving_a_stream_stores_the_partial_reply(
     tmp_path: Path, action: str, leave: Callable[[Any], None]
 ) -> None:
     model = Halves()
@@ -111,7 +111,7 @@ def begin(Chat: Any, action: str, act: Callable[..., None]) -> Any:
     return session.id
 
 
-def test_on_each_database_a_stream_that_is_left_is_interrupted(database: Any) -> None:
+def test_leaving_a_stream_interrupts_its_turn_on_each_database(database: Any) -> None:
     model = Halves()
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("fast, before")
@@ -130,7 +130,7 @@ def Chat(tmp_path: Path) -> Any:
     return chat_model(servers.open_database(tmp_path / "chat.db"), provider=AsyncHalves())
 
 
-def test_a_stream_that_is_closed_before_its_first_event_asks_nobody(Chat: Any) -> None:
+def test_a_stream_closed_before_its_first_event_does_not_call_the_model(Chat: Any) -> None:
     stream = Chat.stream_start_session(WORDS)
     assert stream.session.status == "running"
     stream.close()
@@ -141,14 +141,14 @@ def test_a_stream_that_is_closed_before_its_first_event_asks_nobody(Chat: Any) -
         Chat.stream_start_session(WORDS).close()
 
 
-def test_a_stream_that_is_left_at_its_first_event_asks_nobody(Chat: Any) -> None:
+def test_a_stream_left_at_its_first_event_does_not_call_the_model(Chat: Any) -> None:
     with testing.script(Chat, []), Chat.stream_start_session(WORDS) as stream:
         assert isinstance(next(stream), TurnStarted)
     assert is_interrupted(Chat.get_context(stream.session), WORDS, "")
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_stream_that_is_closed_after_its_end_is_completed(Chat: Any, last: bool) -> None:
+def test_a_stream_closed_after_its_end_stays_completed(Chat: Any, last: bool) -> None:
     stream = Chat.stream_start_session("fast")
     for event in stream:
         if isinstance(event, TurnFinished) and not last:
@@ -162,7 +162,7 @@ def test_a_stream_that_is_closed_after_its_end_is_completed(Chat: Any, last: boo
     assert is_completed(Chat.get_context(stream.session), "fast")
 
 
-def test_a_stream_that_ended_with_an_error_stays_failed(Chat: Any) -> None:
+def test_a_stream_closed_after_an_error_stays_failed(Chat: Any) -> None:
     session = Chat.start_session("fast")
     with testing.script(Chat, [("half", ValueError("down"))]), pytest.raises(Exception, match="down"):
         with session.stream_continue_session(WORDS) as stream:
@@ -175,7 +175,9 @@ def test_a_stream_that_ended_with_an_error_stays_failed(Chat: Any) -> None:
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_ctrl_c_in_the_provider_reaches_who_follows(Chat: Any, stop: type[BaseException]) -> None:
+def test_ctrl_c_in_the_provider_reaches_the_reader_of_the_stream(
+    Chat: Any, stop: type[BaseException]
+) -> None:
     with testing.script(Chat, [("half ", "a reply", stop())]), pytest.raises(stop):
         with Chat.stream_start_session(WORDS) as stream:
             for _ in stream:
@@ -200,7 +202,7 @@ class Endless(Halves):
 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
-def test_a_provider_that_goes_on_and_on_is_told_to_stop(tmp_path: Path, on_a_loop: bool) -> None:
+def test_leaving_a_stream_stops_an_endless_provider(tmp_path: Path, on_a_loop: bool) -> None:
     model = Endless()
     Chat = chat_model(servers.open_database(tmp_path / "chat.db"), provider=model)
 
@@ -220,7 +222,7 @@ def test_a_provider_that_goes_on_and_on_is_told_to_stop(tmp_path: Path, on_a_loo
     assert is_interrupted(context, WORDS, context.messages[1].text, "StreamClosed")
 
 
-def test_a_stream_that_goes_as_part_of_a_cycle_is_interrupted(Chat: Any) -> None:
+def test_a_stream_collected_in_a_reference_cycle_is_interrupted(Chat: Any) -> None:
     stream = Chat.stream_start_session(WORDS)
     half_of(stream)
     stream.itself = stream
@@ -233,7 +235,7 @@ def test_a_stream_that_goes_as_part_of_a_cycle_is_interrupted(Chat: Any) -> None
 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
-def test_who_leaves_while_the_database_is_away_gets_the_error_of_their_own(
+def test_an_exception_in_the_body_of_a_stream_is_raised_although_the_database_is_away(
     tmp_path: Path, on_a_loop: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = losing(servers.open_database(tmp_path / "chat.db"))
@@ -307,7 +309,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("way", ["plain", "stream", "async", "async_stream"])
-def test_ctrl_c_while_the_model_is_asked_interrupts_the_turn(tmp_path: Path, way: str) -> None:
+def test_ctrl_c_during_a_model_call_interrupts_the_turn(tmp_path: Path, way: str) -> None:
     path = tmp_path / "chat.db"
     command = [sys.executable, "-c", CTRL_C, str(path), way]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

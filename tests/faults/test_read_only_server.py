@@ -54,7 +54,7 @@ ACTIONS: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.parametrize("moment", ["before", "while the model is asked"])
 @pytest.mark.parametrize("caller", ["holds a connection", "has a pool"])
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_write_that_is_refused_is_made_on_another_connection(
+def test_a_write_refused_as_read_only_is_repeated_on_another_connection(
     database_url: str, action: str, caller: str, moment: str
 ) -> None:
     database = servers.open_database(database_url, pool=1 if caller == "has a pool" else 0)
@@ -80,7 +80,7 @@ def test_a_write_that_is_refused_is_made_on_another_connection(
 
 
 @on_postgres
-def test_an_action_that_is_not_repeated_works_the_next_time(database: Any) -> None:
+def test_a_refused_action_that_is_not_repeated_succeeds_on_the_next_call(database: Any) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Old").id
     with database.connection_context():
@@ -91,7 +91,7 @@ def test_an_action_that_is_not_repeated_works_the_next_time(database: Any) -> No
 
 
 @on_postgres
-def test_a_transaction_of_the_callers_is_not_gone_on_with_on_another_connection(database: Any) -> None:
+def test_a_callers_transaction_is_not_continued_on_another_connection(database: Any) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("Old")
     with database.connection_context():
@@ -119,7 +119,7 @@ def read_only_at_first(acquire: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @on_postgres
 @pytest.mark.parametrize("holds", [False, True])
-def test_asyncpg_gets_another_connection_as_well(
+def test_asyncpg_repeats_a_refused_write_on_another_connection(
     database_url: str, holds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(db: Any) -> None:
@@ -158,7 +158,7 @@ def limited(database_url: str) -> Iterator[tuple[Any, Any]]:
 
 @pytest.mark.backends("mariadb")
 @pytest.mark.parametrize("comes_back", [True, False])
-def test_on_mariadb_as_well(
+def test_mariadb_repeats_a_refused_write_on_another_connection(
     limited: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, comes_back: bool
 ) -> None:
     """The server takes writes again as soon as another connection is made, or never."""
@@ -185,7 +185,7 @@ def test_on_mariadb_as_well(
 
 @pytest.mark.backends("mariadb")
 @pytest.mark.parametrize("holds", [False, True])
-def test_aiomysql_gets_another_connection_as_well(
+def test_aiomysql_repeats_a_refused_write_on_another_connection(
     limited: tuple[Any, Any], database_url: str, holds: bool
 ) -> None:
     database, admin = limited

@@ -131,7 +131,7 @@ model_of(Forks()).continue_session(keys[0], "parent")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_a_heartbeat_of_its_own(database: Any) -> None:
+def test_a_forked_child_starts_its_own_heartbeat(database: Any) -> None:
     Chat = chat_model(database)
     keys = [Chat.start_session("Hello").id for _ in range(2)]
     command = [sys.executable, "-c", FORKS, database.url, *map(str, keys)]
@@ -141,7 +141,7 @@ def test_a_forked_child_has_a_heartbeat_of_its_own(database: Any) -> None:
 
 
 @pytest.mark.backends("sqlite")
-def test_a_beat_that_waits_for_its_database_does_not_hold_up_those_of_another(
+def test_a_beat_that_waits_for_its_database_does_not_delay_those_of_another(
     database_url: str, at: _clock.FakeClock, tmp_path: Path
 ) -> None:
     model, pool = Waits(), servers.open_database(database_url, pool=1)
@@ -169,7 +169,7 @@ def test_a_beat_that_waits_for_its_database_does_not_hold_up_those_of_another(
         waiting.result()
 
 
-def test_a_beat_that_comes_too_late_for_its_call_tells_nobody() -> None:
+def test_a_beat_after_the_end_of_its_call_reports_nothing() -> None:
     """The claim may have been ended, or changed, by the call itself."""
     heart, told = heartbeat.Heart(), list[ClaimLost]()
     beats, dropped = threading.Event(), threading.Event()
@@ -201,7 +201,7 @@ def no_thread_starts(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
-def test_a_beat_whose_worker_cannot_start_is_done_by_the_thread_of_the_heartbeat(
+def test_the_heartbeat_thread_does_the_beat_of_a_worker_that_cannot_start(
     database: Any, at: _clock.FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEATS", Workers("no-such-worker", 8))
@@ -215,7 +215,7 @@ def test_a_beat_whose_worker_cannot_start_is_done_by_the_thread_of_the_heartbeat
             extended(Chat, session.id, at)
 
 
-def test_a_heartbeat_that_cannot_start_begins_with_the_next_call(
+def test_the_next_call_starts_a_heartbeat_that_could_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     heart, beats, errors = heartbeat.Heart(), list[str](), list[Exception]()

@@ -91,9 +91,7 @@ def run(Chat: Any, way: str, action: str, *arguments: Any) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("way", ["plain", "stream"])
-def test_a_signal_while_the_model_is_asked_interrupts_the_turn(
-    database: Any, handler: None, way: str
-) -> None:
+def test_a_signal_during_a_model_call_interrupts_the_turn(database: Any, handler: None, way: str) -> None:
     Chat = chat_model(database, provider=Interrupts())
     session = chat_model(database, create=False).start_session("One")
     with pytest.raises(TimeLimit):
@@ -110,7 +108,7 @@ def test_a_signal_while_the_model_is_asked_interrupts_the_turn(
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
 @pytest.mark.parametrize("handler", HANDLERS, indirect=True)
-def test_every_form_of_a_handler_is_known(database: Any, handler: None) -> None:
+def test_a_signal_handler_of_any_form_interrupts_the_turn(database: Any, handler: None) -> None:
     Chat = chat_model(database, provider=Interrupts())
     with pytest.raises(TimeLimit):
         Chat.start_session("One")
@@ -152,7 +150,7 @@ def test_a_signal_while_a_tool_runs_on_the_callers_thread_interrupts_the_turn(ha
 
 
 @pytest.mark.backends("sqlite")
-def test_a_signal_in_a_function_of_the_users_interrupts_the_turn(database: Any, handler: None) -> None:
+def test_a_signal_in_a_function_of_the_application_interrupts_the_turn(database: Any, handler: None) -> None:
     Chat = chat_model(database, session={"history": interrupt_here})
     with pytest.raises(TimeLimit):
         Chat.start_session("One")
@@ -170,7 +168,7 @@ def test_a_signal_while_the_partial_reply_is_stored_interrupts_the_turn(
     assert Chat.get().last_turn.error == INTERRUPTED
 
 
-def test_a_signal_while_a_provider_is_made_ready_is_raised_as_it_is(handler: None) -> None:
+def test_a_signal_during_the_preparation_of_a_provider_is_raised_unchanged(handler: None) -> None:
     class NotReady(Interrupts):
         def prepare(self) -> None:
             interrupt_here()
@@ -184,7 +182,9 @@ def test_a_signal_while_a_provider_is_made_ready_is_raised_as_it_is(handler: Non
 
 
 @pytest.mark.backends("sqlite")
-def test_a_signal_in_a_write_leaves_the_turn_to_the_next_call(database: Any, handler: None) -> None:
+def test_the_next_call_can_resume_a_turn_whose_write_was_interrupted_by_a_signal(
+    database: Any, handler: None
+) -> None:
     class Interrupted(type(database)):  # type: ignore[misc]
         armed = False
 

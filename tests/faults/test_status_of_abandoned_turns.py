@@ -21,7 +21,7 @@ def abandoned(Chat: Any, **options: Any) -> Any:
     return session.id
 
 
-def test_a_turn_is_shown_as_interrupted_from_the_end_of_its_lease(Chat: Any) -> None:
+def test_an_abandoned_turn_reads_as_interrupted_once_its_lease_ends(Chat: Any) -> None:
     with testing.clock() as clock:
         key = abandoned(Chat)
         for status, is_abandoned in (("running", False), ("interrupted", True)):
@@ -43,7 +43,7 @@ def test_a_value_that_was_read_keeps_its_status(Chat: Any) -> None:
         assert context.turn.status == "running"
 
 
-def test_resume_and_continue_go_by_what_is_stored(Chat: Any) -> None:
+def test_resume_and_continue_use_the_stored_status(Chat: Any) -> None:
     with testing.clock() as clock:
         keys = [abandoned(Chat), abandoned(Chat)]
         clock.advance(3600)
@@ -55,7 +55,7 @@ def test_resume_and_continue_go_by_what_is_stored(Chat: Any) -> None:
     assert statuses == [[None] * 4, [None, None, "interrupted", None, None]]
 
 
-def test_a_turn_that_was_cancelled_is_not_abandoned(Chat: Any) -> None:
+def test_a_cancelled_turn_is_not_abandoned(Chat: Any) -> None:
     with testing.clock() as clock:
         key = abandoned(Chat)
         clock.advance(3600)
@@ -63,7 +63,7 @@ def test_a_turn_that_was_cancelled_is_not_abandoned(Chat: Any) -> None:
         assert (turn.status, turn.is_abandoned, turn.until) == ("interrupted", False, None)
 
 
-def test_the_record_of_a_stream_that_goes_on_stays_running(Chat: Any) -> None:
+def test_the_record_of_an_open_stream_stays_running(Chat: Any) -> None:
     """Its heartbeat extends the lease in the row alone."""
     with testing.clock() as clock, Chat.stream_start_session("Hello") as stream:
         next(stream)
@@ -73,7 +73,7 @@ def test_the_record_of_a_stream_that_goes_on_stays_running(Chat: Any) -> None:
         assert last_turn(stream.session).status == "completed"
 
 
-def test_the_record_of_a_turn_that_died_is_interrupted(Chat: Any) -> None:
+def test_the_record_of_an_abandoned_turn_reads_as_interrupted(Chat: Any) -> None:
     with testing.clock() as clock:
         stream = Chat.stream_start_session("Hello")
         record = stream.session
@@ -85,7 +85,7 @@ def test_the_record_of_a_turn_that_died_is_interrupted(Chat: Any) -> None:
 
 
 @pytest.mark.layouts("document")
-def test_a_list_shows_it(database: Any) -> None:
+def test_a_list_shows_an_abandoned_turn_as_interrupted(database: Any) -> None:
     Chat = owned_chat(database)
     with testing.clock() as clock:
         key = abandoned(Chat, actor="ann")
@@ -100,7 +100,7 @@ def test_a_list_shows_it(database: Any) -> None:
 
 
 @pytest.mark.layouts("document")
-def test_a_list_goes_by_the_databases_clock(database: Any) -> None:
+def test_a_list_uses_the_clock_of_the_database(database: Any) -> None:
     Chat = owned_chat(database)
     key = abandoned(Chat, actor="ann")
     assert list_sessions(Chat, actor="ann").sessions[0].status == "running"
@@ -116,7 +116,7 @@ DAMAGED = [None, {}, {"turn": None}, {"turn": 7}, {"turn": {"until": "soon", "le
 
 @pytest.mark.parametrize("context", DAMAGED)
 @pytest.mark.layouts("document")
-def test_a_list_shows_a_session_whose_context_is_damaged(database: Any, context: Any) -> None:
+def test_a_list_contains_a_session_whose_context_is_damaged(database: Any, context: Any) -> None:
     Chat = owned_chat(database)
     row = Chat.create(owner="ann", status="running", context=context)
     assert [each.id for each in list_sessions(Chat, actor="ann").sessions] == [row.id]
@@ -124,7 +124,7 @@ def test_a_list_shows_a_session_whose_context_is_damaged(database: Any, context:
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
-def test_a_list_shows_a_session_whose_context_is_no_json(database: Any) -> None:
+def test_a_list_contains_a_session_whose_context_is_not_json(database: Any) -> None:
     Chat = owned_chat(database)
     row = Chat.create(owner="ann", status="running")
     database.execute_sql("update chat set context = '{'")
@@ -133,7 +133,7 @@ def test_a_list_shows_a_session_whose_context_is_no_json(database: Any) -> None:
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.parametrize("make", WEBS.values())
-def test_the_routes_show_it(make: Any, database: Any) -> None:
+def test_the_routes_show_an_abandoned_turn_as_interrupted(make: Any, database: Any) -> None:
     Chat = owned_chat(database)
     web = make(Chat)
     key = abandoned(Chat, actor="ann")
@@ -151,7 +151,7 @@ def test_the_routes_show_it(make: Any, database: Any) -> None:
     }
 
 
-def test_only_a_running_turn_is_judged() -> None:
+def test_only_a_running_turn_can_be_abandoned() -> None:
     for status in ("pending", "awaiting_approval", "completed", "failed", "interrupted"):
         turn = Turn("t", status, until=10.0)
         assert turn.as_of(99.0) is turn

@@ -31,7 +31,7 @@ LOSSES_IN = {
 }
 
 
-def test_an_answer_that_is_lost_in_a_turn_with_tools_changes_nothing(database: Any) -> None:
+def test_an_unconfirmed_write_in_a_turn_with_tools_changes_nothing(database: Any) -> None:
     runs: Counter[str] = Counter()
     Chat = chat_model(losing(database), tools=tools_of(runs, sequential=True))
     counted = Fault(0, is_stored)

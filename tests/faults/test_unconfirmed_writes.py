@@ -176,9 +176,7 @@ BEFORE = ["start", "start by key", "start, run later", "continue", "continue, ru
 
 
 @pytest.mark.parametrize("action", BEFORE)
-def test_a_database_that_stays_away_before_the_model_is_asked_raises_its_own_error(
-    database: Any, action: str
-) -> None:
+def test_an_outage_before_the_model_call_raises_the_error_of_the_database(database: Any, action: str) -> None:
     Chat = chat_model(database, provider=(model := Model()))
     prepare, act = ACTIONS[action]
     session = prepare(Chat)
@@ -212,7 +210,7 @@ AFTER = [
 
 @pytest.mark.backends("sqlite", "mariadb")
 @pytest.mark.parametrize(("action", "number", "reply"), AFTER)
-def test_a_database_that_stays_away_after_the_model_was_asked_leaves_the_reply_in_the_error(
+def test_an_outage_after_the_model_call_leaves_the_reply_in_the_error(
     database: Any, action: str, number: int, reply: str | None
 ) -> None:
     Chat = chat_model(database, output_schema=Answer, provider=Model())
@@ -233,7 +231,7 @@ def test_a_database_that_stays_away_after_the_model_was_asked_leaves_the_reply_i
     assert texts(Chat, record.id) == [*words, '{"content":"later"}']
 
 
-def test_a_reply_of_which_nobody_knows_whether_it_is_stored_is_in_the_error(database: Any) -> None:
+def test_the_error_carries_a_reply_whose_write_stays_unconfirmed(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer, provider=Model())
     for becomes in (is_stored, is_repeated_by_the_driver) if database.layout == "document" else (is_stored,):
         session = begun(Chat)
@@ -261,7 +259,7 @@ def in_a_transaction(database: Any, how: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("verb", ["SELECT", "INSERT", "UPDATE"])
 @pytest.mark.parametrize("how", ["atomic", "manual", "by hand"])
-def test_inside_a_transaction_nothing_is_repeated(database: Any, how: str, verb: str) -> None:
+def test_a_write_in_a_transaction_of_the_caller_is_not_repeated(database: Any, how: str, verb: str) -> None:
     Chat = chat_model(database)
     session = begun(Chat)
     act = ACTIONS["start, run later" if verb == "INSERT" else "continue, run later"][1]
@@ -274,7 +272,7 @@ def test_inside_a_transaction_nothing_is_repeated(database: Any, how: str, verb:
 
 
 @pytest.mark.parametrize("begin", [nullcontext, pw.Database.atomic], ids=["outside", "inside"])
-def test_a_row_that_is_there_already_is_no_lost_answer(database: Any, begin: Any) -> None:
+def test_an_existing_row_is_not_taken_for_an_unconfirmed_write(database: Any, begin: Any) -> None:
     Chat = chat_model(database)
     session = begun(Chat)
     before = stored(session)

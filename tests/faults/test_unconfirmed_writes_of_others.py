@@ -69,7 +69,7 @@ TAKEN: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], list[str]]] =
 
 
 @pytest.mark.parametrize("how", TAKEN)
-def test_a_turn_that_was_taken_over_while_its_answer_was_lost_is_lost_with_its_reply(
+def test_the_error_carries_the_reply_of_a_turn_taken_over_during_an_unconfirmed_write(
     database: Any, how: str
 ) -> None:
     Chat = chat_model(database, output_schema=Answer, provider=Model())
@@ -88,7 +88,7 @@ def test_a_turn_that_was_taken_over_while_its_answer_was_lost_is_lost_with_its_r
     assert [text[: len(each)] for text, each in zip(left, said, strict=True)] == said
 
 
-def test_a_turn_that_others_have_continued_is_found_to_be_stored(database: Any) -> None:
+def test_a_turn_that_others_continued_is_recognized_as_stored(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer, provider=Model())
     session = begun(Chat)
     fault = Fault(2, meanwhile(Chat, lambda other: other.continue_session(session.id, "Next"), is_stored))
@@ -99,7 +99,7 @@ def test_a_turn_that_others_have_continued_is_found_to_be_stored(database: Any) 
     assert record.context == kept(record)
 
 
-def test_a_claim_that_was_not_stored_goes_on_from_what_others_stored(database: Any) -> None:
+def test_a_repeated_claim_continues_from_what_others_stored(database: Any) -> None:
     Chat = chat_model(database, provider=Model())
     session = begun(Chat)
     fault = Fault(1, meanwhile(Chat, lambda other: other.continue_session(session.id, "Next"), is_not_stored))
@@ -110,7 +110,7 @@ def test_a_claim_that_was_not_stored_goes_on_from_what_others_stored(database: A
 
 @pytest.mark.parametrize("still_runs", [True, False])
 @pytest.mark.parametrize("action", BY_KEY)
-def test_what_another_stored_under_the_same_key_is_not_taken_for_ours(
+def test_a_turn_of_another_process_with_the_same_key_is_not_run_again(
     database: Any, action: str, still_runs: bool
 ) -> None:
     Chat = chat_model(database, provider=(model := Model()))
@@ -133,9 +133,7 @@ class Numbers(BaseModel):
 
 
 @pytest.mark.parametrize("run", [True, False])
-def test_an_input_whose_numbers_the_database_writes_in_another_way_is_recognised(
-    database: Any, run: bool
-) -> None:
+def test_an_input_whose_numbers_the_database_reformats_is_recognized(database: Any, run: bool) -> None:
     Chat = chat_model(database, provider=Model(), input_schema=Numbers)
     given = Numbers(values=[1e16, 1e23, 1e-7, -0.0, 0.1 + 0.2])
     row = Chat.create()
@@ -184,7 +182,7 @@ def test_a_start_is_looked_up_by_its_idempotency_key(database: Any, becomes: Any
     assert record.context == kept(record)
 
 
-def test_a_start_that_is_stored_again_does_not_ask_for_the_number_it_had(database: Any) -> None:
+def test_a_repeated_start_takes_a_new_primary_key(database: Any) -> None:
     Numbered, other = numbered_model(database, Model()), servers.open_database(database.url)
 
     def and_another_begins(fault: Fault, sent: Sent) -> Any:

@@ -63,7 +63,7 @@ async def aeventually(happened: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_turn_that_nobody_reads_is_completed(database: Any) -> None:
+def test_an_unread_turn_is_completed(database: Any) -> None:
     model = Halves()
     Chat = chat_model(database, provider=model, session=LEASE)
     with Chat.stream_start_session(WORDS) as stream:
@@ -80,7 +80,7 @@ def test_a_turn_that_nobody_reads_is_completed(database: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Halves, AsyncHalves])
-def test_a_turn_that_nobody_reads_is_completed_on_a_loop(database: Any, kind: Any) -> None:
+def test_an_unread_turn_is_completed_on_a_loop(database: Any, kind: Any) -> None:
     model = kind()
     Chat = chat_model(database, provider=model, session=LEASE)
 
@@ -97,7 +97,7 @@ def test_a_turn_that_nobody_reads_is_completed_on_a_loop(database: Any, kind: An
     assert is_completed(Chat.get_context(asyncio.run(scenario())), WORDS)
 
 
-def test_a_turn_that_nobody_reads_is_completed_on_an_asynchronous_database(database_url: str) -> None:
+def test_an_unread_turn_is_completed_on_an_asynchronous_database(database_url: str) -> None:
     model, db = AsyncHalves(), servers.open_async_database(database_url)
 
     async def scenario() -> None:
@@ -117,7 +117,7 @@ def test_a_turn_that_nobody_reads_is_completed_on_an_asynchronous_database(datab
     asyncio.run(scenario())
 
 
-def test_tools_run_in_a_turn_that_nobody_reads(database: Any) -> None:
+def test_tools_run_in_an_unread_turn(database: Any) -> None:
     def add(a: int, b: int) -> int:
         """Adds."""
         return a + b
@@ -141,7 +141,7 @@ class Fails(Halves):
 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
-def test_reading_on_raises_the_error_of_a_turn_that_has_failed(database: Any, on_a_loop: bool) -> None:
+def test_a_reader_that_continues_gets_the_error_of_a_failed_turn(database: Any, on_a_loop: bool) -> None:
     model = Fails()
     Chat = chat_model(database, provider=model, session=LEASE)
 
@@ -167,7 +167,7 @@ def test_reading_on_raises_the_error_of_a_turn_that_has_failed(database: Any, on
                 next(stream)
 
 
-def test_who_reads_again_gets_what_comes_as_it_comes(database: Any) -> None:
+def test_a_reader_that_continues_receives_each_event_when_it_arrives(database: Any) -> None:
     model = Halves()
     Chat = chat_model(database, provider=model, session=LEASE)
     with Chat.stream_start_session(WORDS) as stream:
@@ -179,7 +179,7 @@ def test_who_reads_again_gets_what_comes_as_it_comes(database: Any) -> None:
         assert isinstance(next(stream), TurnFinished)
 
 
-def test_closing_a_stream_that_runs_on_interrupts_its_turn(database: Any) -> None:
+def test_closing_an_unread_stream_interrupts_its_turn(database: Any) -> None:
     model = Halves()
     Chat = chat_model(database, provider=model, session=LEASE)
     with Chat.stream_start_session(WORDS) as stream:
@@ -192,7 +192,7 @@ def test_closing_a_stream_that_runs_on_interrupts_its_turn(database: Any) -> Non
 
 
 @pytest.mark.parametrize("way", ["close", "cancel", "loop ends"])
-def test_leaving_an_async_stream_that_runs_on_interrupts_its_turn(database: Any, way: str) -> None:
+def test_leaving_an_unread_async_stream_interrupts_its_turn(database: Any, way: str) -> None:
     model = AsyncHalves()
     Chat = chat_model(database, provider=model, session=LEASE)
 
@@ -225,7 +225,7 @@ def test_leaving_an_async_stream_that_runs_on_interrupts_its_turn(database: Any,
     settled(lambda: model.closed == model.streams == 1)
 
 
-def test_closing_a_stream_while_its_tool_runs_on_interrupts_its_turn(database: Any) -> None:
+def test_closing_an_unread_stream_while_its_tool_runs_interrupts_its_turn(database: Any) -> None:
     may_end = threading.Event()
 
     def slow() -> int:
@@ -245,7 +245,7 @@ def test_closing_a_stream_while_its_tool_runs_on_interrupts_its_turn(database: A
     may_end.set()
 
 
-def test_a_stream_that_is_dropped_while_it_runs_on_is_interrupted(database: Any) -> None:
+def test_dropping_an_unread_stream_interrupts_its_turn(database: Any) -> None:
     model = Halves()
     Chat = chat_model(database, provider=model, session=LEASE)
     stream = Chat.stream_start_session(WORDS)
@@ -259,7 +259,7 @@ def test_a_stream_that_is_dropped_while_it_runs_on_is_interrupted(database: Any)
 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
-def test_a_stream_that_nobody_has_begun_to_read_asks_nobody(database: Any, on_a_loop: bool) -> None:
+def test_a_stream_without_a_reader_does_not_call_the_model(database: Any, on_a_loop: bool) -> None:
     Chat = chat_model(database, session=LEASE)
 
     async def follow() -> None:
@@ -308,7 +308,7 @@ class AsyncEndless(Endless):
 
 
 @pytest.mark.parametrize("kind", [Endless, AsyncEndless])
-def test_an_endless_reply_that_nobody_reads_and_nobody_stores_ends_with_the_timeout(kind: Any) -> None:
+def test_an_endless_unread_reply_of_a_single_call_ends_with_the_timeout(kind: Any) -> None:
     model = kind()
 
     @agent(client="x:y", instruction="You help.", provider=model, timeout=0.5)

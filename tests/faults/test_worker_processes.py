@@ -79,7 +79,7 @@ def down(prompt: Any) -> str:
     raise ProviderCallError("down")
 
 
-def test_what_a_worker_leaves_when_it_dies_after_any_step_is_answered_by_the_next(worker: Any) -> None:
+def test_the_next_worker_processes_a_turn_that_a_worker_left_after_any_step(worker: Any) -> None:
     for crash in testing.every_crash():
         with testing.clock(LONG_AGO):
             chat = worker.say("Hello", "1")
@@ -92,7 +92,7 @@ def test_what_a_worker_leaves_when_it_dies_after_any_step_is_answered_by_the_nex
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_repeated_request_is_stored_once_wherever_the_web_process_died(worker: Any, first: bool) -> None:
+def test_a_repeated_request_is_stored_once_after_a_crash_at_any_step(worker: Any, first: bool) -> None:
     before = None
     for crash in testing.every_crash():
         if not first:
@@ -131,7 +131,9 @@ def failed(worker: Any) -> None:
 
 
 @pytest.mark.parametrize("left", [pending, running, abandoned, failed])
-def test_no_message_passes_one_that_waits_for_its_answer(worker: Any, left: Callable[[Any], None]) -> None:
+def test_a_message_is_refused_while_an_earlier_one_waits_for_its_reply(
+    worker: Any, left: Callable[[Any], None]
+) -> None:
     chat = worker.say("One", "1")
     left(worker)
     before = reload(worker, chat)
@@ -142,7 +144,7 @@ def test_no_message_passes_one_that_waits_for_its_answer(worker: Any, left: Call
     assert texts(worker, chat) == ["One"]
 
 
-def test_a_model_that_fails_is_asked_again_after_a_pause_and_at_last_given_up(worker: Any) -> None:
+def test_a_failed_turn_is_retried_after_a_pause_and_finally_given_up(worker: Any) -> None:
     chat = worker.say("One", "1")
     failed(worker)
     assert reload(worker, chat).status == "failed"
@@ -168,7 +170,7 @@ def test_a_turn_that_kills_its_workers_is_given_up(worker: Any) -> None:
     assert len(texts(worker, chat)) == 3
 
 
-def test_a_worker_that_dies_before_it_begins_leaves_the_turn_to_the_next_after_a_pause(worker: Any) -> None:
+def test_the_next_worker_takes_a_turn_after_a_pause_if_a_worker_dies_before_it_begins(worker: Any) -> None:
     chat = worker.say("One", "1")
     assert worker.take().id == chat.id
     assert worker.take() is None
@@ -176,14 +178,14 @@ def test_a_worker_that_dies_before_it_begins_leaves_the_turn_to_the_next_after_a
     assert reload(worker, chat).status == "completed"
 
 
-def test_a_turn_whose_worker_lives_is_left_alone_and_costs_no_try(worker: Any) -> None:
+def test_a_turn_whose_worker_is_alive_is_not_taken_and_counts_no_try(worker: Any) -> None:
     chat = worker.say("One", "1")
     running(worker)
     assert take(worker) is None
     assert reload(worker, chat).tries == 1
 
 
-def test_of_two_messages_at_once_one_is_stored(worker: Any) -> None:
+def test_one_of_several_simultaneous_messages_is_stored(worker: Any) -> None:
     chat = worker.say("Hello", "0")
     answer_all(worker)
     together = threading.Barrier(4)
@@ -203,7 +205,7 @@ def test_of_two_messages_at_once_one_is_stored(worker: Any) -> None:
     assert texts(worker, chat)[2:] == [f"Word {done.index(True) + 1}"]
 
 
-def test_of_workers_that_look_at_once_one_takes_the_turn(worker: Any) -> None:
+def test_one_of_several_simultaneous_workers_takes_the_turn(worker: Any) -> None:
     together = threading.Barrier(4)
 
     def look(_: int) -> Any:
@@ -233,7 +235,7 @@ def processes(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @needs_kill
 @pytest.mark.backends("postgres")
-def test_the_turn_of_a_worker_killed_while_it_asks_is_answered_by_another(
+def test_another_worker_processes_the_turn_of_a_worker_killed_during_a_model_call(
     processes: Processes, worker: Any
 ) -> None:
     chat = worker.say("Hello", "1")
@@ -251,7 +253,7 @@ def test_the_turn_of_a_worker_killed_while_it_asks_is_answered_by_another(
 
 @needs_kill
 @on_two
-def test_whatever_is_killed_each_sentence_is_answered_once_and_in_order(
+def test_killed_processes_leave_each_message_processed_once_and_in_order(
     processes: Processes, worker: Any
 ) -> None:
     said = {name: [f"{name} {number}" for number in range(4)] for name in "abc"}
@@ -283,7 +285,7 @@ def test_whatever_is_killed_each_sentence_is_answered_once_and_in_order(
 
 
 @pytest.mark.backends("sqlite")
-def test_the_example_shows_a_conversation(url: str, tmp_path: Path) -> None:
+def test_the_example_prints_a_conversation(url: str, tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.count("assistant: You said: ") == 3
@@ -292,7 +294,7 @@ def test_the_example_shows_a_conversation(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.backends("sqlite")
-def test_the_commands_of_the_example(processes: Processes, worker: Any) -> None:
+def test_the_commands_of_the_example_work(processes: Processes, worker: Any) -> None:
     command = [sys.executable, EXAMPLE, "web", "Hello"]
     session = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     busy = subprocess.run([*command, "--session", session], capture_output=True, text=True)
@@ -306,7 +308,7 @@ def test_the_commands_of_the_example(processes: Processes, worker: Any) -> None:
 
 
 @pytest.mark.backends("sqlite")
-def test_a_worker_that_is_told_to_stop_answers_its_turn_first(processes: Processes, worker: Any) -> None:
+def test_a_terminated_worker_finishes_its_turn_first(processes: Processes, worker: Any) -> None:
     chat, other = worker.say("Hello", "1"), worker.say("Other", "2")
     processes.wait.touch()
     process = processes.work()

@@ -23,7 +23,7 @@ TURNS = 25
 
 @pytest.mark.parametrize("hours", [-5, 5])
 @pytest.mark.parametrize("action", ["continue", "resume"])
-def test_a_holder_whose_clock_is_wrong_loses_its_turn_but_no_words(
+def test_a_holder_with_a_wrong_clock_loses_its_turn_but_no_message(
     database: Any, action: str, hours: int
 ) -> None:
     model = Waits()
@@ -48,7 +48,7 @@ def test_a_holder_whose_clock_is_wrong_loses_its_turn_but_no_words(
 
 @pytest.mark.parametrize("hours", [-5, 5])
 @pytest.mark.parametrize("action", ["continue", "resume"])
-def test_a_session_that_a_wrong_clock_began_and_left_is_free_for_others(
+def test_a_session_abandoned_by_a_host_with_a_wrong_clock_is_free_for_others(
     database: Any, action: str, hours: int
 ) -> None:
     """The lease of a first turn counts from the clock of its host."""
@@ -96,7 +96,7 @@ class EchoOnceTwoAsk(Echo):
         return super().ask(request)
 
 
-def test_actors_whose_clocks_disagree_by_hours_lose_and_double_no_message(database_url: str) -> None:
+def test_callers_whose_clocks_differ_by_hours_store_each_message_once(database_url: str) -> None:
     Chat = chat_model(servers.open_database(database_url, pool=3), provider=EchoOnceTwoAsk())
     key = Chat.start_session("Hello").id
     with ThreadPoolExecutor(3) as pool:
@@ -113,7 +113,7 @@ def test_actors_whose_clocks_disagree_by_hours_lose_and_double_no_message(databa
     assert {"done", "lost"} <= set(fates.values()) <= {"done", "lost", "refused"}
 
 
-def test_a_turn_is_held_for_the_lease_of_its_holder_whatever_that_of_the_other(database: Any) -> None:
+def test_a_claim_lasts_for_the_lease_of_its_holder(database: Any) -> None:
     """Two versions of a program run side by side during a deploy."""
     model = Waits()
     Old = chat_model(database, provider=model, session={"lease": 1000.0})

@@ -42,7 +42,7 @@ CASES = [ALL[number] for number in pairwise([*map(vars, ALL)], [*map(vars, ONE_O
 """Each shape once, and each pair of an action, what stands before it, a model, an option and a way."""
 
 
-def test_the_cases_hold_each_pair_that_there_is() -> None:
+def test_the_cases_contain_each_possible_pair() -> None:
     def pairs(cases: Iterable[Case]) -> set[Any]:
         return {pair for case in cases for pair in combinations(vars(case).items(), 2)}
 
@@ -62,23 +62,21 @@ SELECTED = [
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
 @pytest.mark.parametrize("case", CASES[0::2], ids=str)
-def test_a_session_whose_turn_stopped_after_any_effect_is_whole_for_every_call(
-    database: Any, case: Case
-) -> None:
+def test_a_session_stopped_after_any_effect_is_consistent_for_every_call(database: Any, case: Case) -> None:
     stop_after_each_effect(database, case)
 
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("rows")
 @pytest.mark.parametrize("case", CASES[1::2], ids=str)
-def test_a_session_in_rows_is_whole_as_well(database: Any, case: Case) -> None:
+def test_a_session_in_rows_stopped_after_any_effect_is_consistent(database: Any, case: Case) -> None:
     """The other half of the cases: what a layout stores is compared in `unit/test_stored_format.py`."""
     stop_after_each_effect(database, case)
 
 
 @pytest.mark.backends("postgres", "mariadb")
 @pytest.mark.parametrize("case", SELECTED, ids=str)
-def test_a_session_on_a_server_is_whole_as_well(database: Any, case: Case) -> None:
+def test_a_session_on_a_server_stopped_after_any_effect_is_consistent(database: Any, case: Case) -> None:
     stop_after_each_effect(database, case)
 
 

@@ -35,7 +35,7 @@ MORE = int(os.environ.get("AGENTSESSION_TEST_EXAMPLES", "0"))
 """How many interleavings to try instead of the same few in each run."""
 
 
-def test_no_interleaving_loses_or_doubles_what_was_acknowledged(
+def test_any_interleaving_stores_each_acknowledged_message_once(
     database: Any, sessions: Callable[[], Sessions]
 ) -> None:
     usual = 50 if isinstance(database, pw.SqliteDatabase) else 8
@@ -54,7 +54,7 @@ def test_no_interleaving_loses_or_doubles_what_was_acknowledged(
 @pytest.mark.parametrize("other", ["answered", "asking", "failed", "continued", "cancelled"])
 @pytest.mark.parametrize("run", [True, False], ids=["run", "run_later"])
 @pytest.mark.parametrize("action", ["start", "continue"])
-def test_words_that_were_taken_over_while_their_answer_was_lost_are_not_stored_again(
+def test_a_message_taken_over_during_an_unconfirmed_write_is_stored_once(
     sessions: Callable[[], Sessions], action: str, run: bool, other: str
 ) -> None:
     play = sessions()
@@ -77,7 +77,7 @@ def test_words_that_were_taken_over_while_their_answer_was_lost_are_not_stored_a
 
 
 @pytest.mark.parametrize("run", [True, False], ids=["run", "run_later"])
-def test_a_start_that_is_repeated_after_its_turn_gives_the_stored_result(
+def test_a_start_repeated_after_its_turn_returns_the_stored_result(
     sessions: Callable[[], Sessions], run: bool
 ) -> None:
     play = sessions()
@@ -118,7 +118,7 @@ def test_a_partial_reply_is_kept_however_its_turn_ends(
 
 
 @pytest.mark.parametrize("first", ["left", "down"])
-def test_each_half_reply_of_a_turn_that_is_run_again_and_again_is_kept(
+def test_each_partial_reply_of_a_repeatedly_resumed_turn_is_kept(
     sessions: Callable[[], Sessions], first: str
 ) -> None:
     play = sessions()

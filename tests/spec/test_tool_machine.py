@@ -57,7 +57,7 @@ DECLARED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("declared", DECLARED)
-def test_no_stop_loses_what_was_stored_or_runs_what_must_not_run(declared: str) -> None:
+def test_stops_at_any_effect_lose_no_stored_result_and_run_no_forbidden_call(declared: str) -> None:
     @agent(client="echo:", instruction="You help.", tools=TOOLS, **DECLARED[declared])
     class Helper: ...
 

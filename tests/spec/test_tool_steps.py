@@ -113,14 +113,16 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
 @pytest.mark.parametrize("way", WAYS)
-def test_a_turn_that_is_stopped_after_any_step_ends_as_if_it_was_not(
+def test_a_turn_stopped_after_any_step_ends_like_one_that_was_not_stopped(
     database: Any, runner: asyncio.Runner, way: str
 ) -> None:
     stop_after_each_step(database, runner, way)
 
 
 @pytest.mark.layouts("rows")
-def test_on_a_server_as_well(database: Any, runner: asyncio.Runner) -> None:
+def test_a_turn_in_rows_stopped_after_any_step_ends_like_one_that_was_not_stopped(
+    database: Any, runner: asyncio.Runner
+) -> None:
     stop_after_each_step(database, runner, "plain")
 
 
