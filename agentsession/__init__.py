@@ -5,9 +5,8 @@ from agentsession._dsl.code_interface import code_interface
 from agentsession._dsl.message import MessageFields, agent_message
 from agentsession._dsl.session import agent_session
 from agentsession._tools.definition import Tool
-from agentsession._tools.marks import tool
 from agentsession._tools.tool_context import Halt, ToolContext
-from agentsession._tools.tool_options import Tokens
+from agentsession._tools.tool_options import Tokens, tool
 from agentsession._turn.effects import HookContext, ToolResult
 from agentsession._turn_state import ApprovalState, Turn, TurnError, Usage
 from agentsession.actions import (

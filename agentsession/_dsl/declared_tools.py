@@ -20,10 +20,9 @@ from agentsession._json_values import resolve
 from agentsession._options import AgentOptions
 from agentsession._prompt import VariableMissing
 from agentsession._schema import InputSchema, SchemaMismatch
-from agentsession._tools.definition import Tool
-from agentsession._tools.from_callable import snake_case, tool_of
-from agentsession._tools.marks import mark_of
+from agentsession._tools.definition import Tool, snake_case, tool_of
 from agentsession._tools.signature import WholeValue, is_async
+from agentsession._tools.tool_options import mark_of
 from agentsession.actions.mixins import AgentActions
 
 _CALLS = tuple(vars(AgentActions)[name].__func__ for name in ("call", "acall"))

@@ -62,6 +62,15 @@ def rendered(
         raise TypeError(f"the {type(value).__name__} holds itself, or is nested too deep for JSON") from None
 
 
+def cut(text: str, limit: int) -> str:
+    """Return the text if it has at most `limit` bytes, else its beginning and a line on the cut."""
+    encoded = text.encode()
+    if len(encoded) <= limit:
+        return text
+    kept = encoded[:limit].decode(errors="ignore")
+    return f"{kept}\n… (cut: {len(kept.encode()):,} of {len(encoded):,} bytes)"
+
+
 def without_iterators(
     value: Any, most_bytes: float = MOST_BYTES, is_given_up: Callable[[], bool] = lambda: False
 ) -> Any:

@@ -11,8 +11,7 @@ import pytest
 from agentsession import agent, agent_session, tool
 from agentsession._option_rules import UNSET, keywords_of, rules_of, violations
 from agentsession._options import AgentOptions, SessionOptions
-from agentsession._tools.marks import Mark
-from agentsession._tools.tool_options import ToolOptions
+from agentsession._tools.tool_options import Mark, ToolOptions
 
 TABLES = [(agent, AgentOptions), (agent_session, SessionOptions), (tool, ToolOptions)]
 

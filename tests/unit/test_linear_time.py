@@ -23,11 +23,9 @@ from agentsession._prompt import Template
 from agentsession._schema import InputSchema, OutputSchema, SchemaMismatch
 from agentsession._store import format as stored_format
 from agentsession._store.message_table import messages_of
-from agentsession._tools.definition import Tool
-from agentsession._tools.from_callable import read_docstring, tool_of
+from agentsession._tools.definition import Tool, read_docstring, tool_of
 from agentsession._tools.json_parameters import read_arguments
-from agentsession._tools.result import plain_values, rendered
-from agentsession._tools.tool_options import cut
+from agentsession._tools.result import cut, plain_values, rendered
 from agentsession._tracebacks import error_message
 from agentsession._turn.prompt_messages import build_prompt, merge_roles
 from agentsession._turn.tool_messages import StoredCall, as_object, prompt_call

@@ -21,8 +21,8 @@ from pydantic import BaseModel, Field
 from agentsession import AgentActions, Tokens, Tool, ToolContext, agent, info, tool
 from agentsession._option_rules import keywords_of
 from agentsession._schema import SchemaMismatch
-from agentsession._tools.from_callable import snake_case, tool_of
-from agentsession._tools.marks import Mark, mark_of
+from agentsession._tools.definition import snake_case, tool_of
+from agentsession._tools.tool_options import Mark, mark_of
 from tests.support.models import Answer, Ask
 
 CONTEXT = ToolContext(call="t:0:0")
