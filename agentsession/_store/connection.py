@@ -76,11 +76,33 @@ class connected:  # noqa: N801
 
 
 @contextmanager
-def released(model: type[peewee.Model]) -> Iterator[None]:
-    """Run a block without the connection that the caller has open.
+def release_connection(model: type[peewee.Model]) -> Iterator[None]:
+    """Close the caller's connection for a `with` block, and open it again at the end.
 
-    Inside `with db.connection_context():` a connection is opened again after the block. Elsewhere Peewee
-    opens one when it is used. Inside a transaction this does nothing.
+    An action closes the connections that it opens itself. It leaves the caller's connection open, also while
+    the model replies, which may take minutes. A web application that opens a connection for each request runs
+    a turn inside this context manager, so that the pool serves other requests meanwhile.
+
+    The connection is opened again only inside `with database.connection_context():`, because Peewee opens it
+    at its next use elsewhere. Nothing happens inside a transaction, for `:memory:`, and without an open
+    connection.
+
+    Args:
+        model: The class with `@agent_session`. The connection is one of its database.
+
+    Yields:
+        None.
+
+    Raises:
+        peewee.OperationalError: At the end of the block, the connection cannot be opened again.
+
+    Example:
+        ```python
+        from agentsession.actions import continue_session, release_connection
+
+        with release_connection(ChatAgent):
+            continue_session(ChatAgent, session.id, "And on Sundays?")
+        ```
     """
     backend = backend_of(model)
     database = backend.database

@@ -78,6 +78,30 @@ def backend_of(model: type[peewee.Model]) -> Backend:
     return backend
 
 
+def has_async_database(model: type[peewee.Model]) -> bool:
+    """Return whether the database of a model is one of `playhouse.pwasyncio`.
+
+    Its actions are the coroutines, such as `astart_session`.
+
+    Args:
+        model: The class with `@agent_session`.
+
+    Returns:
+        Whether it is asynchronous.
+
+    Raises:
+        DslError: The model has no database that the library supports.
+
+    Example:
+        ```python
+        from agentsession.actions import has_async_database
+
+        has_async_database(ChatAgent)
+        ```
+    """
+    return backend_of(model).is_async
+
+
 def backend_for(database: Any) -> Backend | None:
     """Return the backend of a Peewee database; None if the database is not supported."""
     for dialect in DIALECTS:

@@ -8,28 +8,34 @@ continue_session(ChatAgent, session.id, "And how do you do?")
 ```
 """
 
+from agentsession._store.connection import release_connection
+from agentsession._store.declared import has_async_database
 from agentsession.actions.approval import Approval
 from agentsession.actions.approvals import aapprovals, afind_approval, approvals, find_approval
 from agentsession.actions.cancel import acancel_session, cancel_session
-from agentsession.actions.connections import has_async_database, release_connection
 from agentsession.actions.continue_ import (
     acontinue_session,
     astream_continue_session,
     continue_session,
     stream_continue_session,
 )
-from agentsession.actions.deletion import adelete_session, delete_session
-from agentsession.actions.listing import ListedSession, SessionPage, alist_sessions, list_sessions
 from agentsession.actions.messages import assistant_message, build_context, instruction_message, user_message
 from agentsession.actions.migration import MigrationReport, migrate
 from agentsession.actions.one_call import acall, astream, call, stream, warm_up
-from agentsession.actions.read import aget_context, get_context
-from agentsession.actions.results import last_result, last_turn
+from agentsession.actions.read import aget_context, get_context, last_result, last_turn
 from agentsession.actions.resume import (
     aresume_session,
     astream_resume_session,
     resume_session,
     stream_resume_session,
+)
+from agentsession.actions.sessions import (
+    ListedSession,
+    SessionPage,
+    adelete_session,
+    alist_sessions,
+    delete_session,
+    list_sessions,
 )
 from agentsession.actions.start import (
     astart_session,

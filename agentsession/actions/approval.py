@@ -12,14 +12,11 @@ import peewee
 from agentsession import info
 from agentsession._json_values import JsonMap, compact, storable_text, unstorable
 from agentsession._schema import SchemaMismatch
-from agentsession._store.declared import Declared
 from agentsession._store.identity import primary_key_of
-from agentsession._store.layout import NO_MESSAGES
-from agentsession._store.session_store import StoredSession, open_session
 from agentsession._turn.approvals import DecideCall, store_decision
 from agentsession._turn_state import ApprovalState
 from agentsession.actions.action import Action
-from agentsession.actions.late_checks import refuse_altered
+from agentsession.actions.prepare import open_without_messages
 from agentsession.errors import InputInvalid
 
 
@@ -198,13 +195,6 @@ class Approval:
 def approval_of(model: Any, session: Any, state: ApprovalState, actor: Any) -> Approval:
     """Return a stored approval as a value that can decide about it."""
     return Approval(state.call, state.tool, state.parsed_arguments, state, model, session, actor)
-
-
-def open_without_messages(model: type[Any], session: Any, actor: Any) -> StoredSession:
-    """Return the session, which loads its latest turn and no messages."""
-    declared = Declared.of(model)
-    refuse_altered(declared)
-    return open_session(declared, session, actor, NO_MESSAGES)
 
 
 def _approved(by: Any) -> DecideCall:

@@ -10,8 +10,9 @@ from agentsession import _clock, info
 from agentsession._drive.async_bridge import run_on_store
 from agentsession._store.connection import refuse_async
 from agentsession._turn_state import Turn
-from agentsession.actions.approval import Approval, approval_of, open_without_messages
-from agentsession.actions.results import context_of
+from agentsession.actions.approval import Approval, approval_of
+from agentsession.actions.prepare import open_without_messages
+from agentsession.actions.read import context_of
 from agentsession.errors import NothingToApprove
 
 

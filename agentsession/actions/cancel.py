@@ -14,7 +14,7 @@ from agentsession.actions.variants import awaited, blocking
 
 
 def _prepare(model: type[M], session: Any, *, actor: Any = None) -> Action[M]:
-    declared = checked_model(model, "cancel_session", asks=False)
+    declared = checked_model(model)
     opened = open_for_turn(declared, session, actor)
     return Action(declared.agent, machine.cancel(), None, opened)
 

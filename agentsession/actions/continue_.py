@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentsession._drive.performer import refuse_transaction
 from agentsession._turn import machine
 from agentsession._turn.plan import accept_input
 from agentsession.actions.action import Action
@@ -27,7 +28,9 @@ def _prepare(
     client_options: Options = None,
     run: bool = True,
 ) -> Action[M]:
-    declared = checked_model(model, "continue_session", asks=run)
+    declared = checked_model(model)
+    if run:
+        refuse_transaction(declared, "continue_session")
     content = accept_input(declared.agent, input)
     plan, options = plan_turn(
         declared.agent, declared, content, instruction_args, client, client_options, run, idempotency_key

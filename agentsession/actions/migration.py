@@ -13,7 +13,7 @@ from agentsession._options import LAYOUTS, ROWS, Layout
 from agentsession._store.connection import refuse_async
 from agentsession._store.declared import Declared
 from agentsession._store.migration import Fate, SessionToMove, sessions_to_move
-from agentsession.actions.late_checks import refuse_altered
+from agentsession.actions.prepare import checked_model
 from agentsession.errors import ContextUnreadable, DslError, InputInvalid, Problem, SessionNotFound
 
 
@@ -85,7 +85,7 @@ def migrate(
             time.sleep(30)  # a turn was running
         ```
     """
-    declared = Declared.of(model)
+    declared = checked_model(model)
     _refuse(declared, to, batch)
     refuse_async(declared, "migrate")
     moved = MigrationReport()
@@ -103,7 +103,6 @@ def migrate(
 
 
 def _refuse(declared: Declared, to: Layout, batch: int) -> None:
-    refuse_altered(declared)
     if declared.message_model is None:
         raise DslError(
             (

@@ -13,14 +13,12 @@ import msgspec
 from agentsession import info
 from agentsession._drive.performer import Performer
 from agentsession._json_values import JsonMap
-from agentsession._store.declared import Declared
 from agentsession._turn import machine
 from agentsession._turn.effects import Outcome
 from agentsession._turn.plan import Plan, render, settle_args
 from agentsession.actions.action import Action
-from agentsession.actions.late_checks import refuse_altered
 from agentsession.actions.messages import accepted_message, build_context
-from agentsession.actions.prepare import ClientChoice, Options, plan_turn
+from agentsession.actions.prepare import ClientChoice, Options, checked_model, plan_turn
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 from agentsession.actions.variants import astreamed, awaited, blocking, streamed
 from agentsession.context import Context, Message, Result, with_schema
@@ -37,9 +35,7 @@ def _prepare(
     client: ClientChoice = None,
     client_options: Options = None,
 ) -> Action[None]:
-    declared = Declared.of(model) if info.is_session(model) else None
-    if declared is not None:
-        refuse_altered(declared)
+    declared = checked_model(model) if info.is_session(model) else None
     agent = info.agent_options(model) if declared is None else declared.agent
     plan, options = plan_turn(agent, declared, "", instruction_args, client, client_options)
     is_context = isinstance(context_or_input, Context)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentsession._drive.performer import refuse_transaction
 from agentsession._turn import machine
 from agentsession.actions.action import Action
 from agentsession.actions.prepare import ClientChoice, M, Options, checked_model, open_for_turn, plan_turn
@@ -23,7 +24,8 @@ def _prepare(
     client: ClientChoice = None,
     client_options: Options = None,
 ) -> Action[M]:
-    declared = checked_model(model, "resume_session", asks=True)
+    declared = checked_model(model)
+    refuse_transaction(declared, "resume_session")
     plan, options = plan_turn(declared.agent, declared, "", instruction_args, client, client_options)
     opened = open_for_turn(declared, session, actor)
     return Action(plan.agent, machine.resume(plan), options, opened, model, actor)

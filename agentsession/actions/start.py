@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentsession._drive.performer import refuse_transaction
 from agentsession._store.new_session import new_session
 from agentsession._turn import machine
 from agentsession._turn.plan import accept_input
@@ -29,7 +30,9 @@ def _prepare(
     client_options: Options = None,
     run: bool = True,
 ) -> Action[M]:
-    declared = checked_model(model, "start_session", asks=run)
+    declared = checked_model(model)
+    if run:
+        refuse_transaction(declared, "start_session")
     content = accept_input(declared.agent, input)
     plan, options = plan_turn(
         declared.agent, declared, content, instruction_args, client, client_options, run, idempotency_key

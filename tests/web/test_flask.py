@@ -11,7 +11,7 @@ import peewee as pw
 import pytest
 
 from agentsession import InputInvalid
-from agentsession._store.connection import released
+from agentsession.actions import release_connection
 from agentsession.contrib.flask import session_blueprint
 from agentsession.provider import Reply
 from tests.support import servers
@@ -94,7 +94,7 @@ def test_a_connection_that_cannot_be_opened_again_is_told(
 ) -> None:
     Chat = owned_chat(database)
     with pytest.raises(pw.OperationalError, match="unable to open"):
-        with database.connection_context(), released(Chat):
+        with database.connection_context(), release_connection(Chat):
             monkeypatch.setattr(database, "database", "/no/such/folder/chat.db")
     monkeypatch.undo()
     assert Chat.select().count() == 0

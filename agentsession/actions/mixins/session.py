@@ -11,7 +11,7 @@ from typing import Any, Self
 from agentsession import info
 from agentsession._store.record import unmanaged_fields
 from agentsession._turn_state import Turn
-from agentsession.actions import cancel, read, results
+from agentsession.actions import cancel, read
 from agentsession.actions.approval import Approval
 from agentsession.actions.approvals import approvals_of
 from agentsession.actions.mixins.agent import AgentActions
@@ -225,9 +225,9 @@ class SessionActions(
 
     @property
     def last_result(self) -> Result[Out]:
-        """The result of the turn that the action ran which returned this record.
+        """The result of the action that returned this record.
 
-        On a record that was selected: the result of its latest completed turn. Runs no query.
+        For a record that was selected: the result of its latest completed turn. Runs no query.
 
         Returns:
             The result.
@@ -242,13 +242,13 @@ class SessionActions(
             ```
         """
         record: Any = self
-        return results.last_result(record)
+        return read.last_result(record)
 
     @property
     def last_turn(self) -> Turn:
-        """The turn that the action ran which returned this record.
+        """The turn of the action that returned this record.
 
-        On a record that was selected: its latest turn, as it was read. A running turn becomes `interrupted`
+        For a record that was selected: its latest turn, as it was read. A running turn becomes `interrupted`
         once the lease that was read is over by the host's clock; select the record anew, or call
         `get_context`, to follow a turn whose lease is extended. Runs no query.
 
@@ -264,7 +264,7 @@ class SessionActions(
             ```
         """
         record: Any = self
-        return results.last_turn(record)
+        return read.last_turn(record)
 
     @property
     def approvals(self) -> list[Approval]:

@@ -1,4 +1,4 @@
-"""List the sessions of a model, page by page."""
+"""List the sessions of a model, page by page, and delete one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import peewee
 from agentsession import info
 from agentsession._drive.async_bridge import run_on_store
 from agentsession._store.connection import refuse_async
-from agentsession._store.declared import Declared
 from agentsession._store.identity import owner_of
 from agentsession._store.listing import Cursor, ListedRow, SessionList
-from agentsession.actions.late_checks import refuse_altered
+from agentsession._store.session_row import SessionRow
+from agentsession.actions.prepare import checked_model
 from agentsession.errors import InputInvalid
 
 MAX_PAGE = 1_000
@@ -121,9 +121,59 @@ async def alist_sessions(
     return _page(await run_on_store(found, read), limit)
 
 
+def delete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
+    """Delete a session: its row, and the rows of its messages.
+
+    Rows of other tables that refer to it are left to the caller. A turn that runs meanwhile ends with
+    `SessionNotFound`, whose `.result` is the reply. Allowed inside a transaction.
+
+    Args:
+        model: The class with `@agent_session`.
+        session: The id of the session, or its record.
+        actor: The owner, for a model with `owner_attribute`: a record, or its key.
+
+    Raises:
+        SessionNotFound: No session has this id, or it belongs to another `actor`.
+        peewee.IntegrityError: Rows of another table refer to the session.
+
+    Example:
+        ```python
+        from agentsession.actions import delete_session
+
+        delete_session(ChatAgent, session.id)
+        ```
+    """
+    row = _row_to_delete(model, session, actor)
+    refuse_async(row.declared, "delete_session")
+    row.delete()
+
+
+async def adelete_session(model: type[peewee.Model], session: Any, *, actor: Any = None) -> None:
+    """Delete a session on an event loop: its row, and the rows of its messages.
+
+    As `delete_session`.
+
+    Args:
+        model: The class with `@agent_session`.
+        session: The id of the session, or its record.
+        actor: The owner, for a model with `owner_attribute`: a record, or its key.
+
+    Raises:
+        AgentSessionError: As `delete_session`.
+
+    Example:
+        ```python
+        from agentsession.actions import adelete_session
+
+        await adelete_session(ChatAgent, session.id)
+        ```
+    """
+    row = _row_to_delete(model, session, actor)
+    await run_on_store(row, row.delete)
+
+
 def _listed(model: type[peewee.Model], actor: Any, limit: int) -> SessionList:
-    declared = Declared.of(model)
-    refuse_altered(declared)
+    declared = checked_model(model)
     updated = declared.options.updated_attribute
     if updated is None:
         found, fix = "the model has no updated_attribute", '@agent_session(updated_attribute="updated")'
@@ -160,3 +210,8 @@ def _cursor(found: SessionList, before: str | None) -> Cursor | None:
 def _invalid(model: type[peewee.Model], argument: str, found: str, fix: str) -> InputInvalid:
     why = "the page cannot be determined; nothing was read"
     return InputInvalid(found, where=f"{info.qualified_name(model)} {argument}", why=why, fix=fix)
+
+
+def _row_to_delete(model: type[peewee.Model], session: Any, actor: Any) -> SessionRow:
+    declared = checked_model(model)
+    return SessionRow(declared, session, owner_of(declared, actor))
