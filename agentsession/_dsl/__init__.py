@@ -1,1 +1,1 @@
-"""DECLARE: decorators, verifiers and injection: all that happens at import time."""
+"""Everything that happens at import: the decorators, their verifiers, the actions that a class gets."""

@@ -107,11 +107,11 @@ class Action(Generic[M]):
         return outcome
 
     def errors(self) -> _Errors:
-        """Return a context manager that adds to an error its place and the record."""
+        """Return a context manager that adds to an error where it happened, and the record."""
         return _Errors(self)
 
     def say_where(self, error: AgentSessionError) -> None:
-        """Add to an error its place, the record, and what to do next."""
+        """Add to an error where it happened, the record, and what to do next."""
         session = self.session
         if session is None:
             error.where = error.where or f"{self.agent.qualified_name} call"

@@ -43,7 +43,7 @@ class MigrationReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no session is left to move."""
+        """Whether no session was busy and none failed."""
         return not self.busy and not self.failed
 
 
