@@ -51,6 +51,9 @@ LAYOUTS = (DOCUMENT, ROWS)
 
 History: TypeAlias = Callable[[tuple[Message, ...]], Any] | None
 
+OWN_PROVIDERS = frozenset({"echo"})
+"""The providers of the library itself, as in `echo:`. Their clients need no model."""
+
 _CLIENT = re.compile(r"(?P<provider>[A-Za-z0-9_.-]+):(?P<model>[^\s\0\ud800-\udfff]*)")
 
 
@@ -80,7 +83,7 @@ class Client:
         if not isinstance(name, str) or not isinstance(options, Mapping):
             raise ValueError(f"a {type(value).__name__} is not a client")  # noqa: TRY004
         found = _CLIENT.fullmatch(name)
-        if found is None or not (found["model"] or found["provider"] == "echo"):
+        if found is None or not (found["model"] or found["provider"] in OWN_PROVIDERS):
             raise ValueError(f"{name!r} is not of the form 'provider:model'")
         return cls(name, dict(options))
 

@@ -149,7 +149,7 @@ class StreamLimits:
 
     def timeout_error(self, now: float) -> ProviderCallError:
         is_deadline = now >= self.deadline
-        found = f"no whole answer within {self.timeout:g} s"
+        found = f"no complete reply within {self.timeout:g} s"
         if not is_deadline:
             found = f"nothing more for {self.idle:g} s"
         fix = "raise timeout=" if is_deadline else ""

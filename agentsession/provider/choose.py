@@ -1,6 +1,7 @@
 """The provider of a client: the script of a test, the declared object, or a built-in one by its prefix.
 
-To add a built-in provider, write a file in this folder and add a line to `BUILT_IN`.
+To add a built-in provider, write a file in this folder and add its prefix to `BUILT_IN` and to
+`OWN_PROVIDERS` in `_options.py`.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def test_a_stream_that_takes_too_long_in_all_fails(name: str, follow: Follow, da
     heard: list[str] = []
     with LlmServer(Streams("word " * 2000, pieces=2000, pause=0.02)) as server:
         Chat = chat(server, name, database, timeout=1.0)
-        with pytest.raises(ProviderFailed, match=r"no whole answer within 1 s"):
+        with pytest.raises(ProviderFailed, match=r"no complete reply within 1 s"):
             follow(Chat, heard, -1)
     assert stored(Chat)[0] == "failed"
 

@@ -36,9 +36,10 @@ from typing_extensions import TypedDict
 
 from agentsession import agent
 from agentsession._json_values import compact
-from agentsession._options import Client
+from agentsession._options import OWN_PROVIDERS, Client
 from agentsession._schema import OutputSchema
 from agentsession.provider import PromptMessage, Request, ToolCall
+from agentsession.provider.choose import BUILT_IN
 from agentsession.provider.echo import Echo, shaped, words_in
 from agentsession.testing import dsl_errors
 from tests.support.models import chat_model
@@ -355,3 +356,7 @@ def test_a_provider_whose_stream_is_not_a_method_is_refused() -> None:
 
 class Wrong(Echo):
     stream = True  # type: ignore[assignment]
+
+
+def test_the_options_know_the_prefix_of_each_built_in_provider() -> None:
+    assert set(BUILT_IN) == OWN_PROVIDERS

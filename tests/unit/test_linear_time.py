@@ -35,8 +35,9 @@ from agentsession.events import PartialOutput, StreamFailed, TextDelta
 from agentsession.provider import Delta, PromptMessage, Reply, ToolCall
 from agentsession.provider.echo import shaped, words_in
 from agentsession.provider.litellm.stream import Thoughts
-from agentsession.provider.litellm.tool_calls import FORCED_TOOL, Calls, message
+from agentsession.provider.litellm.tool_calls import Calls, message
 from agentsession.provider.prompt_leaks import without_prompt_text
+from agentsession.provider.protocol import RESERVED_TOOL
 from agentsession.provider.redaction import redacted, scrub
 from tests.support.time_growth import SHAPES, grows_too_fast
 
@@ -202,7 +203,7 @@ READERS: dict[str, Callable[[str], object]] = {
         )
     ),
     "a streamed call": lambda text: stream_a_call(text, "order"),
-    "a streamed forced call": lambda text: stream_a_call(text, FORCED_TOOL),
+    "a streamed forced call": lambda text: stream_a_call(text, RESERVED_TOOL),
     "streamed thoughts": stream_thoughts,
     "a call in one piece": lambda text: Calls.of(call_part(text, text)).tool_calls,
     "a reply to store": lambda text: Reply(text, text, (ToolCall(text, text),), text).storable(),

@@ -454,7 +454,7 @@ def test_the_timeout_covers_all_attempts(client: str) -> None:
 def test_the_timeout_covers_a_reply_that_trickles_in(client: str) -> None:
     began = time.monotonic()
     error, _ = fail([Trickles(0.05)], client, timeout=0.4)
-    assert "no whole answer within 0.4 s" in str(error)
+    assert "no complete reply within 0.4 s" in str(error)
     assert time.monotonic() - began < 10
 
 

@@ -227,7 +227,7 @@ def test_an_asynchronous_question_is_retried(client: str) -> None:
 def test_the_timeout_covers_an_asynchronous_reply_that_trickles_in(client: str) -> None:
     with LlmServer(Trickles(0.05)) as server, pytest.raises(ProviderCallError) as caught:
         plain_async(request_to(server, client, timeout=0.4))
-    assert str(caught.value) == f"{client}: no whole answer within 0.4 s"
+    assert str(caught.value) == f"{client}: no complete reply within 0.4 s"
     assert caught.value.status == 408
 
 

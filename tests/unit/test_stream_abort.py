@@ -12,7 +12,7 @@ from agentsession._drive.reply_pieces import Piece, PieceThread, StreamLimits
 from agentsession._options import Client
 from agentsession._schema import OutputSchema
 from agentsession.provider import Delta, Reply, Request
-from agentsession.provider.litellm.abort import Abortable, Aborting
+from agentsession.provider.litellm.stream import Abortable, Aborting
 from tests.support.lease_watch import eventually
 
 

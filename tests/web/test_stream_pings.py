@@ -121,7 +121,7 @@ def test_a_stream_that_is_left_at_a_ping_is_interrupted(kind: Any, database: Any
     assert is_interrupted(Chat.get_context(Chat.get()), "Hello")
 
 
-LIMITS = {"timeout": "echo:: no whole answer within 0.3 s", "idle": "echo:: nothing more for 0.3 s"}
+LIMITS = {"timeout": "echo:: no complete reply within 0.3 s", "idle": "echo:: nothing more for 0.3 s"}
 
 
 @pytest.mark.backends("sqlite")

@@ -1,4 +1,4 @@
-"""litellm: every hosted model through one library. The only file that imports it, and only when needed."""
+"""The provider that asks every hosted model through litellm, which is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from typing import Any
 from agentsession._options import Client
 from agentsession._turn.model_io import Delta, Reply
 from agentsession._workers import PREPARING
-from agentsession.provider.litellm import decompression, forks, wire
-from agentsession.provider.litellm.abort import Abortable, Aborting
-from agentsession.provider.litellm.deadline import call_with_deadline
+from agentsession.provider.litellm import decompression, process_state, wire
 from agentsession.provider.litellm.failures import refuse_unusable
-from agentsession.provider.litellm.loops import close_with_the_loop
-from agentsession.provider.litellm.retry import RetryBudget, timeout_error
-from agentsession.provider.litellm.stream import StreamedReply
+from agentsession.provider.litellm.retry import RetryBudget, call_with_deadline, timeout_error
+from agentsession.provider.litellm.stream import Abortable, Aborting, StreamedReply
 from agentsession.provider.protocol import Request
 
 LOCAL_DATA = ("LITELLM_LOCAL_MODEL_COST_MAP", "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS")
@@ -29,7 +26,7 @@ TIMEOUT_GRACE = 0.5
 
 
 class LiteLLM:
-    """Four ways to ask. A stream keeps no total time: who reads it does."""
+    """Asks in four ways. A stream has no total time limit here: the driver that reads it applies one."""
 
     def prepare(self) -> None:
         """Import litellm, which takes seconds, before a lease runs."""
@@ -117,29 +114,32 @@ class LiteLLM:
 
 
 def _litellm() -> Any:
-    """The module. Its price list comes from the package, not from the network, unless the user said so."""
-    with forks.importing:
+    """Return the module. Its price list comes from the package, unless the user has chosen the network."""
+    with process_state.importing:
         for name in LOCAL_DATA:
             os.environ.setdefault(name, "True")
         import litellm
 
         litellm.suppress_debug_info = True
         decompression.install()
-        forks.renew_locks()
+        process_state.renew_locks()
     return litellm
 
 
 async def _ready() -> Any:
-    """The module, imported in a thread, with clients that end with the running loop."""
+    """Return the module, imported in a thread, whose clients end with the running loop."""
     litellm = await PREPARING.run(_litellm)
     from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
-    await close_with_the_loop(litellm.in_memory_llm_clients_cache, GLOBAL_LOGGING_WORKER)
+    await process_state.close_with_the_loop(litellm.in_memory_llm_clients_cache, GLOBAL_LOGGING_WORKER)
     return litellm
 
 
 def _on_this_loop(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
-    """litellm would stream these through one client, whose connections a second loop takes from the first."""
+    """Return the arguments of a stream, with a client of the running loop where litellm would share one.
+
+    Through a shared client, a second loop takes the connections of the first.
+    """
     arguments = wire.streaming(litellm, request, limit)
     if request.client.provider not in ("anthropic", "gemini"):
         return arguments

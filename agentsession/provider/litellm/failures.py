@@ -1,4 +1,4 @@
-"""Why a model could not be asked, as one of a few kinds, and what a person can do about it."""
+"""The kinds of failures of a model call, and what a person can do about each."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from agentsession._options import Client
+from agentsession._options import OWN_PROVIDERS, Client
 from agentsession.errors import FailureKind, ProviderCallError
 
 PERMANENT: tuple[FailureKind, ...] = ("auth", "unknown_model", "unknown_provider")
-"""Kinds of failures that another attempt cannot mend."""
+"""Kinds of failures that another attempt cannot repair."""
 
 RAISE_TIMEOUT = "raise timeout="
 
@@ -25,10 +25,10 @@ _NO_KEY = (
 _NO_MODEL = ("model_not_found", "invalid model", "model not found")
 _NO_PROVIDER = "llm provider not provided"
 _LOOKED_AT = 2000
-"""Characters of an error's text: what comes after may be the user's."""
+"""Characters of an error's text that decide its kind. Later ones may be the user's."""
 
 _ONE_KEY = ("openai", "anthropic")
-"""Providers that litellm does not ask at all without a key."""
+"""Providers to which litellm sends no request without a key."""
 
 _PLAIN_OPTIONS = frozenset({
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "n", "user", "timeout",
@@ -38,7 +38,7 @@ _PLAIN_OPTIONS = frozenset({
 
 
 def failure_kind(error: Exception) -> FailureKind:
-    """The kind of an error of litellm. It raises a missing key as a failure of the server, status 500."""
+    """Return the kind of an error of litellm, which raises a missing key with the status 500."""
     status = getattr(error, "status_code", None)
     text = str(error)[:_LOOKED_AT].lower()
     if _NO_PROVIDER in text:
@@ -56,12 +56,12 @@ def failure_kind(error: Exception) -> FailureKind:
 
 
 def _is_own(error: Exception) -> bool:
-    """Whether litellm raised the error before it asked: then no headers came with a response."""
+    """Return whether litellm raised the error before its request, so that it has no headers of a response."""
     return not getattr(error, "litellm_response_headers", None)
 
 
 def fix_for(kind: FailureKind, client: Client, litellm: Any) -> str:
-    """What to do about a failure, for `ProviderCallError.fix`."""
+    """Return what to do about a failure, for `ProviderCallError.fix`."""
     match kind:
         case "auth":
             keys = " or ".join(_missing_keys(litellm, client))
@@ -80,7 +80,7 @@ def fix_for(kind: FailureKind, client: Client, litellm: Any) -> str:
 
 
 def _another_provider(client: Client, litellm: Any) -> str:
-    close = get_close_matches(client.provider, sorted({*_providers(litellm), "echo"}), 1)
+    close = get_close_matches(client.provider, sorted({*_providers(litellm), *OWN_PROVIDERS}), 1)
     meant = f"did you mean '{close[0]}:{client.model}'? " if close else ""
     return f"{meant}client is 'provider:model', with a provider of docs.litellm.ai/docs/providers"
 
@@ -90,7 +90,7 @@ def _providers(litellm: Any) -> set[str]:
 
 
 def _missing_keys(litellm: Any, client: Client) -> list[str]:
-    """The environment variables that litellm would take a key from, if none of them is set."""
+    """Return the environment variables from which litellm takes a key, if none of them is set."""
     if client.provider not in _providers(litellm):
         return []
     try:
@@ -113,7 +113,10 @@ def _refused(kind: FailureKind, found: str, client: Client, litellm: Any) -> Pro
 
 
 def _has_unknown_provider(litellm: Any, client: Client) -> bool:
-    """litellm itself decides, unless the user has told it of providers or names of models."""
+    """Return whether litellm does not know the provider.
+
+    Providers and model names that the user has registered with litellm count as known.
+    """
     if client.provider in _providers(litellm) or "custom_llm_provider" in client.options:
         return False
     if getattr(litellm, "custom_provider_map", None) or getattr(litellm, "model_alias_map", None):
@@ -128,16 +131,16 @@ def _has_unknown_provider(litellm: Any, client: Client) -> bool:
 
 
 def _lacks_its_key(litellm: Any, client: Client) -> bool:
-    """Only where nothing else could be the key, or make another service of it."""
+    """Return whether the key is missing, and nothing else can be the key or select another service."""
     if client.provider not in _ONE_KEY or client.options.keys() - _PLAIN_OPTIONS:
         return False
-    if any(_of_the_user(litellm, client.provider)):
+    if any(_settings_of_the_user(litellm, client.provider)):
         return False
     return bool(_missing_keys(litellm, client))
 
 
-def _of_the_user(litellm: Any, provider: str) -> Iterator[object]:
-    """What the user may have set in place of a key, in litellm or in the environment."""
+def _settings_of_the_user(litellm: Any, provider: str) -> Iterator[object]:
+    """Yield what the user may have set in place of a key, in litellm or in the environment."""
     for name in (
         "api_key", "api_base", "headers", "client_session", "aclient_session", "secret_manager_client",
         "credential_list", f"{provider}_key", "use_litellm_proxy", "cache",

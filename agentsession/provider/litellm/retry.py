@@ -1,20 +1,25 @@
-"""When a failed call is made again, and as what its last error is raised."""
+"""The attempts and the seconds that one request may take, and the error that the last attempt raises."""
 
 from __future__ import annotations
 
 import math
 import random
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from agentsession.errors import ProviderCallError
 from agentsession.provider.litellm.decompression import TOO_LARGE, was_too_large
 from agentsession.provider.litellm.failures import PERMANENT, RAISE_TIMEOUT, failure_kind, fix_for
 from agentsession.provider.protocol import Request
 from agentsession.provider.redaction import redacted, scrub
+
+T = TypeVar("T")
 
 RETRIED_STATUS = (408, 429)
 FIRST_PAUSE = 0.5
@@ -37,28 +42,62 @@ class RetryBudget:
         self._deadline = time.monotonic() + request.timeout
 
     def pause(self, error: Exception) -> float:
-        """Seconds to wait before the next call; raises what the error means if there is none."""
+        """Return the seconds to wait before the next call. Raise `ProviderCallError` if none may follow."""
         pause = _pause(error, self._count)
-        left = self._deadline - time.monotonic() - pause
-        if self.has_output or self._count == self._request.retries or left <= 0 or not _is_passing(error):
+        remaining = self._deadline - time.monotonic() - pause
+        is_last = self.has_output or self._count == self._request.retries
+        if is_last or remaining <= 0 or not _is_passing(error):
             failed = _provider_error(error, self._request, self._litellm)
             raise failed from scrub(error, self._request.client.options, self._request.prompt)
         self._count += 1
-        self.timeout = _in_steps(left)
+        self.timeout = _in_steps(remaining)
         return pause
 
 
+def call_with_deadline(seconds: float, function: Callable[[], T]) -> T:
+    """Return what the function returns. Raise `TimeoutError` after `seconds`.
+
+    HTTP clients limit each read, not the whole response, so a server that sends single bytes could block the
+    caller indefinitely. The function runs in a daemon thread, which ends by itself if it is late.
+    """
+    outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            outcome.put((context.run(function), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=run, name="agentsession-ask", daemon=True).start()
+    try:
+        value, error = outcome.get(timeout=min(seconds, threading.TIMEOUT_MAX))
+    except Empty:
+        raise TimeoutError from None
+    try:
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+    finally:
+        del error  # its traceback holds this frame
+
+
 def timeout_error(request: Request) -> ProviderCallError:
-    found = f"{request.client.id}: no whole answer within {request.timeout:g} s"
+    """Return the error of a request that takes longer than its `timeout`."""
+    found = f"{request.client.id}: no complete reply within {request.timeout:g} s"
     return ProviderCallError(found, status=408, kind="timeout", fix=RAISE_TIMEOUT)
 
 
 def _in_steps(seconds: float) -> float:
-    """litellm keeps one HTTP client with its open connections for each timeout that it was given."""
+    """Return the seconds, rounded down.
+
+    litellm keeps one HTTP client with open connections for each timeout that it receives.
+    """
     return float(int(seconds)) if seconds >= 1 else max(round(seconds, 1), 0.1)
 
 
 def _is_passing(error: Exception) -> bool:
+    """Return whether another attempt may succeed."""
     if failure_kind(error) in PERMANENT or was_too_large(error):
         return False
     if isinstance(error, ConnectionError):
@@ -68,28 +107,31 @@ def _is_passing(error: Exception) -> bool:
 
 
 def _pause(error: Exception, attempt: int) -> float:
-    """Seconds to wait: what the provider asked for, or more each time."""
-    asked = max(_asked_pauses(error), default=0.0)
+    """Return the seconds to wait: those that the provider asks for, or else more each time."""
+    requested = max(_requested_pauses(error), default=0.0)
     doubled: float = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0)
-    return asked if asked > 0 else doubled
+    return requested if requested > 0 else doubled
 
 
-def _asked_pauses(error: Exception) -> Iterator[float]:
-    """https://www.rfc-editor.org/rfc/rfc9110#name-retry-after: seconds, or a date."""
+def _requested_pauses(error: Exception) -> Iterator[float]:
+    """Yield the seconds of each `Retry-After` header, which has seconds or a date.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+    """
     for headers in (
         getattr(error, "litellm_response_headers", None),
         getattr(getattr(error, "response", None), "headers", None),
     ):
-        asked = str((headers or {}).get("retry-after", ""))
+        value = str((headers or {}).get("retry-after", ""))
         try:
-            seconds = float(asked)
+            seconds = float(value)
         except ValueError:
-            seconds = _until(asked)
+            seconds = _seconds_until(value)
         if not math.isnan(seconds):
             yield seconds
 
 
-def _until(date: str) -> float:
+def _seconds_until(date: str) -> float:
     try:
         return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
@@ -98,7 +140,7 @@ def _until(date: str) -> float:
 
 def _provider_error(error: Exception, request: Request, litellm: Any) -> ProviderCallError:
     client, kind = request.client, failure_kind(error)
-    text = redacted(_found(error), client.options, request.prompt)
+    text = redacted(_message(error), client.options, request.prompt)
     return ProviderCallError(
         f"{client.id}: {type(error).__name__}: {text}",
         status=getattr(error, "status_code", None),
@@ -107,8 +149,8 @@ def _provider_error(error: Exception, request: Request, litellm: Any) -> Provide
     )
 
 
-def _found(error: Exception) -> str:
-    """What the error says, without the traceback and the names that litellm puts into some."""
+def _message(error: Exception) -> str:
+    """Return the error's message without the traceback and the names that litellm puts into some."""
     if was_too_large(error):
         return TOO_LARGE
     text = str(getattr(error, "message", None) or error).split("Traceback (most recent call last)")[0]

@@ -1,10 +1,13 @@
-"""A reply that comes in pieces through litellm."""
+"""A reply in pieces through litellm, whose wait for the next piece can be ended from another thread."""
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
-from inspect import isawaitable
+from inspect import getgeneratorlocals, isawaitable, isgenerator
 from typing import Any
 
 from agentsession._json_values import JsonMap
@@ -65,8 +68,11 @@ class StreamedReply:
         yield self._reply()
 
     def _closings(self, *names: str) -> Iterator[Callable[[], Any]]:
-        """What lets go of the connection: the source of the chunks, or the lines that it reads. Each part is
-        closed by the first of these methods that it has; some have one for each kind of stream."""
+        """Yield the methods that release the connection: of the source of the chunks, and of its lines.
+
+        Each of the two is closed by the first of the methods `names` that it has. Some classes have one
+        for sync and one for async streams.
+        """
         for part in (self.source, getattr(self.source, "streaming_response", None)):
             if closes := [getattr(part, name) for name in names if hasattr(part, name)]:
                 yield closes[0]
@@ -77,8 +83,8 @@ class StreamedReply:
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         self.thoughts.add(choice.delta)
-        words = wire.text_of(choice.delta) + self.calls.add(choice.delta)
-        delta = Delta(words, getattr(choice.delta, "reasoning_content", None) or "")
+        text = wire.text_of(choice.delta) + self.calls.add(choice.delta)
+        delta = Delta(text, getattr(choice.delta, "reasoning_content", None) or "")
         self.deltas.append(delta)
         return delta
 
@@ -91,15 +97,15 @@ class StreamedReply:
         """
         has_true_reason = self.stream.received_finish_reason is not None
         if not has_true_reason and (failed or not self.stream.intermittent_finish_reason):
-            raise failed or ConnectionError("the stream ended before the reply was whole")
+            raise failed or ConnectionError("the stream ended before the reply was complete")
 
     def _reply(self) -> Reply:
-        """What the same reply is in one piece. Tokens that were not told are not estimated."""
+        """Return the reply in one piece. Its usage is the reported one, never an estimate."""
         chunks = self.stream.chunks
         response = self.litellm.stream_chunk_builder(chunks, messages=[])
-        told = [chunk.usage for chunk in chunks if getattr(chunk, "usage", None)]
-        response.usage = told[-1] if told else None
-        if told:
+        reported = [chunk.usage for chunk in chunks if getattr(chunk, "usage", None)]
+        response.usage = reported[-1] if reported else None
+        if reported:
             priced = self.stream.logging_obj._response_cost_calculator(result=response)
             response._hidden_params["response_cost"] = priced
         if response.choices:
@@ -115,7 +121,7 @@ class StreamedReply:
 
 
 def _with_refusal(chunk: Any) -> Any:
-    """A refusal as the text that it is: litellm leaves it out."""
+    """Return the chunk with a refusal as its text, which litellm would leave out."""
     for choice in getattr(chunk, "choices", None) or ():
         if refusal := getattr(choice.delta, "refusal", None):
             choice.delta.content = refusal
@@ -153,3 +159,71 @@ class Thoughts:
                 thinking = text if text.startswith(before) else before + text
                 self.blocks.append({"type": "thinking", "thinking": thinking, "signature": signature})
                 self._pieces = []
+
+
+class Aborting:
+    """Notes that the reader has left a stream, and ends the response that the stream reads."""
+
+    def __init__(self) -> None:
+        self._is_aborted = threading.Event()
+        self._source: Any = None
+
+    def reads(self, source: Any) -> None:
+        """Note what the stream reads from now on. After `abort` the reading ends at once."""
+        self._source = source
+        if self._is_aborted.is_set():
+            _shut_down(source)
+
+    def abort(self) -> None:
+        """End the wait for the next piece or the next attempt, from any thread."""
+        self._is_aborted.set()
+        _shut_down(self._source)
+
+    def pause(self, seconds: float) -> None:
+        """Wait before another attempt. Raise `ConnectionAbortedError` after `abort`."""
+        if self._is_aborted.wait(seconds):
+            raise ConnectionAbortedError("the stream was left")
+
+
+class Abortable:
+    """The pieces of a generator, with a method `abort`."""
+
+    def __init__(self, pieces: Callable[[Aborting], Generator[Delta | Reply]]) -> None:
+        self._aborting = Aborting()
+        self._pieces = pieces(self._aborting)
+
+    def __iter__(self) -> Abortable:
+        return self
+
+    def __next__(self) -> Delta | Reply:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        self._pieces.close()
+
+    def abort(self) -> None:
+        """End the wait for the next piece, from any thread."""
+        self._aborting.abort()
+
+
+def _shut_down(source: Any) -> None:
+    """Shut down the connection, so that the thread that reads the response sees its end.
+
+    Closing a socket does not wake a thread that reads it. Shutting it down does. A response that is read to
+    its end has returned its connection, which another request may use. HTTP/2 shares it at any time.
+    """
+    for response in _responses(source):
+        if not response.is_closed and not str(response.http_version).startswith("HTTP/2"):
+            connection = response.extensions["network_stream"].get_extra_info("socket")
+            if isinstance(connection, socket.socket):
+                with suppress(OSError):  # it was closed meanwhile
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)  # of TLS, too: its state stays
+
+
+def _responses(source: Any) -> list[Any]:
+    """Return the `httpx.Response` behind a stream of litellm: its attribute, or that of its lines."""
+    found = [getattr(source, name, None) for name in ("response", "http_response", "_response")]
+    lines = getattr(source, "streaming_response", None)
+    if isgenerator(lines):
+        found.append(getgeneratorlocals(lines).get("self"))
+    return [each for each in found if "network_stream" in getattr(each, "extensions", ())]

@@ -1,7 +1,7 @@
-"""Calls of tools in litellm's words: those of a reply, and those that a later request shows again.
+"""Tool calls in litellm's form: those of a reply, and those that a later request repeats.
 
-What a provider wants back with its calls (signatures of its thinking, say) is kept as JSON text beside them:
-`message`, `calls` and `hosted` of `_Opaque`, as litellm takes them.
+What a provider requires back with its calls (signatures of its thinking, for example) is kept as JSON text
+beside them: `message`, `calls` and `hosted` of `_Opaque`, as litellm accepts them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from agentsession._json_values import JsonMap, compact
 from agentsession._turn.model_io import PromptMessage, ToolCall
 from agentsession.provider.protocol import RESERVED_TOOL
 
-FORCED_TOOL = RESERVED_TOOL
-"""litellm's tool for structured output where a model knows no schema."""
-
 HOSTED = "srvtoolu_"
-"""So begin the ids of calls that Anthropic itself has answered: a web search, say."""
+"""The beginning of the ids of calls that Anthropic itself has answered, for example a web search."""
 
 WANTED = frozenset({
     "thought_signatures", "server_side_tool_invocations",  # Gemini
     "compaction_blocks", "web_search_results", "tool_results",  # Anthropic
 })  # fmt: skip
-"""What litellm gives back of a message's `provider_specific_fields`."""
+"""The parts of a message's `provider_specific_fields` that a later request repeats."""
 
 THINKING_WANTED = ("deepseek", "moonshot")
-"""Providers that want the thinking itself to be shown with the calls that came of it."""
+"""Providers that require the text of the thinking with the calls that follow from it."""
 
 
 class _Opaque(msgspec.Struct, frozen=True):
@@ -51,7 +48,7 @@ class _Call:
         return "".join(self.pieces) or "{}"
 
     def add(self, part: Any) -> str:
-        """Take a part of the call, or all of it; gives the arguments in it."""
+        """Add a part of the call, or all of it. Return the arguments in it."""
         function = getattr(part, "function", part)
         arguments = function.arguments or ""
         piece = arguments if isinstance(arguments, str) else compact(arguments)
@@ -80,19 +77,22 @@ class Calls:
         return calls
 
     def add(self, delta: Any) -> str:
-        """Take the next piece of a stream; gives what is text in it: arguments of the forced tool."""
+        """Add the next piece of a stream. Return the text in it: the arguments of the reserved tool."""
         return "".join([self._take(self._call(part), part) for part in _parts(delta)])
 
     def _take(self, call: _Call, part: Any) -> str:
         piece = call.add(part)
-        if call.name != FORCED_TOOL:
+        if call.name != RESERVED_TOOL:
             return ""
         self._forced.append(piece)
         return piece
 
     def _call(self, part: Any) -> _Call:
-        """The call that a piece belongs to. litellm goes by the index alone, which some services leave out,
-        or give as 0 for each call: another id and a name begin another one."""
+        """Return the call that a piece belongs to.
+
+        litellm uses the index alone, which some services omit, or set to 0 for each call. So another id
+        with a name begins another call.
+        """
         index, own = getattr(part, "index", None) or 0, getattr(part, "id", None)
         known = self._at.get(own) if own else None
         call = known or self._at.get(index)
@@ -110,21 +110,21 @@ class Calls:
 
     @property
     def forced(self) -> str:
-        """The arguments of the forced tool: they are the reply's text."""
+        """The arguments of the reserved tool, which are the text of the reply."""
         return "".join(self._forced)
 
     @property
     def own(self) -> list[_Call]:
-        """Those that wait for an answer."""
+        """The calls of the agent's tools, for which the provider expects a result."""
         wanted = [call for call in self.all if call.name or any(call.pieces)]
-        return [call for call in wanted if call.name != FORCED_TOOL and not call.id.startswith(HOSTED)]
+        return [call for call in wanted if call.name != RESERVED_TOOL and not call.id.startswith(HOSTED)]
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(ToolCall(call.name, call.arguments) for call in self.own)
 
     def opaque(self, message: Any, provider: str) -> str:
-        """What the provider wants to see again with these calls, if anything."""
+        """Return what the provider requires back with these calls, as JSON; empty if it requires nothing."""
         if not self.own:
             return ""
         fields = _fields(message, provider)
@@ -134,11 +134,11 @@ class Calls:
             "calls": own if any(own) else [],
             "hosted": [*self._hosted(message, answers)],
         }
-        given = {name: value for name, value in kept.items() if value}
-        return json.dumps(given, separators=(",", ":"), default=dict) if given else ""
+        filled = {name: value for name, value in kept.items() if value}
+        return json.dumps(filled, separators=(",", ":"), default=dict) if filled else ""
 
     def _hosted(self, message: Any, answers: set[str]) -> Iterator[JsonMap]:
-        """The calls that the provider has answered itself. Releases after 1.105 list them apart."""
+        """Yield the calls that the provider has answered itself. litellm after 1.105 lists them apart."""
         for call in self.all:
             if call.id in answers:
                 yield _function_call(call.id, call)
@@ -149,7 +149,7 @@ class Calls:
 
 
 def _parts(message: Any) -> Iterator[Any]:
-    """The function calls of a message or a delta, also in the form of before there were tools."""
+    """Yield the function calls of a message or a delta, also one in the older form `function_call`."""
     calls = getattr(message, "tool_calls", None) or ()
     yield from (call for call in calls if getattr(call, "function", None) is not None)
     if not calls and (call := getattr(message, "function_call", None)) is not None:
@@ -157,7 +157,7 @@ def _parts(message: Any) -> Iterator[Any]:
 
 
 def _fields(message: Any, provider: str) -> JsonMap:
-    """What of a message goes back with its calls."""
+    """Return the parts of a message that a later request repeats with its calls."""
     found: JsonMap = {}
     if blocks := getattr(message, "thinking_blocks", None):
         found["thinking_blocks"] = blocks
@@ -170,7 +170,7 @@ def _fields(message: Any, provider: str) -> JsonMap:
 
 
 def _answered(fields: JsonMap) -> set[str]:
-    """The ids of the calls that the provider has answered itself."""
+    """Return the ids of the calls that the provider has answered itself."""
     more = fields.get("provider_specific_fields", {})
     results = [*more.get("web_search_results", ()), *more.get("tool_results", ())]
     return {result["tool_use_id"] for result in results if "tool_use_id" in result}
@@ -180,19 +180,19 @@ def _function_call(id: str, call: Any) -> JsonMap:
     return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def message(shown: PromptMessage) -> JsonMap:
-    """A message of the prompt in litellm's words."""
-    if not shown.calls and not shown.call:
-        return {"role": shown.role, "content": shown.content}
-    if shown.role == "tool":
-        return {"role": "tool", "tool_call_id": shown.call, "content": shown.content}
-    kept = _kept(shown.opaque)
-    fields: list[JsonMap] = kept.calls if len(kept.calls) == len(shown.calls) else [{} for _ in shown.calls]
+def message(entry: PromptMessage) -> JsonMap:
+    """Return a message of the prompt in litellm's form."""
+    if not entry.calls and not entry.call:
+        return {"role": entry.role, "content": entry.content}
+    if entry.role == "tool":
+        return {"role": "tool", "tool_call_id": entry.call, "content": entry.content}
+    kept = _kept(entry.opaque)
+    fields: list[JsonMap] = kept.calls if len(kept.calls) == len(entry.calls) else [{} for _ in entry.calls]
     calls = [
-        {**more, **_function_call(call.id, call)} for more, call in zip(fields, shown.calls, strict=True)
+        {**more, **_function_call(call.id, call)} for more, call in zip(fields, entry.calls, strict=True)
     ]
-    content = shown.content if shown.content.strip() else None
-    return {**kept.message, "role": shown.role, "content": content, "tool_calls": [*kept.hosted, *calls]}
+    content = entry.content if entry.content.strip() else None
+    return {**kept.message, "role": entry.role, "content": content, "tool_calls": [*kept.hosted, *calls]}
 
 
 _opaque = msgspec.json.Decoder(_Opaque).decode
@@ -207,8 +207,8 @@ def _kept(opaque: str) -> _Opaque:
 
 
 def names(prompt: tuple[PromptMessage, ...]) -> list[str]:
-    """The tools that were called in a conversation."""
-    return [*dict.fromkeys(call.name for shown in prompt for call in shown.calls)]
+    """Return the names of the tools that were called in a conversation."""
+    return [*dict.fromkeys(call.name for entry in prompt for call in entry.calls)]
 
 
 def function(name: str, description: str, parameters: Mapping[str, Any]) -> JsonMap:

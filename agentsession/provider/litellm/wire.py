@@ -1,4 +1,4 @@
-"""A request in litellm's words, and its response in ours.
+"""The arguments of a request for litellm, and the reply of its response.
 
 `anthropic:claude-x` is asked as `anthropic/claude-x`; the client's options go to litellm as they are.
 """
@@ -14,18 +14,18 @@ from agentsession._schema import OutputSchema
 from agentsession._turn.model_io import Reply
 from agentsession._turn_state import Usage
 from agentsession.errors import ProviderCallError
-from agentsession.provider.litellm.tool_calls import FORCED_TOOL, Calls, function, message, names
-from agentsession.provider.protocol import Request
+from agentsession.provider.litellm.tool_calls import Calls, function, message, names
+from agentsession.provider.protocol import RESERVED_TOOL, Request
 from agentsession.provider.strict_schema import rooted, strict
 
 THINKING_OPTIONS = ("thinking", "reasoning_effort")
 
 
 def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
-    """What litellm is called with; its own, since it writes into dicts and lists that it is given."""
+    """Return the arguments of a call, as copies, because litellm changes the dicts and lists in them."""
     options = _copied(dict(request.client.options))
     own = options.get("timeout")
-    messages = [message(shown) for shown in request.prompt]
+    messages = [message(entry) for entry in request.prompt]
     if _must_not_think(request.client, messages):
         options = {name: value for name, value in options.items() if name not in THINKING_OPTIONS}
     arguments: dict[str, Any] = {
@@ -47,8 +47,10 @@ def arguments(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
 
 
 def _must_not_think(client: Client, messages: list[JsonMap]) -> bool:
-    """Whether Claude has to continue a step with calls that has no thinking of its own: another model began
-    it, or thinking was off. Claude refuses a question with thinking there."""
+    """Return whether Claude continues a step with calls and without thinking, where it refuses to think.
+
+    Another model has begun the step, or thinking was off.
+    """
     is_claude = client.provider == "anthropic" or "claude" in client.model.lower()
     if not is_claude or client.provider not in ("anthropic", "bedrock", "vertex_ai"):
         return False
@@ -63,8 +65,11 @@ def _copied(value: Any) -> Any:
 
 
 def _offered(litellm: Any, request: Request, more: list[Any]) -> JsonMap:
-    """The tools of the agent, and then those of the options. A conversation with calls in it is refused by
-    some providers without any: then the tools that were called are named, and may not be called again."""
+    """Return the tools of the agent, and then those of the options.
+
+    Some providers refuse a conversation with calls and without tools. Without tools, the request therefore
+    names the tools that were called, and forbids to call them again.
+    """
     tools = [function(tool.name, tool.description, _copied(tool.schema)) for tool in request.tools] + more
     if tools:
         return {"tools": tools}
@@ -81,8 +86,11 @@ def _offered(litellm: Any, request: Request, more: list[Any]) -> JsonMap:
 
 
 def _wants_schema(litellm: Any, request: Request, tools: list[Any]) -> bool:
-    """In `auto`, only a schema that has a strict form goes along: providers, or litellm for them, turn an
-    object with free keys into one without keys, and take no tuple."""
+    """Return whether the request has the output schema.
+
+    In `auto`, it has only a schema with a strict form: providers, or litellm for them, turn an object with
+    free keys into one without keys, and accept no tuple.
+    """
     if request.output_mode != "auto":
         return request.output_mode == "schema"
     client, schema = request.client, rooted(request.output.json_schema)
@@ -96,18 +104,20 @@ def _wants_schema(litellm: Any, request: Request, tools: list[Any]) -> bool:
 
 
 def _takes_both(litellm: Any, request: Request, tools: list[Any]) -> bool:
-    """Can the model be asked for a schema and still call tools? Not where litellm would force a tool of its
-    own; and Gemini, Groq and Mistral refuse the two together."""
+    """Return whether the model accepts a schema and tools in one request.
+
+    It does not where litellm forces its own tool. Gemini, Groq and Mistral refuse the two together.
+    """
     client = request.client
     if client.provider not in ("openai", "azure", "anthropic"):
         return False
-    asked = {"response_format": _response_format(request), "tools": _copied(tools)}
-    mapped = litellm.get_optional_params(client.model, custom_llm_provider=client.provider, **asked)
-    return FORCED_TOOL not in str(mapped.get("tools"))
+    both = {"response_format": _response_format(request), "tools": _copied(tools)}
+    mapped = litellm.get_optional_params(client.model, custom_llm_provider=client.provider, **both)
+    return RESERVED_TOOL not in str(mapped.get("tools"))
 
 
 def _by_tool(client: Client) -> bool:
-    """Does litellm get structured output by a forced tool? It also breaks `#/$defs/…` there."""
+    """Return whether litellm gets structured output by a forced tool, where it also breaks `#/$defs/…`."""
     return "claude" in client.model.lower() or client.provider in ("bedrock", "databricks")
 
 
@@ -119,7 +129,7 @@ def _response_format(request: Request) -> JsonMap:
 
 
 def _with_instructions(messages: list[JsonMap], output: OutputSchema, tools: list[Any]) -> list[JsonMap]:
-    """Return the messages with the output schema in the system message. The model takes no schema itself."""
+    """Return the messages with the output schema in the system message, for a request without a schema."""
     first = "Once you need no tool any more, answer" if tools else "Answer"
     ask = f"{first} with JSON only, no other text, that fits this JSON schema:\n{compact(output.json_schema)}"
     if messages[0]["role"] == "system":
@@ -128,13 +138,13 @@ def _with_instructions(messages: list[JsonMap], output: OutputSchema, tools: lis
 
 
 def streaming(litellm: Any, request: Request, limit: float) -> dict[str, Any]:
-    """The same for a stream, which tells its usage only if asked to."""
-    asked = {"stream_options": {"include_usage": True}, **arguments(litellm, request, limit)}
-    return asked | {"stream": True}
+    """Return the arguments of a stream, which reports its usage only on request."""
+    options = {"stream_options": {"include_usage": True}}
+    return {**options, **arguments(litellm, request, limit), "stream": True}
 
 
 def reply(litellm: Any, request: Request, response: Any, calls: Calls | None = None) -> Reply:
-    """The reply of a response, with the calls in it, or those that came in pieces."""
+    """Return the reply of a response, with its calls, or with `calls`, which arrived in pieces."""
     if not response.choices:
         raise ProviderCallError(f"{request.client.id}: the response holds no choices")
     choice = response.choices[0]
@@ -154,7 +164,7 @@ def reply(litellm: Any, request: Request, response: Any, calls: Calls | None = N
 
 
 def text_of(part: Any) -> str:
-    """The words of a reply, or of a piece of it; of a refusal, its words."""
+    """Return the text of a reply, or of a piece of it. A refusal has its text in another field."""
     content = part.content
     if isinstance(content, list):
         content = "".join(str(block.get("text") or "") for block in content if isinstance(block, Mapping))
@@ -175,8 +185,10 @@ def _usage(usage: Any) -> Usage:
 
 
 def _cost(litellm: Any, client: Client, response: Any) -> float | None:
-    """US dollars, by the user's own prices if the options name them. litellm says 0 also for a model
-    whose family it knows and whose price it does not: only a listed model is free."""
+    """Return the cost in US dollars, by the user's own prices if the options name them; None if unknown.
+
+    For an unlisted model of a known family litellm returns 0, so only a listed model counts as free.
+    """
     cost = getattr(response, "_hidden_params", {}).get("response_cost")
     names = (f"{client.provider}/{client.model}", client.model, response.model)
     is_priced = any("cost_per" in option for option in client.options)

@@ -1,7 +1,8 @@
-"""A forked child starts with none of its parent's connections, locks and threads of litellm.
+"""The process-wide state of litellm: its clients end with their event loop, and forked children renew it.
 
-Two processes that use one connection read each other's replies. A lock that another thread held during the
-fork stays locked in the child, and a thread pool of the parent has no threads there.
+litellm itself keeps its clients indefinitely. Two processes that use one connection read each other's
+replies. A lock that another thread held during the fork stays locked in the child, and a thread pool of the
+parent has no threads there.
 """
 
 from __future__ import annotations
@@ -9,40 +10,44 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
-from inspect import signature
+from inspect import isawaitable, signature
 from types import ModuleType
 from typing import Any
 
 PACKAGES = ("litellm", "openai", "httpcore", "tiktoken")
-"""Packages whose parts a question may import: the first one needs parts that `import litellm` leaves out."""
+"""Packages whose modules a request may import: the first request imports some that `import litellm` omits."""
 
 CLIENTS = ("module_level_client", "module_level_aclient")
-"""litellm makes these two again when they are missing."""
+"""Clients in litellm's module. litellm makes them again when they are missing."""
 
 importing = threading.RLock()
 """Held while litellm is imported and while a process forks: a child could not finish a half-done import."""
 
 _parent_state: list[object] = []
-"""What a child must not use. It is kept, because closing an asynchronous client of the parent changes the
-epoll object of the parent's event loop."""
+"""Objects that a child must not use. They are kept, because closing an asynchronous client of the parent
+changes the epoll object of the parent's event loop."""
 
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _has_stale_locks = False
 
+_closings: dict[AbstractEventLoop, AsyncGenerator[None]] = {}
+"""A generator for each event loop with clients. It closes them when the loop ends."""
+
 
 def keep(values: object) -> None:
-    """Keep what the parent left, so that it is never finalized."""
+    """Keep objects of the parent, so that they are never finalized."""
     _parent_state.append(values)
 
 
 def renew_locks() -> None:
     """Give litellm's modules unlocked locks and empty thread pools, once in each forked child.
 
-    This takes up to 0.2 s, so a child does it before its first question and not during the fork.
+    This takes up to 0.2 s, so a child does it before its first request and not during the fork.
     """
     global _has_stale_locks
     if not _has_stale_locks:
@@ -61,7 +66,7 @@ def renew_locks() -> None:
 
 
 def _holders() -> Iterator[Any]:
-    """What may hold a lock: litellm's modules, and the classes and objects of litellm in them."""
+    """Yield what may hold a lock: litellm's modules, and the classes and objects of litellm in them."""
     for module in _modules("litellm"):
         yield module
         for value in [*vars(module).values()]:
@@ -92,7 +97,7 @@ def _modules(*packages: str) -> Iterator[ModuleType]:
             yield module
 
 
-def _before() -> None:
+def _before_fork() -> None:
     """Wait for imports that other threads have begun."""
     importing.acquire()
     for module in _modules(*PACKAGES):
@@ -113,7 +118,7 @@ def _forget_connections() -> None:
 
 
 def _names_in(module: str) -> dict[str, Any]:
-    """The names that a module has defined so far. litellm's `__getattr__` would make what is missing."""
+    """Return the names that a module has defined so far. litellm's `__getattr__` would make missing ones."""
     return vars(sys.modules[module]) if module in sys.modules else {}
 
 
@@ -124,14 +129,65 @@ def _reset(value: Any) -> None:
         vars(value).update(vars(type(value)()))
 
 
+def _forget_loops() -> None:
+    """Forget the event loops of the parent, none of which runs in the child."""
+    keep(dict(_closings))
+    _closings.clear()
+
+
 def _after_in_child() -> None:
     global _has_stale_locks
     _has_stale_locks = "litellm" in sys.modules
     try:
+        _forget_loops()
         _forget_connections()
     finally:
         importing.release()
 
 
+async def close_with_the_loop(clients: Any, worker: Any) -> None:
+    """Have `loop.shutdown_asyncgens()`, which `asyncio.run` calls, close the clients of the running loop.
+
+    `clients` is litellm's cache. `worker` runs the user's callbacks.
+    """
+    loop = get_running_loop()
+    if loop in _closings:
+        return
+    for other in [*_closings]:
+        if other.is_closed():
+            _closings.pop(other, None)
+    _closings[loop] = _closing(loop, clients, worker)
+    await anext(_closings[loop])
+
+
+async def _closing(loop: AbstractEventLoop, clients: Any, worker: Any) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        _closings.pop(loop, None)
+        if worker._bound_loop is loop:
+            await worker.clear_queue()
+        await _close(clients)
+
+
+async def _close(clients: Any) -> None:
+    """Close the clients of the running loop, and remove them from the cache.
+
+    litellm's own function closes the clients of all loops and leaves them in the cache, where a later loop
+    with the same id would find them closed. The cache appends a mark of the running loop to its keys.
+    """
+    mark = clients.update_cache_key_with_event_loop("")
+    for key in [key for key in [*clients.cache_dict] if key.endswith(mark)]:
+        client = clients.cache_dict.get(key)
+        clients.delete_cache(key)
+        for name in ("aclose", "close"):
+            if close := getattr(client, name, None):
+                closed = close()
+                if isawaitable(closed):
+                    await closed
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=importing.release, after_in_child=_after_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=importing.release, after_in_child=_after_in_child
+    )
