@@ -1,4 +1,4 @@
-"""Asynchronous databases that go away: a read is made again, a write says that it may have been done."""
+"""Asynchronous databases that become unreachable: reads are repeated, writes raise `WriteUnconfirmed`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.matrix
 on_servers = pytest.mark.backends("postgres", "mariadb")
 
 
-async def until_it_waits(server: Server) -> None:
-    """A statement on the place waits for a lock."""
+async def wait_for_a_blocked_statement(server: Server) -> None:
+    """Wait until a statement on the database waits for a lock."""
     async with asyncio.timeout(20):
         while not server.connections(waiting=True):
             await asyncio.sleep(0.15)
@@ -36,7 +36,7 @@ async def until_it_waits(server: Server) -> None:
 def test_a_write_stopped_while_it_waits_for_a_lock_releases_its_connection(
     database_url: str, end: str
 ) -> None:
-    """Whether it is done is open: MariaDB goes on with the statement of a client that has gone."""
+    """The write may be stored or not: MariaDB finishes the statement of a client that has disconnected."""
 
     async def scenario(db: Any) -> None:
         session, server = await stored_session(db), Server(database_url)
@@ -44,7 +44,7 @@ def test_a_write_stopped_while_it_waits_for_a_lock_releases_its_connection(
         async with other, other.atomic():
             await other.run(opened(chat_model(other, create=False), session.key).load, locking=True)
             write = asyncio.create_task(db.run(session.claim, 1, change(2)))
-            await until_it_waits(server)
+            await wait_for_a_blocked_statement(server)
             if end == "cancelled":
                 write.cancel()
             else:
@@ -58,28 +58,28 @@ def test_a_write_stopped_while_it_waits_for_a_lock_releases_its_connection(
     run(database_url, scenario)
 
 
-async def kill(server: Server, heard: int) -> None:
-    """End the connections, and let the loop go round that often: it hears of it in several pieces."""
+async def kill_connections(server: Server, turns_of_the_loop: int) -> None:
+    """End the connections, and run the loop this often: it learns of the end in several steps."""
     server.kill()
-    for _ in range(heard):
+    for _ in range(turns_of_the_loop):
         await asyncio.sleep(0)
 
 
 @on_servers
-@pytest.mark.parametrize("heard", [0, 1, 50])
+@pytest.mark.parametrize("turns_of_the_loop", [0, 1, 50])
 @pytest.mark.parametrize("effect", ["load", "write"])
 @pytest.mark.parametrize("holds", [False, True])
 def test_a_connection_closed_by_the_server_is_replaced(
-    database_url: str, holds: bool, effect: str, heard: int
+    database_url: str, holds: bool, effect: str, turns_of_the_loop: int
 ) -> None:
-    """A read is made again; a write that may have been done says so, and the next one works."""
+    """A read is repeated. A write raises `WriteUnconfirmed` and the next one works."""
 
     async def scenario(db: Any) -> None:
         session, server = await stored_session(db), Server(database_url)
         if holds:
             await db.run(db.connect)
         session = await read_again(db, session)
-        await kill(server, heard)
+        await kill_connections(server, turns_of_the_loop)
         if effect == "write":
             try:
                 assert await db.run(session.claim, 1, change(2))
@@ -93,9 +93,11 @@ def test_a_connection_closed_by_the_server_is_replaced(
 
 
 @on_servers
-@pytest.mark.parametrize("heard", [0, 1, 50])
-def test_a_transaction_does_not_continue_on_another_connection(database_url: str, heard: int) -> None:
-    """Peewee would silently take a new connection, on which the write would be committed alone."""
+@pytest.mark.parametrize("turns_of_the_loop", [0, 1, 50])
+def test_a_transaction_does_not_continue_on_another_connection(
+    database_url: str, turns_of_the_loop: int
+) -> None:
+    """Peewee would silently open another connection and commit the write alone on it."""
 
     async def scenario(db: Any) -> None:
         session, server = await stored_session(db), Server(database_url)
@@ -104,7 +106,7 @@ def test_a_transaction_does_not_continue_on_another_connection(database_url: str
                 async with db.atomic():
                     inside = await read_again(db, session)
                     assert await db.run(inside.claim, 1, change(2))
-                    await kill(server, heard)
+                    await kill_connections(server, turns_of_the_loop)
                     for _ in range(2):
                         with pytest.raises((pw.InterfaceError, pw.OperationalError)):
                             await db.run(inside.save, change(3), "mine", 30)
@@ -126,7 +128,7 @@ def test_a_write_whose_connection_closes_after_begin_is_not_partly_stored(
         @contextmanager
         def then_killed() -> Iterator[None]:
             with atomic():
-                await_(kill(server, 50))
+                await_(kill_connections(server, 50))
                 yield
 
         monkeypatch.setattr(db, "atomic", then_killed)

@@ -1,4 +1,4 @@
-"""cancel_session: the turn that is open is stored as interrupted at once, and its holder stores no more."""
+"""`cancel_session` stores the open turn as interrupted at once, and its holder stores nothing more."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WORDS = "tell me all"
 CANCELLED = "TurnCancelled"
 
 
-def plainly(Chat: Any, key: Any) -> None:
+def called(Chat: Any, key: Any) -> None:
     Chat.continue_session(key, WORDS)
 
 
@@ -58,69 +58,74 @@ def streamed_on_a_loop(Chat: Any, key: Any) -> None:
     asyncio.run(follow())
 
 
-WAYS = [plainly, awaited, streamed, streamed_on_a_loop]
+CALLS = [called, awaited, streamed, streamed_on_a_loop]
 STREAMS = [streamed, streamed_on_a_loop]
 SOON = 20
-"""Seconds in which a stream has to learn that it was cancelled: before it counts as dead for its silence."""
+"""Seconds within which a stream learns that it was cancelled, before it times out for its silence."""
 
 
 @contextmanager
-def running(Chat: Any, way: Callable[..., None], model: AsyncHalves, at: _clock.FakeClock) -> Iterator[Any]:
-    """A session, and the turn that another thread runs on it: half of the reply has come, and is stored if it
-    came in pieces."""
+def turn_in_a_thread(
+    Chat: Any, call: Callable[..., None], model: AsyncHalves, at: _clock.FakeClock
+) -> Iterator[Any]:
+    """Yield a session and the turn that another thread runs on it.
+
+    Half of the reply has arrived. In a stream it is stored."""
     session = Chat.start_session("fast, before")
     with ThreadPoolExecutor(1) as pool:
-        turn: Future[None] = pool.submit(by_the_clock, at, way, Chat, session.id)
+        turn: Future[None] = pool.submit(by_the_clock, at, call, Chat, session.id)
         try:
             assert model.said.wait(60)
-            if way in STREAMS:
+            if call in STREAMS:
                 eventually(lambda: Chat.get_context(session.id).turn.partial == SAID)
             yield session, turn
         finally:
             model.goes_on.set()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("call", CALLS)
 def test_cancelling_a_running_turn_stores_it_as_interrupted_and_stops_its_holder(
-    database: Any, at: _clock.FakeClock, way: Any
+    database: Any, at: _clock.FakeClock, call: Any
 ) -> None:
     model = AsyncHalves()
     Chat = chat_model(database, provider=model, session=SHORT)
-    with running(Chat, way, model, at) as (session, turn):
+    with turn_in_a_thread(Chat, call, model, at) as (session, turn):
         record = Chat.cancel_session(session.id)
         assert (record.last_turn.status, record.status) == ("interrupted", "interrupted")
-        assert is_interrupted(Chat.get_context(session), WORDS, SAID if way in STREAMS else "", CANCELLED)
+        assert is_interrupted(Chat.get_context(session), WORDS, SAID if call in STREAMS else "", CANCELLED)
         before = stored(session)
-        if way not in STREAMS:
+        if call not in STREAMS:
             model.goes_on.set()
-        with pytest.raises(TurnCancelled, match="was cancelled while it ran") as told:
+        with pytest.raises(TurnCancelled, match="was cancelled while it ran") as error_info:
             turn.result(SOON)
-        assert not model.goes_on.is_set() or way not in STREAMS, "a stream does not wait for its model"
-        assert (told.value.result and told.value.result.text) == (None if way in STREAMS else WHOLE)
-        assert told.value.session.id == session.id
-        assert told.value.session.last_turn.status != "completed"
+        assert not model.goes_on.is_set() or call not in STREAMS, "a stream does not wait for its model"
+        assert (error_info.value.result and error_info.value.result.text) == (
+            None if call in STREAMS else WHOLE
+        )
+        assert error_info.value.session.id == session.id
+        assert error_info.value.session.last_turn.status != "completed"
         assert stored(session) == before
     eventually(lambda: model.closed == model.streams)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("call", CALLS)
 def test_a_cancelled_turn_can_be_resumed_and_its_late_holder_writes_nothing(
-    database: Any, at: _clock.FakeClock, way: Any
+    database: Any, at: _clock.FakeClock, call: Any
 ) -> None:
     model = AsyncHalves()
     Chat = chat_model(database, provider=model, session=SHORT)
-    with running(Chat, way, model, at) as (session, turn):
+    with turn_in_a_thread(Chat, call, model, at) as (session, turn):
         Chat.cancel_session(session.id)
-        with testing.script(Chat, ["another reply"]) as asked:
+        with testing.script(Chat, ["another reply"]) as prompts:
             again = Chat.resume_session(session.id)
         before = stored(session)
         model.goes_on.set()
-        with pytest.raises((LeaseLost, TurnCancelled) if way in STREAMS else LeaseLost):
+        with pytest.raises((LeaseLost, TurnCancelled) if call in STREAMS else LeaseLost):
             turn.result(SOON)
-    assert [message.content for message in asked[0]][1:] == ["fast, before", WHOLE, WORDS]
+    assert [message.content for message in prompts[0]][1:] == ["fast, before", WHOLE, WORDS]
     context = Chat.get_context(session)
     assert replies(context, WORDS) == [("another reply", None)]
-    assert context.messages[2].metadata.get("partials") == ([SAID] if way in STREAMS else None)
+    assert context.messages[2].metadata.get("partials") == ([SAID] if call in STREAMS else None)
     assert again.last_result.text == "another reply"
     assert stored(session) == before
 
@@ -130,13 +135,13 @@ def test_the_partial_reply_of_a_cancelled_turn_is_in_the_next_prompt(
 ) -> None:
     model = AsyncHalves()
     Chat = chat_model(database, provider=model, session=SHORT)
-    with running(Chat, streamed, model, at) as (session, turn):
+    with turn_in_a_thread(Chat, streamed, model, at) as (session, turn):
         Chat.cancel_session(session.id)
-        with testing.script(Chat, ["and then?"]) as asked:
+        with testing.script(Chat, ["and then?"]) as prompts:
             Chat.continue_session(session.id, "go on")
         with pytest.raises(TurnCancelled):
             turn.result(SOON)
-    assert [message.content for message in asked[0]][3:] == [WORDS, SAID, "go on"]
+    assert [message.content for message in prompts[0]][3:] == [WORDS, SAID, "go on"]
     assert texts(Chat, session)[2:] == [WORDS, SAID, "go on", "and then?"]
 
 
@@ -153,7 +158,7 @@ def test_leaving_a_cancelled_stream_stores_and_raises_nothing(
     assert is_interrupted(Chat.get_context(session), WORDS, "", CANCELLED)
 
 
-HOLDS = """
+HOLDING_PROCESS = """
 import sys
 from agentsession import AgentSessionError
 from tests.support.slow_replies import AsyncHalves
@@ -169,10 +174,10 @@ except AgentSessionError as error:
 
 
 @contextmanager
-def a_process(database: Any, Chat: Any, way: Any) -> Iterator[Any]:
-    """Another process that runs a turn, and the session: half of the reply is stored."""
+def turn_in_another_process(database: Any, Chat: Any, call: Any) -> Iterator[Any]:
+    """Yield a session and the process that runs a turn on it. Half of the reply is stored."""
     session = Chat.start_session("fast, before")
-    command = [sys.executable, "-c", HOLDS, database.url, str(session.id), way.__name__]
+    command = [sys.executable, "-c", HOLDING_PROCESS, database.url, str(session.id), call.__name__]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             eventually(lambda: Chat.get_context(session.id).turn.partial == SAID)
@@ -183,7 +188,7 @@ def a_process(database: Any, Chat: Any, way: Any) -> Iterator[Any]:
 
 def test_cancelling_a_turn_of_another_process_raises_turn_cancelled_there(database: Any) -> None:
     Chat = chat_model(database, provider=AsyncHalves())
-    with a_process(database, Chat, streamed_on_a_loop) as (session, process):
+    with turn_in_another_process(database, Chat, streamed_on_a_loop) as (session, process):
         assert Chat.cancel_session(session.id).last_turn.status == "interrupted"
         assert is_interrupted(Chat.get_context(session), WORDS, SAID, CANCELLED)
         before = stored(session)
@@ -195,7 +200,7 @@ def test_cancelling_a_turn_of_another_process_raises_turn_cancelled_there(databa
 @pytest.mark.layouts("document")
 def test_a_turn_of_a_dead_process_can_be_cancelled_before_its_lease_expires(database: Any) -> None:
     Chat = chat_model(database, provider=AsyncHalves(goes_on=True))
-    with a_process(database, Chat, streamed) as (session, process):
+    with turn_in_another_process(database, Chat, streamed) as (session, process):
         process.kill()
         process.wait()
     asyncio.run(Chat.acancel_session(session.id))
@@ -213,9 +218,9 @@ def test_a_pending_turn_can_be_cancelled_and_then_resumed(database: Any) -> None
             session.continue_session(WORDS, run=False)
         assert session.cancel_session().last_turn.status == session.status == "interrupted"
         assert is_interrupted(Chat.get_context(session), WORDS, "", CANCELLED)
-        with testing.script(Chat, ["hello"]) as asked:
+        with testing.script(Chat, ["hello"]) as prompts:
             session.continue_session("fast")
-        assert WORDS not in [message.content for message in asked[0]]
+        assert WORDS not in [message.content for message in prompts[0]]
         session.continue_session(f"{WORDS} again", run=False)
         session.cancel_session()
         session.resume_session()
@@ -307,16 +312,16 @@ ROUNDS = 8
 
 
 def test_concurrent_cancellations_and_the_end_of_the_turn_agree_on_one_outcome(database_url: str) -> None:
-    """Of a turn that ends and is cancelled at once, one thing is stored, and all are told it."""
+    """Each caller sees the outcome that is stored."""
     Chat = chat_model(servers.open_database(database_url), provider=AsyncHalves())
     session = Chat.start_session("fast, before")
-    seen = set()
+    outcomes = set()
     for number in range(ROUNDS):
         start, words = threading.Barrier(4), f"fast {number}"
         with ThreadPoolExecutor(4) as pool:
-            turn = pool.submit(raced, start, Chat.continue_session, session.id, words)
-            others = [pool.submit(raced, start, Chat.cancel_session, session.id) for _ in range(3)]
-            told = [other.result().last_turn for other in others]
+            turn = pool.submit(act_at_once, start, Chat.continue_session, session.id, words)
+            others = [pool.submit(act_at_once, start, Chat.cancel_session, session.id) for _ in range(3)]
+            seen_turns = [other.result().last_turn for other in others]
             error = turn.exception()
         context = Chat.get_context(session)
         status = context.turn.status
@@ -324,16 +329,16 @@ def test_concurrent_cancellations_and_the_end_of_the_turn_agree_on_one_outcome(d
             is_completed(context, words) if error is None else is_interrupted(context, words, "", CANCELLED)
         )
         assert isinstance(error, TurnCancelled | None)
-        assert {turn.status for turn in told if turn.id == context.turn.id} <= {status}
-        seen.add(status)
+        assert {turn.status for turn in seen_turns if turn.id == context.turn.id} <= {status}
+        outcomes.add(status)
         if status == "interrupted":
             Chat.resume_session(session.id)
             assert is_completed(Chat.get_context(session), words)
-    assert seen
-    said = [message.text for message in Chat.get_context(session).messages]
-    assert said[2:] == [text for number in range(ROUNDS) for text in (f"fast {number}", WHOLE)]
+    assert outcomes
+    stored_texts = [message.text for message in Chat.get_context(session).messages]
+    assert stored_texts[2:] == [text for number in range(ROUNDS) for text in (f"fast {number}", WHOLE)]
 
 
-def raced(start: threading.Barrier, act: Callable[..., Any], *arguments: Any) -> Any:
+def act_at_once(start: threading.Barrier, act: Callable[..., Any], *arguments: Any) -> Any:
     start.wait()
     return act(*arguments)

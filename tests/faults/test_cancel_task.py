@@ -1,5 +1,4 @@
-"""A task that is cancelled at any moment leaves its turn as it is to be: the session is free at once, what
-was said is kept, nothing is left behind."""
+"""Cancelling a task at any await frees its session at once, keeps the stored messages, and leaves no task."""
 
 from __future__ import annotations
 
@@ -31,14 +30,14 @@ from tests.support.slow_replies import SAID, WHOLE, AsyncHalves, Halves, is_comp
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No task is destroyed, and no error of one goes unheard."""
+def no_task_fails_silently(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """asyncio reports no destroyed task and no unretrieved exception."""
     yield
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
-# Where it is stored.
+# Databases.
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def memory() -> Iterator[Any]:
     opened.close()
 
 
-def on_a_file(database: Any, model: Any, call: str, cancels: Cancels) -> set[tuple[bool, str]]:
+def outcomes_on_a_file(database: Any, model: Any, call: str, cancels: Cancels) -> set[tuple[bool, str]]:
     Chat = chat_model(database, provider=model)
     return asyncio.run(cancelled_at_each_await(Chat, model, call, cancels))
 
@@ -69,11 +68,13 @@ def test_a_turn_cancelled_at_any_await_ends_and_the_next_call_works(
     file: Any, call: str, cancels: Cancels
 ) -> None:
     model = AsyncHalves(goes_on=True)
-    ways = on_a_file(file, model, call, cancels)
+    outcomes = outcomes_on_a_file(file, model, call, cancels)
     assert model.closed == model.streams
-    assert (True, "completed") in ways, "while the reply was stored"
+    assert (True, "completed") in outcomes, "cancelled while the reply was stored"
     if cancels is by_its_task:
-        assert (True, "pending" if call in AGAIN else "nothing") in ways, "before it was stored"
+        assert (True, "pending" if call in AGAIN else "nothing") in outcomes, (
+            "cancelled before the message was stored"
+        )
 
 
 @named
@@ -82,7 +83,7 @@ def test_a_turn_whose_model_runs_in_a_thread_can_be_cancelled_at_any_await(
     file: Any, call: str, cancels: Cancels
 ) -> None:
     model = Halves(goes_on=True)
-    on_a_file(file, model, call, cancels)
+    outcomes_on_a_file(file, model, call, cancels)
     settled(lambda: model.closed == model.streams)
 
 
@@ -95,17 +96,17 @@ def test_a_turn_in_memory_can_be_cancelled_at_any_await(memory: Any, call: str, 
     asyncio.run(cancelled_at_each_await(Chat, model, call, cancels))
 
 
-def on_a_loop(url: str, scenario: Callable[[Any], Awaitable[Any]]) -> None:
-    """On a database of the event loop's own."""
+def run_on_a_database(url: str, scenario: Callable[[Any], Awaitable[Any]]) -> None:
+    """Run a scenario on an asynchronous database."""
 
-    async def whole() -> None:
+    async def run() -> None:
         db = servers.open_async_database(url)
         try:
             await asyncio.wait_for(scenario(db), 120)
         finally:
             await db.close_pool()
 
-    asyncio.run(whole())
+    asyncio.run(run())
 
 
 @named
@@ -118,51 +119,51 @@ def test_a_turn_on_an_asynchronous_database_can_be_cancelled_at_any_await(
         Chat = await db.run(lambda: chat_model(db, provider=model))
         await cancelled_at_each_await(Chat, model, call, cancels)
 
-    on_a_loop(database_url, scenario)
+    run_on_a_database(database_url, scenario)
 
 
-# What else cancels.
+# Time limits and task groups.
 
 
-async def timeout(work: Any, said: Any) -> None:
-    async def is_over() -> None:
-        await said
+async def timeout(work: Any, reply_began: Any) -> None:
+    async def end_the_limit() -> None:
+        await reply_began
         limit.reschedule(0)
 
     async with asyncio.timeout(None) as limit:
-        over = asyncio.create_task(is_over())
+        over = asyncio.create_task(end_the_limit())
         await work
     await over
 
 
-async def wait_for(work: Any, said: Any) -> None:
+async def wait_for(work: Any, reply_began: Any) -> None:
     work = asyncio.create_task(work)
-    await said
+    await reply_began
     await asyncio.wait_for(work, 0.01)
 
 
-async def move_on_after(work: Any, said: Any) -> None:
-    async def is_over() -> None:
-        await said
+async def move_on_after(work: Any, reply_began: Any) -> None:
+    async def end_the_limit() -> None:
+        await reply_began
         scope.deadline = -1
 
     with anyio.move_on_after(1e6) as scope:
         async with anyio.create_task_group() as group:
-            group.start_soon(is_over)
+            group.start_soon(end_the_limit)
             await work
     assert scope.cancelled_caught
     raise TimeoutError
 
 
-async def another_fails(work: Any, said: Any) -> None:
-    async def fails() -> None:
-        await said
+async def another_fails(work: Any, reply_began: Any) -> None:
+    async def fail() -> None:
+        await reply_began
         raise TimeoutError
 
     with pytest.raises(ExceptionGroup) as group:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(work)
-            tasks.create_task(fails())
+            tasks.create_task(fail())
     raise group.value.exceptions[0]
 
 

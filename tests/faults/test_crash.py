@@ -1,4 +1,4 @@
-"""I1, I4: the message is committed before the model is asked, a crash after any step loses nothing."""
+"""I1, I4: the message is committed before the model call, and a crash after any step loses nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.matrix
 def test_the_message_is_committed_before_the_model_call(database: Any) -> None:
     seen: list[list[str]] = []
 
-    class Reads:
+    class ReadsTheSession:
         def ask(self, request: Any) -> Reply:
             other = chat_model(open_database(database.url), create=False)
             with other._meta.database.connection_context():
@@ -27,12 +27,12 @@ def test_the_message_is_committed_before_the_model_call(database: Any) -> None:
                 seen.append([stored(row)["messages"][-1]["content"], row.status])
             return Reply("ok")
 
-    Chat = chat_model(database, provider=Reads())
+    Chat = chat_model(database, provider=ReadsTheSession())
     Chat.start_session("One").continue_session("Two")
     assert seen == [["One", "running"], ["Two", "running"]]
 
 
-class WrongAtFirst:
+class UnfitAtFirst:
     """A model whose first reply of each turn does not fit the schema."""
 
     def ask(self, request: Any) -> Reply:
@@ -61,7 +61,7 @@ ACTIONS: dict[str, tuple[Callable[[Any, Any], Any], list[type]]] = {
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_turn_consists_of_these_effects(database: Any, action: str) -> None:
-    Chat, session = a_session_before(database, action)
+    Chat, session = session_before(database, action)
     with testing.crash_after(99) as performed:
         ACTIONS[action][0](Chat, session)
     assert [type(effect) for effect in performed] == ACTIONS[action][1]
@@ -75,7 +75,7 @@ CASES = [(action, step) for action, (_, effects) in ACTIONS.items() for step in 
 def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
     database: Any, action: str, step: int, then: str
 ) -> None:
-    Chat, session = a_session_before(database, action)
+    Chat, session = session_before(database, action)
     act, effects = ACTIONS[action]
     with testing.crash_after(step):
         act(Chat, session)
@@ -91,7 +91,7 @@ def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
 
     finished = effects[step - 1] is Finish
     began = finished or effects[step - 1] is not Load
-    with testing.script(Chat, [Answer(content="after")]) as asked:
+    with testing.script(Chat, [Answer(content="after")]) as prompts:
         if then == "resume" and not finished and (began or action == "resume"):
             after = Chat.resume_session(key)
         else:
@@ -104,16 +104,16 @@ def test_a_crash_after_any_step_loses_no_message_and_the_next_call_works(
             after = Chat.get_by_id(key)
     assert after.last_result.output == Answer(content="after")
     assert after.status == after.last_turn.status == "completed"
-    said = texts(Chat, key)
-    assert said[: len(before.messages)] == [message.text for message in before.messages]
+    stored_texts = texts(Chat, key)
+    assert stored_texts[: len(before.messages)] == [message.text for message in before.messages]
     if began:
-        assert "New" in said
-    assert valid(asked[0])
+        assert "New" in stored_texts
+    assert is_valid_prompt(prompts[0])
 
 
-def a_session_before(database: Any, action: str) -> tuple[Any, Any]:
+def session_before(database: Any, action: str) -> tuple[Any, Any]:
     """A model with a short lease, and a session on which the action can be called."""
-    Chat = chat_model(database, output_schema=Answer, provider=WrongAtFirst())
+    Chat = chat_model(database, output_schema=Answer, provider=UnfitAtFirst())
     session = None
     if action != "start":
         session = Chat.start_session("First")
@@ -122,10 +122,10 @@ def a_session_before(database: Any, action: str) -> tuple[Any, Any]:
     return Chat, session
 
 
-def valid(prompt: Any) -> bool:
-    shown = [message.role for message in prompt]
+def is_valid_prompt(prompt: Any) -> bool:
+    roles = [message.role for message in prompt]
     return (
-        shown == ["system", *(["user", "assistant"] * len(shown))[: len(shown) - 1]] and shown[-1] == "user"
+        roles == ["system", *(["user", "assistant"] * len(roles))[: len(roles) - 1]] and roles[-1] == "user"
     )
 
 
@@ -135,9 +135,9 @@ def test_an_abandoned_turn_is_closed_as_interrupted_and_hidden(database: Any) ->
     with testing.crash_after(2):
         session.continue_session("Lost?")
     let_the_lease_run_out(Chat, session.id)
-    with testing.script(Chat, ["ok"]) as asked:
+    with testing.script(Chat, ["ok"]) as prompts:
         Chat.continue_session(session.id, "Two")
-    assert "Lost?" not in [shown.content for shown in asked[0]]
+    assert "Lost?" not in [message.content for message in prompts[0]]
     lost = Chat.get_context(session).messages[2]
     assert (lost.text, lost.metadata["status"], lost.metadata["error"]["type"]) == (
         "Lost?",
@@ -158,26 +158,26 @@ def test_invalid_input_does_not_change_an_abandoned_turn(database: Any) -> None:
     assert stored(row) == before
 
 
-@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_an_exit_exception_during_a_model_call_interrupts_the_turn(database: Any, leave: type) -> None:
+@pytest.mark.parametrize("exit_type", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_an_exit_exception_during_a_model_call_interrupts_the_turn(database: Any, exit_type: type) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("One")
-    with testing.script(Chat, [leave()]), pytest.raises(leave):
+    with testing.script(Chat, [exit_type()]), pytest.raises(exit_type):
         session.continue_session("Two")
     selected = Chat.get_by_id(session.id)
     assert (selected.status, selected.last_turn.status) == ("interrupted", "interrupted")
     assert selected.last_turn.claim is None
-    assert selected.last_turn.error == TurnError(leave.__name__, "the caller stopped the turn")
-    with testing.script(Chat, ["ok"]) as asked:
+    assert selected.last_turn.error == TurnError(exit_type.__name__, "the caller stopped the turn")
+    with testing.script(Chat, ["ok"]) as prompts:
         selected.resume_session()
-    assert asked[0][-1].content == "Two"
+    assert prompts[0][-1].content == "Two"
 
 
 def test_the_next_call_recovers_from_an_exit_exception_at_any_other_moment(database: Any) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("One")
 
-    class Leaves:
+    class Exits:
         def prepare(self) -> None:
             raise KeyboardInterrupt
 
@@ -185,6 +185,6 @@ def test_the_next_call_recovers_from_an_exit_exception_at_any_other_moment(datab
             return Reply("never")
 
     with pytest.raises(KeyboardInterrupt):
-        chat_model(database, provider=Leaves()).continue_session(session.id, "Two")
+        chat_model(database, provider=Exits()).continue_session(session.id, "Two")
     assert texts(Chat, session)[2:] == []
     assert session.continue_session("Three").last_turn.status == "completed"

@@ -1,4 +1,4 @@
-"""Rows that were damaged by hand: each action works, or raises an error of the library that says where."""
+"""Damaged rows: each action works, or raises an error of the library that names the place of the damage."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def again(Chat: Any) -> Any:
     return key
 
 
-def left(Chat: Any) -> Any:
+def running(Chat: Any) -> Any:
     key = completed(Chat)
     with testing.script(Chat, [(tool_call("order", number=1), tool_call("order", number=2))]):
         with testing.crash_after(4):
@@ -130,7 +130,7 @@ def awaiting(Chat: Any) -> Any:
     return key
 
 
-STATES = {each.__name__: each for each in (completed, failed, interrupted, again, left, awaiting)}
+STATES = {each.__name__: each for each in (completed, failed, interrupted, again, running, awaiting)}
 
 
 class Replies:
@@ -139,7 +139,7 @@ class Replies:
 
 
 class Damaged:
-    """A session in each state, to be stored again and again with another damage."""
+    """A session in each state, which is stored again with each damage."""
 
     def __init__(self, layout: str, database: Any = None) -> None:
         self.database = database or pw.SqliteDatabase(":memory:")
@@ -159,7 +159,7 @@ class Damaged:
             put_rows(self.Chat, [[] for _ in models])
 
     def put(self, state: str, damage: Callable[[Any], None]) -> Any:
-        """Store the damaged rows; the key of the session."""
+        """Store the damaged rows and return the key of the session."""
         key, rows = self.states[state]
         rows = copy.deepcopy(rows)
         damage(rows)
@@ -173,20 +173,20 @@ def damaged(request: pytest.FixtureRequest) -> Iterator[Damaged]:
     made.database.close()
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something stands inside a value of JSON."""
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each value inside a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
         yield (*path, name)
-        yield from places(inner, (*path, name))
+        yield from paths(inner, (*path, name))
 
 
-def odd(chance: random.Random, first: int = 0) -> Any:
+def odd_value(chance: random.Random, first: int = 0) -> Any:
     return copy.deepcopy(chance.choice(ODD[first:]))
 
 
 def damage_in(rows: Any, chance: random.Random) -> None:
-    """Change, add or take away one thing inside the head or inside the columns of a message."""
+    """Change, add or remove one value inside the head or inside the columns of a message."""
     tables = [index for index, table in enumerate(rows) if table]
     table = rows[chance.choice(tables)]
     is_messages = table is not rows[0]
@@ -196,14 +196,14 @@ def damage_in(rows: Any, chance: random.Random) -> None:
     row = chance.choice(table)
     names = ["seq", "turn", "role", "content", "metadata"] if is_messages else ["context"]
     name = chance.choice(names)
-    inside = [*places(row[name])] if isinstance(row[name], (dict, list)) else []
+    inside = [*paths(row[name])] if isinstance(row[name], (dict, list)) else []
     if not inside or chance.random() < 0.3:
         if name in ("content", "metadata"):
-            row[name] = odd(chance, 1)
+            row[name] = odd_value(chance, 1)
         elif name == "context":
-            row[name] = odd(chance)
+            row[name] = odd_value(chance)
         elif name != "seq" or not is_messages:
-            row[name] = str(odd(chance))
+            row[name] = str(odd_value(chance))
         else:
             free = {99, 2**31 - 1, -7} - {each["seq"] for each in table}
             row[name] = chance.choice(sorted(free))
@@ -215,11 +215,11 @@ def damage_in(rows: Any, chance: random.Random) -> None:
     if chance.random() < 0.3:
         del inner[last]
     else:
-        inner[last] = odd(chance)
+        inner[last] = odd_value(chance)
 
 
 def attempt(Chat: Any, action: str, key: Any) -> None:
-    """The action, of which one of the library's errors may come, and nothing else."""
+    """Call an action, which may raise only errors of the library."""
     with suppress(AgentSessionError):
         ACTIONS[action](Chat, key)
 
@@ -237,13 +237,13 @@ def test_damaged_rows_raise_only_errors_of_the_library(
 
 
 def first(rows: Any, **found: Any) -> dict[str, Any]:
-    """The first message with these values, wherever the layout has it."""
+    """Return the first message with these values, in either layout."""
     messages = rows[1] if len(rows) > 1 else rows[0][0]["context"]["messages"]
     return next(each for each in messages if found.items() <= each.items())
 
 
-def same_ids(rows: Any) -> None:
-    """The half reply gets the id of the message that it answers."""
+def duplicate_ids(rows: Any) -> None:
+    """Give the partial reply the id of the user's message."""
     turn = rows[0][0]["context"]["turn"]["id"]
     opening, reply = first(rows, turn=turn, role="user"), first(rows, turn=turn, role="assistant")
     if "seq" in reply:
@@ -252,20 +252,30 @@ def same_ids(rows: Any) -> None:
         reply["id"] = opening["id"]
 
 
-def partials(rows: Any) -> None:
+def unreadable_partials(rows: Any) -> None:
     turn = rows[0][0]["context"]["turn"]["id"]
     first(rows, turn=turn, role="user")["metadata"]["partials"] = 7
 
 
-def arguments(rows: Any) -> None:
-    (asked,) = rows[0][0]["context"]["turn"]["approvals"]
-    asked["arguments"] = "[1]"
+def unreadable_arguments(rows: Any) -> None:
+    (approval,) = rows[0][0]["context"]["turn"]["approvals"]
+    approval["arguments"] = "[1]"
 
 
 CASES: dict[str, tuple[str, Callable[[Any], Any], tuple[str, ...], str]] = {
-    "two messages of one id": ("interrupted", same_ids, ("resume",), "the same id"),
-    "partial replies": ("again", partials, ("resume",), "`partials` of a stored message are not a list"),
-    "arguments": ("awaiting", arguments, ("approvals", "last_turn", "continue", "cancel"), "approvals"),
+    "two messages of one id": ("interrupted", duplicate_ids, ("resume",), "the same id"),
+    "partial replies": (
+        "again",
+        unreadable_partials,
+        ("resume",),
+        "`partials` of a stored message are not a list",
+    ),
+    "arguments": (
+        "awaiting",
+        unreadable_arguments,
+        ("approvals", "last_turn", "continue", "cancel"),
+        "approvals",
+    ),
 }
 READS = ("get_context", "continue", "resume", "cancel", "approvals")
 HEADS: dict[str, tuple[str, Any, str]] = {
@@ -278,11 +288,13 @@ HEADS: dict[str, tuple[str, Any, str]] = {
 }
 
 
-def refused(damaged: Damaged, state: str, damage: Callable[[Any], Any], action: str, said: str) -> None:
-    """The action says what is damaged, and changes nothing."""
+def assert_refused(
+    damaged: Damaged, state: str, damage: Callable[[Any], Any], action: str, message: str
+) -> None:
+    """The action raises an error that names the damage, and stores nothing."""
     key = damaged.put(state, damage)
     before = all_rows(damaged.Chat)
-    with pytest.raises(ContextUnreadable, match=said) as unreadable:
+    with pytest.raises(ContextUnreadable, match=message) as unreadable:
         ACTIONS[action](damaged.Chat, key)
     assert unreadable.value.where
     assert all_rows(damaged.Chat) == before
@@ -290,9 +302,9 @@ def refused(damaged: Damaged, state: str, damage: Callable[[Any], Any], action: 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_error_names_a_damaged_value_and_nothing_is_stored(damaged: Damaged, case: str) -> None:
-    state, damage, names, said = CASES[case]
+    state, damage, names, message = CASES[case]
     for name in names:
-        refused(damaged, state, damage, name, said)
+        assert_refused(damaged, state, damage, name, message)
 
 
 @pytest.mark.parametrize("case", HEADS)
@@ -300,10 +312,12 @@ def test_the_error_names_a_damaged_value_and_nothing_is_stored(damaged: Damaged,
 def test_the_error_names_a_damaged_head_and_nothing_is_stored(
     damaged: Damaged, case: str, action: str
 ) -> None:
-    name, value, said = HEADS[case]
+    name, value, message = HEADS[case]
     if damaged.database.layout != "rows":
         pytest.skip("only rows have a head")
-    refused(damaged, "completed", lambda rows: rows[0][0]["context"].update({name: value}), action, said)
+    assert_refused(
+        damaged, "completed", lambda rows: rows[0][0]["context"].update({name: value}), action, message
+    )
 
 
 @pytest.mark.parametrize("seq", [-1, 2**31 - 1, 2**40, "last"])
@@ -315,7 +329,7 @@ def test_the_error_names_a_damaged_position_and_nothing_is_stored(damaged: Damag
         rows[1][-1]["seq"] = -1 if isinstance(seq, str) else seq
 
     key = damaged.put("completed", damage)
-    if isinstance(seq, str):  # SQLite stores a text in a column of integers
+    if isinstance(seq, str):  # SQLite stores text in an integer column
         damaged.database.execute_sql("update chat_message set seq = ? where seq = -1", (seq,))
     for action in ("get_context", "continue", "cancel"):
         with pytest.raises(ContextUnreadable, match="`seq` of a message row"):

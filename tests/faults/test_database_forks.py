@@ -43,7 +43,7 @@ def in_children(count, work):
             outcomes.update(pipe.read().split() or ["dead"])
     return dict(outcomes)
 
-def said(Chat, question):
+def outcome_of(Chat, question):
     session = Chat.start_session(question)
     session.continue_session(question + "!")
     wanted = [question, "answer to " + question, question + "!", "answer to " + question + "!"]
@@ -53,9 +53,9 @@ def said(Chat, question):
 POOL = """
 db = open_database(url, pool=4)
 Chat = chat_model(db, provider=Answering())
-said(Chat, "the parent's")
-print(in_children(children, lambda number: [said(Chat, f"{number}.{nth}") for nth in range(5)]))
-print(said(Chat, "the parent's again"))
+outcome_of(Chat, "the parent's")
+print(in_children(children, lambda number: [outcome_of(Chat, f"{number}.{nth}") for nth in range(5)]))
+print(outcome_of(Chat, "the parent's again"))
 """
 
 OPEN = """
@@ -63,14 +63,14 @@ db = open_database(url)
 Chat = chat_model(db, provider=Answering())
 db.connect()
 Chat.select().count()
-print(in_children(children, lambda number: [said(Chat, f"{number}.{nth}") for nth in range(5)]))
-print(said(Chat, "the parent's again"))
+print(in_children(children, lambda number: [outcome_of(Chat, f"{number}.{nth}") for nth in range(5)]))
+print(outcome_of(Chat, "the parent's again"))
 """
 
 LOCKED = """
 db = open_database(url, pool=1)
 Chat = chat_model(db, provider=Answering())
-said(Chat, "the parent's")
+outcome_of(Chat, "the parent's")
 ready, done = threading.Event(), threading.Event()
 
 def hold():
@@ -81,10 +81,10 @@ def hold():
 holder = threading.Thread(target=hold)
 holder.start()
 ready.wait()
-print(in_children(1, lambda number: [said(Chat, "the child's")]))
+print(in_children(1, lambda number: [outcome_of(Chat, "the child's")]))
 done.set()
 holder.join()
-print(said(Chat, "the parent's again"))
+print(outcome_of(Chat, "the parent's again"))
 """
 
 IN_A_BLOCK = """
@@ -92,12 +92,12 @@ db = open_database(url)
 Chat = chat_model(db, provider=Answering())
 
 def outcomes(number):
-    return [said(Chat, "the child's"), str(db.is_closed())]
+    return [outcome_of(Chat, "the child's"), str(db.is_closed())]
 
 with db.connection_context():
     Chat.select().count()
     print(in_children(1, outcomes))
-    print(said(Chat, "the parent's again"))
+    print(outcome_of(Chat, "the parent's again"))
 print(db.is_closed())
 """
 
@@ -106,14 +106,14 @@ db = open_async_database(url)
 chat_model(open_database(url), provider=Answering())._meta.database.close()
 Chat = chat_model(db, create=False, provider=Answering())
 
-async def asaid(question):
+async def aoutcome_of(question):
     session = await Chat.astart_session(question)
     context = await Chat.aget_context(session.id)
     got = [message.text for message in context.messages]
     return "right" if got == [question, "answer to " + question] else "wrong"
 
-print(asyncio.run(asaid("the parent's")))
-print(in_children(2, lambda number: [asyncio.run(asaid(str(number)))]))
+print(asyncio.run(aoutcome_of("the parent's")))
+print(in_children(2, lambda number: [asyncio.run(aoutcome_of(str(number)))]))
 os._exit(0)
 """
 
@@ -127,8 +127,8 @@ print(in_children(1, lambda number: [texts(Chat, session.id)[0].replace(" ", "_"
 """
 
 
-def python(program: str, database_url: str) -> str:
-    """What a program of its own process prints."""
+def printed_by(program: str, database_url: str) -> str:
+    """Run a program in a new process and return what it prints."""
     ran = subprocess.run(
         [sys.executable, "-c", START + program, database_url],
         env=ENVIRONMENT,
@@ -143,32 +143,32 @@ def python(program: str, database_url: str) -> str:
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_children_do_not_share_the_pool_of_their_parent(database_url: str) -> None:
-    assert python(POOL, database_url) == "{'right': 20}\nright\n"
+    assert printed_by(POOL, database_url) == "{'right': 20}\nright\n"
 
 
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_children_do_not_share_the_open_connection_of_their_parent(database_url: str) -> None:
-    assert python(OPEN, database_url) == "{'right': 20}\nright\n"
+    assert printed_by(OPEN, database_url) == "{'right': 20}\nright\n"
 
 
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_a_child_does_not_wait_for_locks_of_its_parents_threads(database_url: str) -> None:
-    assert python(LOCKED, database_url) == "{'right': 1}\nright\n"
+    assert printed_by(LOCKED, database_url) == "{'right': 1}\nright\n"
 
 
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_the_connection_of_the_parents_block_stays_open_in_the_parent(database_url: str) -> None:
-    assert python(IN_A_BLOCK, database_url) == "{'right': 1, 'True': 1}\nright\nTrue\n"
+    assert printed_by(IN_A_BLOCK, database_url) == "{'right': 1, 'True': 1}\nright\nTrue\n"
 
 
 @pytest.mark.matrix
 @pytest.mark.layouts("document")
 def test_a_child_opens_a_pool_of_an_asynchronous_database_on_its_own_loop(database_url: str) -> None:
-    assert python(ASYNCHRONOUS, database_url) == "right\n{'right': 2}\n"
+    assert printed_by(ASYNCHRONOUS, database_url) == "right\n{'right': 2}\n"
 
 
 def test_a_child_has_a_copy_of_a_database_in_memory() -> None:
-    assert python(MEMORY, "") == '{"the_parent\'s": 1}\n'
+    assert printed_by(MEMORY, "") == '{"the_parent\'s": 1}\n'

@@ -188,7 +188,7 @@ def preloaded(url: str, database: Path) -> Iterator[int]:
         try:
             yield listening.getsockname()[1]
         finally:
-            os.killpg(master.pid, signal.SIGKILL)  # to end a process with litellm in it takes seconds
+            os.killpg(master.pid, signal.SIGKILL)  # a process that has imported litellm takes seconds to exit
             master.wait(30)
 
 
