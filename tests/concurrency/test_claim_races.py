@@ -1,4 +1,4 @@
-"""I3, I5: one turn at a time; the loser wrote nothing and knows it; who lost its lease cannot write."""
+"""I3, I5: one turn runs at a time. A call that loses its claim writes nothing and raises an error."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def test_deleting_a_row_during_its_turn_raises_an_error_with_the_reply(database:
         with database.connection_context():
             session.delete_instance()
         model.answer.set()
-        with pytest.raises(SessionNotFound) as gone:
+        with pytest.raises(SessionNotFound) as error_info:
             slow.result()
-    assert gone.value.result.text == "answer to slow"
+    assert error_info.value.result.text == "answer to slow"
 
 
 def test_a_call_that_loses_the_claim_writes_nothing_and_continues_from_the_winner(Chat: Any) -> None:
@@ -88,13 +88,13 @@ def test_a_call_that_loses_the_claim_writes_nothing_and_continues_from_the_winne
             after_effect.reset(token)
 
     token = after_effect.set(overtake)
-    with testing.script(Chat, ["one", "two"]) as asked:
+    with testing.script(Chat, ["one", "two"]) as prompts:
         session.continue_session("second")
     after_effect.reset(token)
     assert seen[:5] == ["Load", "Prepare", "Claim", "Load", "Prepare"]
     assert Claim.__name__ in seen
     assert texts(Chat, session)[2:] == ["first", "one", "second", "two"]
-    assert asked[1][-2].content == "one"
+    assert prompts[1][-2].content == "one"
 
 
 def test_a_lease_expires_by_the_clock_of_the_database(database: Any) -> None:

@@ -1,4 +1,4 @@
-"""I2, I3, I6: whoever meets on one session, each turn is stored once or never; who waits holds nothing."""
+"""I2, I3, I6: concurrent calls store each turn once or not at all. A waiting call holds no connection."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TURNS = 10
 PATIENT = {"on_busy": "wait", "busy_timeout": 120}
 
 
-class EchoOnceSomeoneIsRefused(Echo):
-    """Its first answer comes when another turn was refused, so that at least one is."""
+class EchoAfterARefusal(Echo):
+    """Replies only after another turn was refused, so that at least one is refused."""
 
     refused = threading.Event()
 
@@ -39,23 +39,23 @@ class EchoOnceSomeoneIsRefused(Echo):
 
 
 def take_turns(Chat: Any, key: Any, name: str) -> tuple[list[str], list[str]]:
-    """The words that were answered, and those that were refused."""
+    """Return the messages that got a reply, and those that were refused."""
     done, refused = [], []
     for number in range(TURNS):
         words = f"{name} {number}"
         try:
-            said = Chat.continue_session(key, words).last_result.text
+            reply = Chat.continue_session(key, words).last_result.text
         except SessionBusy:
-            EchoOnceSomeoneIsRefused.refused.set()
+            EchoAfterARefusal.refused.set()
             refused.append(words)
             continue
-        assert said.startswith(f"You said: {words} (")
+        assert reply.startswith(f"You said: {words} (")
         done.append(words)
     return done, refused
 
 
-def each_is_there_once_with_its_reply(Chat: Any, key: Any, done: list[str]) -> bool:
-    """The echo counts what it was shown: each turn has seen all that came before it."""
+def each_is_stored_once_with_its_reply(Chat: Any, key: Any, done: list[str]) -> bool:
+    """The echo counts the messages of its prompt, so each turn has seen all earlier ones."""
     messages = Chat.get_context(key).messages[2:]
     assert [message.role for message in messages] == ["user", "assistant"] * len(done)
     assert sorted(message.text for message in messages[::2]) == sorted(done)
@@ -65,7 +65,7 @@ def each_is_there_once_with_its_reply(Chat: Any, key: Any, done: list[str]) -> b
     return True
 
 
-def by_threads(Chat: Any, key: Any) -> tuple[list[str], list[str]]:
+def take_turns_in_threads(Chat: Any, key: Any) -> tuple[list[str], list[str]]:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda name: take_turns(Chat, key, f"thread {name}"), range(8)))
     done, refused = ([words for each in found for words in each[which]] for which in (0, 1))
@@ -75,20 +75,20 @@ def by_threads(Chat: Any, key: Any) -> tuple[list[str], list[str]]:
 def test_each_turn_of_waiting_threads_is_stored_once(database_url: str) -> None:
     Chat = chat_model(servers.open_database(database_url, pool=8), session=PATIENT)
     key = Chat.start_session("Hello").id
-    done, refused = by_threads(Chat, key)
+    done, refused = take_turns_in_threads(Chat, key)
     assert (len(done), refused) == (8 * TURNS, [])
-    assert each_is_there_once_with_its_reply(Chat, key, done)
+    assert each_is_stored_once_with_its_reply(Chat, key, done)
 
 
 def test_each_turn_of_threads_that_do_not_wait_is_stored_once_or_refused(database_url: str) -> None:
-    EchoOnceSomeoneIsRefused.refused.clear()
-    Chat = chat_model(servers.open_database(database_url, pool=8), provider=EchoOnceSomeoneIsRefused())
+    EchoAfterARefusal.refused.clear()
+    Chat = chat_model(servers.open_database(database_url, pool=8), provider=EchoAfterARefusal())
     key = Chat.start_session("Hello").id
-    done, refused = by_threads(Chat, key)
+    done, refused = take_turns_in_threads(Chat, key)
     assert done
     assert refused
     assert len(done) + len(refused) == 8 * TURNS
-    assert each_is_there_once_with_its_reply(Chat, key, done)
+    assert each_is_stored_once_with_its_reply(Chat, key, done)
 
 
 FORKS = """
@@ -100,7 +100,7 @@ from tests.support.servers import open_database
 from tests.concurrency.test_contention import take_turns
 
 def tell(*lines):
-    os.write(1, "".join(f"{line}\\n" for line in lines).encode())  # at once, so that no lines mix
+    os.write(1, "".join(f"{line}\\n" for line in lines).encode())  # one system call, so that no lines mix
 
 def run(code, arguments, name, beginning):
     signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -129,12 +129,12 @@ for line in sys.stdin:
 
 
 class Forks:
-    """A process that has imported everything, whose children run code; a new one after what went wrong."""
+    """A process whose forked children run code without importing anything. After an error it is replaced."""
 
     process: subprocess.Popen[str] | None = None
 
     def lines_of(self, code: str, *arguments: Any, names: list[str]) -> list[str]:
-        """What is said by one child for each name; they begin at the same time, when all are ready."""
+        """Return the lines of one child for each name. The children start together when all are ready."""
         pipe = subprocess.PIPE
         if self.process is None:
             self.process = subprocess.Popen([sys.executable, "-c", FORKS], stdin=pipe, stdout=pipe, text=True)
@@ -194,13 +194,13 @@ def test_each_turn_of_concurrent_processes_is_stored_once_or_refused(
     assert done
     refused = [line for line in lines if line.startswith("refused ")]
     assert len(lines) == len(done) + len(refused) == 4 * TURNS
-    assert each_is_there_once_with_its_reply(Chat, key, done)
+    assert each_is_stored_once_with_its_reply(Chat, key, done)
 
 
 def test_turns_whose_models_are_slow_share_one_connection(database_url: str) -> None:
     database = servers.open_database(database_url, pool=1)
-    held: list[int] = []
-    together = threading.Barrier(20, action=lambda: held.append(len(database._in_use)))
+    connections_in_use: list[int] = []
+    together = threading.Barrier(20, action=lambda: connections_in_use.append(len(database._in_use)))
 
     class Slow(Echo):
         def ask(self, request: Any) -> Reply:
@@ -214,7 +214,7 @@ def test_turns_whose_models_are_slow_share_one_connection(database_url: str) -> 
         done = list(pool.map(lambda key: Chat.continue_session(key, "slow").last_result.text, keys))
     assert len(done) == 20
     assert all(text.startswith("You said: slow (") for text in done)
-    assert held == [0]
+    assert connections_in_use == [0]
     assert len(database._in_use) == 0
 
 
@@ -249,10 +249,10 @@ def test_a_key_used_in_many_processes_starts_one_turn(
 ) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Before").id if action == "continue" else "-"
-    said = forks.lines_of(KEYED, database.url, on_busy, key, names=["one", "two", "three"])
+    lines = forks.lines_of(KEYED, database.url, on_busy, key, names=["one", "two", "three"])
     (record,) = Chat.select()
-    replies = {line for line in said if line not in ("asked", "busy")}
-    assert said.count("asked") == 1
+    replies = {line for line in lines if line not in ("asked", "busy")}
+    assert lines.count("asked") == 1
     assert replies == {f"{record.id} {record.last_result.text}"}
-    assert said.count("busy") == 0 or on_busy == "raise"
+    assert lines.count("busy") == 0 or on_busy == "raise"
     assert texts(Chat, record).count("Hello") == 1

@@ -1,4 +1,4 @@
-"""I6: calls with one key that meet are one turn."""
+"""I6: concurrent calls with one key are one turn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Waits:
 
 @contextmanager
 def in_progress(say: Speaker, model: Waits) -> Iterator[Future[Any]]:
-    """The first call runs in another thread: its model was asked and has not answered yet."""
+    """Run the first call in another thread, whose model does not reply yet."""
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(say)
         assert model.asked.wait(30)
@@ -64,12 +64,12 @@ def test_a_repeat_that_waits_returns_the_result_of_the_first_call(speaker: Speak
     model = Waits()
     say = speaker(provider=model, session={"on_busy": "wait", "busy_timeout": 60})
 
-    def answer_once_it_waits(effect: Effect) -> None:
+    def let_the_model_reply(effect: Effect) -> None:
         if isinstance(effect, Wait):
             model.answer.set()
 
     with in_progress(say, model) as first:
-        token = after_effect.set(answer_once_it_waits)
+        token = after_effect.set(let_the_model_reply)
         with testing.script(say.Chat, []):
             second = say()
         after_effect.reset(token)

@@ -1,6 +1,6 @@
-"""I4, I10: a server that ends our connections costs no message, no reply and no connection of the caller's.
+"""I4, I10: a server that closes connections costs no message, no reply and no connection of the caller.
 
-They are really cut on the wire at a chosen statement, or killed by the server.
+A proxy cuts the connection at a chosen statement, or the server kills it.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def server(database_url: str) -> Server:
 
 @pytest.fixture
 def database(database: Any, server: Server, wire: Wire) -> Any:
-    return through(wire, database, server)
+    return behind_proxy(wire, database, server)
 
 
-def through(wire: Wire, database: Any, server: Server) -> Any:
-    """The database, reached by the wire, in clear text, and known to the server by its name."""
+def behind_proxy(wire: Wire, database: Any, server: Server) -> Any:
+    """Connect the database by way of the proxy, without encryption and under a name that the server lists."""
     database.connect_params |= {"host": "127.0.0.1", "port": wire.port}
     plain = {
         "postgres": {"sslmode": "disable", "application_name": server.name},
@@ -60,7 +60,7 @@ def through(wire: Wire, database: Any, server: Server) -> Any:
 
 
 class Model:
-    """Says ok; at "Repeat" only after a reply that does not fit, at "Fail" never. First, `then` happens."""
+    """Calls `then` and replies "ok": to "Repeat" after an unfit reply, to "Fail" never."""
 
     def __init__(self, then: Callable[[], Any] = lambda: None) -> None:
         self.then = then
@@ -69,10 +69,10 @@ class Model:
     def ask(self, request: Any) -> Reply:
         self.asked += 1
         self.then()
-        said = request.prompt[-1].content
-        if said == "Fail":
+        message_text = request.prompt[-1].content
+        if message_text == "Fail":
             raise ProviderCallError("down")
-        return Reply("not JSON" if said == "Repeat" else OK)
+        return Reply("not JSON" if message_text == "Repeat" else OK)
 
 
 def chat(database: Any, model: Model, **options: Any) -> Any:
@@ -80,8 +80,8 @@ def chat(database: Any, model: Model, **options: Any) -> Any:
 
 
 @contextmanager
-def kept_open(database: Any) -> Iterator[None]:
-    """A connection that the caller opened is there afterwards, and works."""
+def caller_keeps_a_connection(database: Any) -> Iterator[None]:
+    """The caller opens a connection, which is open and works afterwards."""
     database.autoconnect = False
     with database.connection_context():
         yield
@@ -91,21 +91,21 @@ def kept_open(database: Any) -> Iterator[None]:
 
 
 @contextmanager
-def opened_for_each(database: Any) -> Iterator[None]:
-    """The caller has no connection, and has none afterwards."""
+def caller_has_no_connection(database: Any) -> Iterator[None]:
+    """The caller has no connection before and afterwards."""
     assert database.is_closed()
     yield
     assert database.is_closed()
 
 
 CALLERS: dict[str, Callable[[Any], AbstractContextManager[None]]] = {
-    "kept open": kept_open,
-    "opened for each effect": opened_for_each,
+    "kept open": caller_keeps_a_connection,
+    "opened for each effect": caller_has_no_connection,
 }
 
 
-def prepared(Chat: Any, action: str) -> Any:
-    """A session on which the action can be called."""
+def session_for(Chat: Any, action: str) -> Any:
+    """Return a session on which the action can be called."""
     with Chat._meta.database.connection_context():
         if action.startswith("start"):
             return None
@@ -131,20 +131,20 @@ IN_ROWS = {
     "continue, repeated output": 10,
     "resume": 5,
 }
-"""At how many places each can be cut where a write is a transaction: at its statements, and at its end."""
+"""How often each action can be cut in rows, where a write is a transaction: at its statements and its end."""
 
 
-def places(database: Any, action: str) -> range:
-    """The numbers of the writes at which the connection can be cut."""
+def cuts(database: Any, action: str) -> range:
+    """Return the numbers of the writes at which the connection can be cut."""
     count = ACTIONS[action][0] if database.layout == "document" else IN_ROWS[action]
     return range(1, count + 1)
 
 
-def assert_done(Chat: Any, record: Any, action: str) -> None:
+def assert_stored_once(Chat: Any, record: Any, action: str) -> None:
     later = "later" in action
     with Chat._meta.database.connection_context():
-        said = ["Repeat" if "repeated" in action else "New"]
-        assert texts(Chat, record) == (said if later else [*said, OK])
+        opening = ["Repeat" if "repeated" in action else "New"]
+        assert texts(Chat, record) == (opening if later else [*opening, OK])
         row = Chat.get_by_id(record.id)
         assert row.status == record.status == record.last_turn.status == ("pending" if later else "completed")
         assert row.context["revision"] == record.context["revision"]
@@ -157,17 +157,17 @@ def test_a_turn_whose_connection_is_cut_is_stored_once(
 ) -> None:
     Chat = chat(database, model := Model())
     act = ACTIONS[action][1]
-    for number in places(database, action):
+    for number in cuts(database, action):
         for when in ("before", "after"):
-            session, model.asked = prepared(Chat, action), 0
+            session, model.asked = session_for(Chat, action), 0
             with CALLERS[caller](database):
                 wire.cut_at(number, when)
                 record = act(Chat, session)
             assert wire.cut is None, "the write was not met"
-            assert_done(Chat, record, action)
+            assert_stored_once(Chat, record, action)
             assert model.asked == ("later" not in action) + ("repeated" in action)
     with database.connection_context():
-        assert Chat.select().count() == 2 * len(places(database, action))
+        assert Chat.select().count() == 2 * len(cuts(database, action))
 
 
 @pytest.mark.parametrize("action", ["start", "continue", "continue, repeated output", "resume"])
@@ -175,25 +175,25 @@ def test_a_connection_killed_during_a_model_call_is_replaced(
     database: Any, server: Server, action: str
 ) -> None:
     Chat = chat(database, model := Model())
-    session = prepared(Chat, action)
+    session = session_for(Chat, action)
     model.then = server.kill
-    with kept_open(database):
+    with caller_keeps_a_connection(database):
         record = ACTIONS[action][1](Chat, session)
-    assert_done(Chat, record, action)
+    assert_stored_once(Chat, record, action)
 
 
 def test_a_failure_is_stored_after_its_connection_is_killed(database: Any, server: Server) -> None:
     Chat = chat(database, model := Model())
-    session = prepared(Chat, "continue")
+    session = session_for(Chat, "continue")
     model.then = server.kill
-    with kept_open(database):
+    with caller_keeps_a_connection(database):
         with pytest.raises(ProviderFailed):
             session.continue_session("Fail")
     assert stored(session)["turn"]["status"] == "failed"
 
 
 class Repeating(ReconnectMixin):
-    """Peewee's own remedy: connect again, and repeat the statement."""
+    """Peewee's own remedy: it connects again and repeats the statement."""
 
     reconnect_errors = ((pw.OperationalError, ""),)
 
@@ -217,17 +217,17 @@ def test_a_write_repeated_by_the_driver_is_recognized_as_stored(
     repeating.layout = database.layout
     Chat = chat(repeating, model := Model())
     act = ACTIONS[action][1]
-    for number in places(database, action):
-        session, model.asked = prepared(Chat, action), 0
+    for number in cuts(database, action):
+        session, model.asked = session_for(Chat, action), 0
         wire.cut_at(number, "after")
         record = act(Chat, session)
         assert (wire.cut, model.asked) == (None, "later" not in action)
-        assert_done(Chat, record, action)
+        assert_stored_once(Chat, record, action)
 
 
 @contextmanager
-def rows_locked(url: str, new: Any = None) -> Iterator[None]:
-    """Another transaction holds every row, and the place of a new one."""
+def lock_rows(url: str, new: Any = None) -> Iterator[None]:
+    """Lock every row in another transaction, and the key `new`."""
     other = servers.open_database(url)
     Other = chat_model(other, create=False)
     with other.connection_context(), other.atomic() as transaction:
@@ -252,7 +252,7 @@ def test_a_write_killed_while_it_waits_for_a_lock_is_stored_once(
     Chat = chat(database, Model(wait_for_the_lock))
     key = uuid4()
     action = {"insert": "start", "save": "continue, repeated output"}.get(write, "continue")
-    session = prepared(Chat, action)
+    session = session_for(Chat, action)
 
     def act() -> Any:
         with CALLERS[caller](database):
@@ -262,23 +262,23 @@ def test_a_write_killed_while_it_waits_for_a_lock_is_stored_once(
 
     with ThreadPoolExecutor(1) as pool:
         if write in ("insert", "claim"):
-            with rows_locked(database.url, key if write == "insert" else None):
+            with lock_rows(database.url, key if write == "insert" else None):
                 running = pool.submit(act)
                 server.kill(waiting=True)
             go.set()
         else:
             running = pool.submit(act)
             assert asked.wait(30)
-            with rows_locked(database.url):
+            with lock_rows(database.url):
                 go.set()
                 server.kill(waiting=True)
         record = running.result(60)
-    assert_done(Chat, record, action)
+    assert_stored_once(Chat, record, action)
 
 
 @pytest.mark.matrix
 def test_dead_connections_in_a_pool_are_replaced(database_url: str, server: Server, wire: Wire) -> None:
-    pooled = through(wire, servers.open_database(database_url, pool=8), server)
+    pooled = behind_proxy(wire, servers.open_database(database_url, pool=8), server)
     Chat = chat(pooled, model := Model())
     session = Chat.start_session("New")
     together = threading.Barrier(6)
@@ -311,7 +311,7 @@ def test_the_error_carries_the_reply_if_the_server_becomes_unreachable(
     database: Any, wire: Wire, action: str, caller: str
 ) -> None:
     Chat = chat(database, model := Model())
-    session = prepared(Chat, action)
+    session = session_for(Chat, action)
     model.then = wire.down
     with database.connection_context() if caller == "kept open" else nullcontext():
         with pytest.raises(StorageFailed) as failed:
@@ -323,21 +323,21 @@ def test_the_error_carries_the_reply_if_the_server_becomes_unreachable(
     assert texts(Chat, key) == ["New"]
     let_the_lease_run_out(Chat, key)
     model.then = lambda: None
-    assert_done(Chat, Chat.resume_session(key), action)
+    assert_stored_once(Chat, Chat.resume_session(key), action)
 
 
 def test_the_callers_connection_survives_a_short_outage(database: Any, wire: Wire) -> None:
     Chat = chat(database, model := Model())
-    session = prepared(Chat, "continue")
+    session = session_for(Chat, "continue")
 
     def restart() -> None:
         wire.refuse = 1
         wire.hang_up(*wire.open)
 
     model.then = restart
-    with kept_open(database):
+    with caller_keeps_a_connection(database):
         record = session.continue_session("New")
-    assert_done(Chat, record, "continue")
+    assert_stored_once(Chat, record, "continue")
 
 
 @pytest.mark.parametrize("closes", ["while it is lost", "after it was replaced"])
@@ -345,7 +345,7 @@ def test_the_callers_connection_survives_a_short_outage(database: Any, wire: Wir
 def test_the_caller_can_close_a_connection_that_cannot_be_replaced(
     database_url: str, server: Server, wire: Wire, pool: int, closes: str
 ) -> None:
-    database = through(wire, servers.open_database(database_url, pool=pool), server)
+    database = behind_proxy(wire, servers.open_database(database_url, pool=pool), server)
     Chat = chat(database, Model())
     session = Chat.start_session("New")
     database.connect()
@@ -367,11 +367,11 @@ def test_the_caller_can_close_a_connection_that_cannot_be_replaced(
 def test_the_error_carries_the_reply_if_the_pool_is_exhausted(
     database_url: str, server: Server, wire: Wire
 ) -> None:
-    pooled = through(wire, servers.open_database(database_url, pool=1), server)
+    pooled = behind_proxy(wire, servers.open_database(database_url, pool=1), server)
     pooled.init(pooled.database, timeout=0.05)
     with ThreadPoolExecutor(1) as other:
         Chat = chat(pooled, Model(lambda: other.submit(pooled.connect).result(30)))
-        session = prepared(Chat, "continue")
+        session = session_for(Chat, "continue")
         with pytest.raises(StorageFailed) as failed:
             session.continue_session("New")
         other.submit(pooled.close).result(30)
@@ -386,7 +386,7 @@ def test_the_error_carries_the_reply_if_the_server_becomes_read_only(database: A
         database.connect_params["options"] += " -c default_transaction_read_only=on"
 
     Chat = chat(database, Model(fail_over))
-    session = prepared(Chat, "continue")
+    session = session_for(Chat, "continue")
     with pytest.raises(StorageFailed, match="read-only") as failed:
         session.continue_session("New")
     assert failed.value.result.output == Answer(content="ok")
@@ -398,7 +398,7 @@ def test_a_transaction_is_not_continued_after_its_connection_is_lost(
     database: Any, server: Server, wire: Wire, how: str, moment: str
 ) -> None:
     Chat = chat(database, Model())
-    session = prepared(Chat, "continue")
+    session = session_for(Chat, "continue")
     begin = {"atomic": database.atomic, "manual": database.manual_commit}.get(how, nullcontext)
     with database.connection_context():
         with pytest.raises((pw.OperationalError, pw.InterfaceError)), begin():
@@ -410,7 +410,7 @@ def test_a_transaction_is_not_continued_after_its_connection_is_lost(
             else:
                 wire.cut_at(1, "before")
             session.continue_session("New", run=False)
-            pytest.fail("the caller was not told that the transaction is gone")
+            pytest.fail("the lost transaction raised no error")
     with database.connection_context():
         assert [row.title for row in Chat.select()] == ["untitled"]
         assert texts(Chat, session) == []

@@ -1,5 +1,6 @@
-"""A disk on which no more can be stored: the error says so, and the reply is in it. SQLite then rolls the
-transaction back by itself, so that a rollback fails."""
+"""A full disk: the error names it and carries the reply.
+
+SQLite rolls such a transaction back by itself, so that a rollback fails."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def small_table(database: Any) -> Iterator[None]:
 
 @contextmanager
 def small_files(database: Any) -> Iterator[None]:
-    """The operating system refuses what a commit writes. The log is that of the statements before."""
+    """The operating system refuses the writes of a commit. The log contains the statements before it."""
     size = Path(f"{database.database}-wal").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 60_000, hard))
@@ -51,14 +52,14 @@ FULL = {
 def test_the_error_names_the_full_disk_and_carries_the_reply(database_url: str, when: str) -> None:
     database = open_database(database_url)
     Chat = chat_model(database)
-    full, said = FULL[when]
+    fill, message = FULL[when]
     with database.connection_context():
         session = Chat.start_session("Hello")
-        with testing.script(Chat, [LONG]), full(database):
-            with pytest.raises(StorageFailed, match=said) as failed:
+        with testing.script(Chat, [LONG]), fill(database):
+            with pytest.raises(StorageFailed, match=message) as failed:
                 session.continue_session("More")
         assert failed.value.result.text == LONG
-        assert said in str(failed.value.__cause__)
+        assert message in str(failed.value.__cause__)
         assert not database.in_transaction()
         assert texts(Chat, session)[-1] == "More"
 
@@ -67,10 +68,10 @@ def test_the_error_names_the_full_disk_and_carries_the_reply(database_url: str, 
 def test_a_session_that_does_not_fit_on_the_disk_does_not_start(database_url: str, when: str) -> None:
     database = open_database(database_url)
     Chat = chat_model(database)
-    full, said = FULL[when]
+    fill, message = FULL[when]
     with database.connection_context():
         Chat.start_session("Hello")
-        with full(database), pytest.raises(pw.OperationalError, match=said):
+        with fill(database), pytest.raises(pw.OperationalError, match=message):
             Chat.start_session(LONG)
         assert not database.in_transaction()
         assert Chat.select().count() == 1

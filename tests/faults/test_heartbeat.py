@@ -1,4 +1,4 @@
-"""I5: a call that outlasts its lease keeps its claim; the heartbeat disturbs nothing and ends with it."""
+"""I5: a call that outlasts its lease keeps its claim. The heartbeat ends with it and disturbs nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_call_that_outlasts_its_lease_keeps_its_claim(database: Any, at: _cloc
     assert not heartbeat._heart.beats
 
 
-SLOW = """
+SLOW_PROCESS = """
 import sys
 from agentsession.provider import Reply
 from tests.support.models import chat_model, open_database
@@ -70,7 +70,7 @@ print(Chat.continue_session(key, "slow").last_turn.status)
 def test_a_process_whose_call_outlasts_its_lease_keeps_its_claim(database: Any) -> None:
     Chat = chat_model(database, session={"lease": 1.0})
     session = Chat.start_session("Hello")
-    command = [sys.executable, "-c", SLOW, database.url, str(session.id)]
+    command = [sys.executable, "-c", SLOW_PROCESS, database.url, str(session.id)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -102,9 +102,9 @@ def test_a_database_error_in_a_beat_is_logged_without_content(
         model.answer.set()
         assert slow.result().last_result.text == "answer to slow"
     assert records[0].levelno == logging.WARNING
-    said = re.escape(f"{session.id} turn {slow.result().last_turn.id}")
+    turn_name = re.escape(f"{session.id} turn {slow.result().last_turn.id}")
     assert re.fullmatch(
-        rf"\[\S+Chat {said}\] a lease could not be extended: \w+Error", records[0].getMessage()
+        rf"\[\S+Chat {turn_name}\] a lease could not be extended: \w+Error", records[0].getMessage()
     )
     assert not records[0].exc_info
 
@@ -131,7 +131,7 @@ def test_a_claim_of_an_expired_lease_that_a_beat_then_extends_is_refused(
     Chat = chat_model(database, provider=model, session=SHORT)
     session, holder = Chat.start_session("Hello"), _clock.FakeClock(at.seconds)
 
-    def a_beat_comes(effect: Any) -> None:
+    def extend_after_load(effect: Any) -> None:
         effects.append(type(effect).__name__)
         if effects == ["Load"]:
             holder.seconds = at.seconds
@@ -139,7 +139,7 @@ def test_a_claim_of_an_expired_lease_that_a_beat_then_extends_is_refused(
 
     with a_slow_turn(Chat, session.id, model, holder) as slow:
         at.advance(10)
-        token = after_effect.set(a_beat_comes)
+        token = after_effect.set(extend_after_load)
         with pytest.raises(SessionBusy):
             session.continue_session("other")
         after_effect.reset(token)
@@ -148,8 +148,8 @@ def test_a_claim_of_an_expired_lease_that_a_beat_then_extends_is_refused(
     assert effects == ["Load", "Prepare", "Claim", "Load"]
 
 
-class Counts:
-    """A model that ends as it is told, and counts the calls that are kept alive while it is asked."""
+class CountsBeats:
+    """A model that raises `ending`, and counts the calls with a heartbeat while it runs."""
 
     def __init__(self, ending: BaseException | None = None) -> None:
         self.ending = ending
@@ -164,7 +164,7 @@ class Counts:
 
 @pytest.mark.parametrize("ending", [None, ProviderCallError("down"), KeyboardInterrupt()], ids=str)
 def test_the_beat_ends_with_its_call(database: Any, ending: BaseException | None) -> None:
-    model = Counts(ending)
+    model = CountsBeats(ending)
     with pytest.raises((ProviderFailed, KeyboardInterrupt)) if ending else nullcontext():
         chat_model(database, provider=model, session=SHORT).start_session("Hello")
     assert model.calls == [1]
@@ -172,7 +172,7 @@ def test_the_beat_ends_with_its_call(database: Any, ending: BaseException | None
 
 
 def test_a_row_that_no_other_connection_sees_has_no_beat(database: Any) -> None:
-    model, memory = Counts(), pw.SqliteDatabase(":memory:")
+    model, memory = CountsBeats(), pw.SqliteDatabase(":memory:")
     memory.connect()
     InMemory = chat_model(memory, provider=model, create=False)
     memory.create_tables([InMemory])
@@ -186,18 +186,18 @@ def test_a_row_that_no_other_connection_sees_has_no_beat(database: Any) -> None:
     assert model.calls == [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("patience", [0, 20])
+@pytest.mark.parametrize("wait_timeout", [0, 20])
 def test_a_turn_completes_while_its_caller_holds_the_whole_pool(
-    database_url: str, at: _clock.FakeClock, patience: int, caplog: pytest.LogCaptureFixture
+    database_url: str, at: _clock.FakeClock, wait_timeout: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`patience`: how long the pool lets a beat wait for a connection."""
+    """`wait_timeout`: the seconds for which a beat waits for a connection of the pool."""
     pool = servers.open_database(database_url, pool=1)
-    pool._wait_timeout = patience
+    pool._wait_timeout = wait_timeout
 
     class TakesLong:
         def ask(self, request: Any) -> Reply:
             if request.prompt[-1].content == "slow":
-                assert eventually(lambda: pool._pool_available._waiters if patience else caplog.records)
+                assert eventually(lambda: pool._pool_available._waiters if wait_timeout else caplog.records)
             return Reply("ok")
 
     Chat = chat_model(pool, provider=TakesLong(), session=SHORT)
@@ -211,8 +211,8 @@ def test_a_turn_completes_while_its_caller_holds_the_whole_pool(
     assert not heartbeat._heart.beats
 
 
-class OfTheContext(pw._ConnectionState):
-    """Connections that belong to a context and not to a thread, as async frameworks want them."""
+class ConnectionOfContext(pw._ConnectionState):
+    """Connections that belong to a context and not to a thread, as some async frameworks use them."""
 
     held: ContextVar[dict[str, Any] | None] = ContextVar("held", default=None)
 
@@ -223,10 +223,10 @@ class OfTheContext(pw._ConnectionState):
         return (self.held.get() or vars(pw._ConnectionState()))[name]
 
 
-@pytest.mark.parametrize("state", [OfTheContext, pw._ConnectionState])
+@pytest.mark.parametrize("state", [ConnectionOfContext, pw._ConnectionState])
 def test_a_beat_never_uses_the_connection_of_its_caller(database: Any, state: type) -> None:
-    """Where the threads have one connection together there is no beat, or it has another."""
-    database._state, database.thread_safe = state(), state is OfTheContext
+    """If all threads share one connection, a beat opens another one or does not run."""
+    database._state, database.thread_safe = state(), state is ConnectionOfContext
     caller, beats = threading.current_thread(), list[Any]()
 
     class WaitsForABeat:

@@ -1,4 +1,4 @@
-"""Streams that are left on an event loop: as on a thread, and whatever becomes of the loop."""
+"""Leaving a stream on an event loop ends its turn as on a thread, also when the loop ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.slow_replies import SAID, AsyncHalves, Halves, Left, ahalf_of
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def no_task_fails_silently(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
@@ -50,10 +50,10 @@ async def by_closing_it_twice(stream: Any) -> None:
 
 async def by_closing_its_async_sse(stream: Any) -> None:
     async with aclosing(stream.sse()) as lines:
-        told = 0
+        deltas = 0
         async for line in lines:
-            told += "text_delta" in line
-            if told == 2:
+            deltas += "text_delta" in line
+            if deltas == 2:
                 break
 
 
@@ -82,7 +82,7 @@ def test_leaving_an_async_stream_stores_the_partial_reply(tmp_path: Path, provid
         async with asyncio.timeout(20):
             while len(tasks()) > 1 or (await Chat.aget_context(session.id)).turn.status == "running":
                 await asyncio.sleep(0.01)
-        assert provider is Halves or model.closed == 1, "it was told to stop"
+        assert provider is Halves or model.closed == 1, "the provider was not stopped"
 
     asyncio.run(scenario())
     before = stored(session)
@@ -143,26 +143,26 @@ def test_ctrl_c_in_the_body_of_an_async_stream_interrupts_its_turn(Chat: Any) ->
     assert is_interrupted(Chat.get_context(Chat.get().id), WORDS)
 
 
-# At the end of the loop.
+# The end of the loop.
 
 
-kept: list[Any] = []
+kept_streams: list[Any] = []
 
 
-async def broken_off(Chat: Any) -> None:
+async def drop_open_stream(Chat: Any) -> None:
     await ahalf_of(Chat.astream_start_session(WORDS))
 
 
-async def held(Chat: Any) -> None:
-    kept.append(Chat.astream_start_session(WORDS))
-    await ahalf_of(kept[0])
+async def keep_open_stream(Chat: Any) -> None:
+    kept_streams.append(Chat.astream_start_session(WORDS))
+    await ahalf_of(kept_streams[0])
 
 
-async def held_before_its_first_event(Chat: Any) -> None:
-    kept.append(await Chat.astream_start_session(WORDS))
+async def keep_unread_stream(Chat: Any) -> None:
+    kept_streams.append(await Chat.astream_start_session(WORDS))
 
 
-@pytest.mark.parametrize("leave", [broken_off, held, held_before_its_first_event])
+@pytest.mark.parametrize("leave", [drop_open_stream, keep_open_stream, keep_unread_stream])
 @pytest.mark.parametrize("provider", [AsyncHalves, Halves])
 def test_a_stream_open_at_the_end_of_the_loop_is_interrupted(
     tmp_path: Path, provider: Any, leave: Any
@@ -170,10 +170,10 @@ def test_a_stream_open_at_the_end_of_the_loop_is_interrupted(
     model = provider()
     Chat = chat_model(servers.open_database(tmp_path / "chat.db"), provider=model)
     asyncio.run(leave(Chat))
-    kept.clear()
+    kept_streams.clear()
     gc.collect()
     model.goes_on.set()
-    received = "" if leave is held_before_its_first_event else SAID
+    received = "" if leave is keep_unread_stream else SAID
     assert is_interrupted(Chat.get_context(Chat.get().id), WORDS, received)
     settled(lambda: model.closed == model.streams)
 
@@ -208,8 +208,10 @@ def test_ended_and_dropped_streams_leave_no_generator_open(Chat: Any) -> None:
             while len(tasks()) > 1:
                 await asyncio.sleep(0.01)
         gc.collect()
-        left = [each for each in gc.get_objects() if isinstance(each, AsyncGenerator) and each.ag_frame]
-        assert [each for each in left if "agentsession" in str(each.ag_code)] == []
+        open_generators = [
+            each for each in gc.get_objects() if isinstance(each, AsyncGenerator) and each.ag_frame
+        ]
+        assert [each for each in open_generators if "agentsession" in str(each.ag_code)] == []
 
     asyncio.run(scenario())
     assert sorted(row.status for row in Chat.select()) == ["completed"] * 3 + ["interrupted"] * 6

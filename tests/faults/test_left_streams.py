@@ -36,7 +36,7 @@ from tests.support.slow_replies import (
     settled,
 )
 
-# Ways to leave a stream. Each takes one that has not been followed yet.
+# Ways to leave a stream. Each takes an unread stream.
 
 
 def by_the_end_of_its_block(stream: Any) -> None:
@@ -65,10 +65,10 @@ def by_closing_it(stream: Any) -> None:
 
 def by_closing_its_sse(stream: Any) -> None:
     with closing(stream.sse()) as lines:
-        told = 0
+        deltas = 0
         for line in lines:
-            told += line.startswith("event: text_delta")
-            if told == 2:
+            deltas += line.startswith("event: text_delta")
+            if deltas == 2:
                 return
 
 
@@ -86,7 +86,7 @@ def test_leaving_a_stream_stores_the_partial_reply(
 ) -> None:
     model = Halves()
     Chat = chat_model(servers.open_database(tmp_path / "chat.db"), provider=model)
-    key = begin(Chat, action, lambda make, *arguments: leave(make(*arguments)))
+    key = act_on_stream(Chat, action, lambda make, *arguments: leave(make(*arguments)))
     after = stored(Chat.get_by_id(key))
     assert is_interrupted(Chat.get_context(key), WORDS, SAID, "StreamClosed")
     model.goes_on.set()
@@ -97,8 +97,8 @@ def test_leaving_a_stream_stores_the_partial_reply(
     assert is_completed(Chat.get_context(key), WORDS)
 
 
-def begin(Chat: Any, action: str, act: Callable[..., None]) -> Any:
-    """Act on a stream of this action; gives the session."""
+def act_on_stream(Chat: Any, action: str, act: Callable[..., None]) -> Any:
+    """Call `act` with a stream of this action and return the key of its session."""
     if action == "start":
         act(Chat.stream_start_session, WORDS)
         return Chat.get().id
@@ -186,7 +186,7 @@ def test_ctrl_c_in_the_provider_reaches_the_reader_of_the_stream(
 
 
 class Endless(Halves):
-    """Says one word after the other."""
+    """Streams one word after the other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ def test_a_stream_collected_in_a_reference_cycle_is_interrupted(Chat: Any) -> No
     assert is_interrupted(Chat.get_context(Chat.get().id), WORDS)
 
 
-# With trouble.
+# Other faults.
 
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
@@ -243,14 +243,14 @@ def test_an_exception_in_the_body_of_a_stream_is_raised_although_the_database_is
     Chat = chat_model(database, provider=model)
     session = Chat.start_session("fast, before")
 
-    def goes_away() -> None:
+    def lose_the_database() -> None:
         database.fault = Fault(1, and_stays_away(is_not_stored))
         raise Left
 
     async def follow() -> None:
         async with session.astream_continue_session(WORDS) as stream:
             await ahalf_of(stream)
-            goes_away()
+            lose_the_database()
 
     with pytest.raises(Left):
         if on_a_loop:
@@ -258,9 +258,9 @@ def test_an_exception_in_the_body_of_a_stream_is_raised_although_the_database_is
         else:
             with session.stream_continue_session(WORDS) as stream:
                 half_of(stream)
-                goes_away()
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert any(f"{session.id} turn" in line and "the turn ended: not stored" in line for line in told)
+                lose_the_database()
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any(f"{session.id} turn" in line and "the turn ended: not stored" in line for line in warnings)
     database.fault = None
     model.goes_on.set()
     let_the_lease_run_out(Chat, session.id)
@@ -273,7 +273,7 @@ import asyncio, sys
 from tests.support.slow_replies import AsyncHalves, half_of
 from tests.support.models import chat_model, open_database
 
-class Tells(AsyncHalves):
+class AnnouncingHalves(AsyncHalves):
     def ask(self, request):
         print("asked", flush=True)
         return super().ask(request)
@@ -283,7 +283,7 @@ class Tells(AsyncHalves):
         await super().may_go_on()
 
 path, way = sys.argv[1:]
-Chat = chat_model(open_database(path), provider=Tells())
+Chat = chat_model(open_database(path), provider=AnnouncingHalves())
 
 async def follow():
     async for _ in Chat.astream_start_session("tell me all"):
@@ -326,5 +326,5 @@ def test_ctrl_c_during_a_model_call_interrupts_the_turn(tmp_path: Path, way: str
     received = "".join(message.text for message in context.messages[1:])
     assert received == {"plain": "", "async": "", "stream": SAID}.get(way, received)
     assert SAID.startswith(received)
-    why = {"plain": "KeyboardInterrupt", "stream": ""}.get(way, "CancelledError")  # "": in between two pieces
+    why = {"plain": "KeyboardInterrupt", "stream": ""}.get(way, "CancelledError")  # "": between two pieces
     assert is_interrupted(context, WORDS, received, why)

@@ -1,4 +1,4 @@
-"""A server that has become read-only, as after a failover: the write is made on another connection."""
+"""A server that becomes read-only, as in a failover: the write is repeated on another connection."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Model:
 
 
 def stop_writes(database: Any) -> None:
-    """Make the connection read-only that the thread has, or that the pool gives next."""
+    """Make the connection of this thread read-only, or the next one of the pool."""
     with nullcontext() if not database.is_closed() else database.connection_context():
         database.execute_sql(READ_ONLY)
 
@@ -104,15 +104,15 @@ def test_a_callers_transaction_is_not_continued_on_another_connection(database: 
     assert len(texts(Chat, session)) == 2
 
 
-def read_only_at_first(acquire: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The first connection that a pool gives is read-only."""
-    given: list[Any] = []
+def with_first_connection_read_only(acquire: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Wrap `acquire` of a pool so that its first connection is read-only."""
+    connections: list[Any] = []
 
     async def acquired(pool: Any) -> Any:
-        given.append(await acquire(pool))
-        if len(given) == 1:
-            await given[0].execute(READ_ONLY)
-        return given[-1]
+        connections.append(await acquire(pool))
+        if len(connections) == 1:
+            await connections[0].execute(READ_ONLY)
+        return connections[-1]
 
     return acquired
 
@@ -128,7 +128,7 @@ def test_asyncpg_repeats_a_refused_write_on_another_connection(
             await db.run(db.connect)
             await db.aexecute_sql(READ_ONLY)
         else:
-            monkeypatch.setattr(db, "_pool_acquire", read_only_at_first(db._pool_acquire))
+            monkeypatch.setattr(db, "_pool_acquire", with_first_connection_read_only(db._pool_acquire))
         with pytest.raises(WriteUnconfirmed):
             await db.run(session.claim, 1, change(2))
         assert backend_of(session.model).is_connected == holds
@@ -138,9 +138,10 @@ def test_asyncpg_repeats_a_refused_write_on_another_connection(
 
 
 @pytest.fixture
-def limited(database_url: str) -> Iterator[tuple[Any, Any]]:
-    """A database of a user whom `read_only` concerns, and the administrator. The setting is the server's, so
-    that one test at a time may change it."""
+def limited_user(database_url: str) -> Iterator[tuple[Any, Any]]:
+    """Yield a database of a user to whom `read_only` applies, and the administrator.
+
+    The setting belongs to the server, so that a lock lets one test at a time change it."""
     admin, user = servers.admin("mariadb"), f"user_{uuid4().hex[:8]}"
     database = servers.open_database(database_url)
     hosts = ("localhost", "127.0.0.1")
@@ -157,24 +158,24 @@ def limited(database_url: str) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.backends("mariadb")
-@pytest.mark.parametrize("comes_back", [True, False])
+@pytest.mark.parametrize("recovers", [True, False])
 def test_mariadb_repeats_a_refused_write_on_another_connection(
-    limited: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, comes_back: bool
+    limited_user: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, recovers: bool
 ) -> None:
-    """The server takes writes again as soon as another connection is made, or never."""
-    database, admin = limited
+    """The server accepts writes again when another connection is opened, or never."""
+    database, admin = limited_user
     Chat = chat_model(database, provider=(model := Model()))
     session = Chat.start_session("Old")
     connect = database._connect
 
     def connect_elsewhere() -> Any:
-        admin.execute_sql(f"set global read_only = {int(not comes_back)}")
+        admin.execute_sql(f"set global read_only = {int(not recovers)}")
         return connect()
 
     with database.connection_context():
         monkeypatch.setattr(database, "_connect", connect_elsewhere)
         model.then = lambda: admin.execute_sql("set global read_only = 1")
-        if comes_back:
+        if recovers:
             assert session.continue_session("New").status == "completed"
         else:
             with pytest.raises(StorageFailed, match="read-only") as failed:
@@ -186,9 +187,9 @@ def test_mariadb_repeats_a_refused_write_on_another_connection(
 @pytest.mark.backends("mariadb")
 @pytest.mark.parametrize("holds", [False, True])
 def test_aiomysql_repeats_a_refused_write_on_another_connection(
-    limited: tuple[Any, Any], database_url: str, holds: bool
+    limited_user: tuple[Any, Any], database_url: str, holds: bool
 ) -> None:
-    database, admin = limited
+    database, admin = limited_user
 
     async def scenario(db: Any) -> None:
         db.connect_params |= {"user": database.connect_params["user"], "password": ""}

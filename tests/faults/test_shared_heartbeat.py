@@ -1,4 +1,4 @@
-"""One thread beats for all calls of a process; it sleeps in between, and no call holds up another's beat."""
+"""One thread beats for all calls of a process. It sleeps between beats, and no call delays another's beat."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.support.blocked_turn import Waits, a_slow_turn
 from tests.support.lease_watch import SHORT, eventually, extended, grown, until_of
 from tests.support.models import chat_model, texts
 
-pytestmark = pytest.mark.layouts("document")  # a beat writes the head, which both layouts have
+pytestmark = pytest.mark.layouts("document")  # a beat writes the head, which is the same in both layouts
 
 
-class Counted(threading.Condition):
-    """Remembers how long each wait was to be."""
+class RecordingCondition(threading.Condition):
+    """Records the timeout of each wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class Counted(threading.Condition):
 
 
 def ignored(_: Exception) -> None:
-    """No claim is lost here, and no beat fails."""
+    """Do nothing: no claim is lost here, and no beat fails."""
 
 
 def test_the_thread_sleeps_between_beats_and_without_calls() -> None:
-    heart, condition, beats = heartbeat.Heart(), Counted(), list[float]()
+    heart, condition, beats = heartbeat.Heart(), RecordingCondition(), list[float]()
     heart.condition = condition
     call = heartbeat.Beat(lambda: beats.append(0.0) is None, ignored, ignored, 0.02, time.monotonic() + 0.02)
     heart.add(call)
@@ -60,8 +60,8 @@ def test_the_thread_sleeps_between_beats_and_without_calls() -> None:
 
 
 def test_a_very_long_lease_does_not_end_the_beats_of_others() -> None:
-    """A thread can wait for some centuries at most."""
-    heart, condition, beats = heartbeat.Heart(), Counted(), list[float]()
+    """A thread cannot wait for longer than some centuries."""
+    heart, condition, beats = heartbeat.Heart(), RecordingCondition(), list[float]()
     heart.condition = condition
     heart.add(heartbeat.Beat(lambda: True, ignored, ignored, 1e12, time.monotonic() + 1e12))
     eventually(lambda: condition.waits)
@@ -92,12 +92,11 @@ def test_one_daemon_thread_serves_all_calls_of_the_process(database_url: str, at
     assert not heartbeat._heart.beats
 
 
-FORKS = """
+FORKING_PROGRAM = """
 import os, sys
 from agentsession._drive import heartbeat
 from agentsession._turn.effects import ClaimLost
 from agentsession.provider import Reply
-from tests.support.blocked_turn import HOUR, Waits, a_slow_turn, by_the_clock, off_by
 from tests.support.models import chat_model, open_database
 from tests.support.lease_watch import eventually, until_of
 
@@ -134,7 +133,7 @@ model_of(Forks()).continue_session(keys[0], "parent")
 def test_a_forked_child_starts_its_own_heartbeat(database: Any) -> None:
     Chat = chat_model(database)
     keys = [Chat.start_session("Hello").id for _ in range(2)]
-    command = [sys.executable, "-c", FORKS, database.url, *map(str, keys)]
+    command = [sys.executable, "-c", FORKING_PROGRAM, database.url, *map(str, keys)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120)
     assert done.stdout.splitlines() == ["new None 0", "child 1 True", "parent 1 True"]
     assert [texts(Chat, key)[2:] for key in keys] == [["parent", "done"], ["child", "done"]]
@@ -170,27 +169,27 @@ def test_a_beat_that_waits_for_its_database_does_not_delay_those_of_another(
 
 
 def test_a_beat_after_the_end_of_its_call_reports_nothing() -> None:
-    """The claim may have been ended, or changed, by the call itself."""
-    heart, told = heartbeat.Heart(), list[ClaimLost]()
-    beats, dropped = threading.Event(), threading.Event()
+    """The call itself may have ended or changed the claim."""
+    heart, reports = heartbeat.Heart(), list[ClaimLost]()
+    beats, removed = threading.Event(), threading.Event()
 
     def extend() -> bool:
         beats.set()
-        return not dropped.wait(10)
+        return not removed.wait(10)
 
-    call = heartbeat.Beat(extend, told.append, ignored, 1000.0, time.monotonic() + 1000.0)
+    call = heartbeat.Beat(extend, reports.append, ignored, 1000.0, time.monotonic() + 1000.0)
     heart.add(call)
     with ThreadPoolExecutor(1) as other:
         beat = other.submit(heart._call, call)
         assert beats.wait(10)
         heart.remove(call)
-        dropped.set()
+        removed.set()
         beat.result()
-    assert told == []
+    assert reports == []
 
 
-def no_thread_starts(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """What CPython does when the system has no thread left."""
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Refuse threads of these names, as CPython does when the system has none left."""
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -205,7 +204,7 @@ def test_the_heartbeat_thread_does_the_beat_of_a_worker_that_cannot_start(
     database: Any, at: _clock.FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEATS", Workers("no-such-worker", 8))
-    no_thread_starts(monkeypatch, "no-such-worker")
+    refuse_threads(monkeypatch, "no-such-worker")
     model = Waits()
     Chat = chat_model(database, provider=model, session=SHORT)
     session = Chat.start_session("Hello")
@@ -225,7 +224,7 @@ def test_the_next_call_starts_a_heartbeat_that_could_not_start(
         return heartbeat.Beat(extend, ignored, errors.append, 0.02, time.monotonic() + 0.02)
 
     with monkeypatch.context() as patch:
-        no_thread_starts(patch, "agentsession-heartbeat")
+        refuse_threads(patch, "agentsession-heartbeat")
         heart.add(call("first"))
     assert [type(error) for error in errors] == [RuntimeError]
     heart.add(call("second"))

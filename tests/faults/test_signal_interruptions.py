@@ -20,14 +20,14 @@ INTERRUPTED = TurnError("TimeLimit", "the caller stopped the turn")
 
 
 class TimeLimit(Exception):
-    """As Celery's SoftTimeLimitExceeded, and RQ's JobTimeoutException."""
+    """Stands for Celery's SoftTimeLimitExceeded and RQ's JobTimeoutException."""
 
 
 def as_function(number: int, frame: Any) -> None:
     raise TimeLimit
 
 
-def by_way_of_another(reason: str, number: int, frame: Any) -> None:
+def call_another_function(reason: str, number: int, frame: Any) -> None:
     as_function(number, frame)
 
 
@@ -43,7 +43,7 @@ HANDLERS: dict[str, Callable[[int, Any], None]] = {
     "function": as_function,
     "method": Handler().method,
     "object": Handler(),
-    "partial": partial(by_way_of_another, "a reason"),
+    "partial": partial(call_another_function, "a reason"),
 }
 
 
@@ -59,14 +59,14 @@ def interrupt_here(*_: Any) -> None:
 
 
 def interrupt_the_main_thread() -> None:
-    """Send the signal while the other thread waits, and let it be interrupted."""
+    """Send the signal while the main thread waits, and give it time to be interrupted."""
     time.sleep(0.2)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
     time.sleep(0.2)
 
 
-class Interrupts:
-    """A provider in whose middle the signal comes."""
+class InterruptedProvider:
+    """A provider that is interrupted by a signal."""
 
     def ask(self, request: Any) -> Reply:
         interrupt_here()
@@ -92,7 +92,7 @@ def run(Chat: Any, way: str, action: str, *arguments: Any) -> None:
 @pytest.mark.matrix
 @pytest.mark.parametrize("way", ["plain", "stream"])
 def test_a_signal_during_a_model_call_interrupts_the_turn(database: Any, handler: None, way: str) -> None:
-    Chat = chat_model(database, provider=Interrupts())
+    Chat = chat_model(database, provider=InterruptedProvider())
     session = chat_model(database, create=False).start_session("One")
     with pytest.raises(TimeLimit):
         run(Chat, way, "continue_session", session.id, "Two")
@@ -109,13 +109,13 @@ def test_a_signal_during_a_model_call_interrupts_the_turn(database: Any, handler
 @pytest.mark.layouts("document")
 @pytest.mark.parametrize("handler", HANDLERS, indirect=True)
 def test_a_signal_handler_of_any_form_interrupts_the_turn(database: Any, handler: None) -> None:
-    Chat = chat_model(database, provider=Interrupts())
+    Chat = chat_model(database, provider=InterruptedProvider())
     with pytest.raises(TimeLimit):
         Chat.start_session("One")
     assert Chat.get().last_turn.error == INTERRUPTED
 
 
-def asks_for_the_tool(Chat: Any) -> Any:
+def script_of_a_tool_call(Chat: Any) -> Any:
     return testing.script(Chat, [Reply("", calls=(ToolCall("work", "{}"),))])
 
 
@@ -130,7 +130,7 @@ def test_a_signal_while_a_tool_runs_in_its_thread_interrupts_the_turn(
         return "worked"
 
     Chat = chat_model(database, tools=[work])
-    with asks_for_the_tool(Chat), pytest.raises(TimeLimit):
+    with script_of_a_tool_call(Chat), pytest.raises(TimeLimit):
         run(Chat, way, "start_session", "One")
     assert Chat.get().last_turn.error == INTERRUPTED
 
@@ -144,7 +144,7 @@ def test_a_signal_while_a_tool_runs_on_the_callers_thread_interrupts_the_turn(ha
     Chat = chat_model(open_database("sqlite:///:memory:"), create=False, tools=[work])
     with Chat._meta.database.connection_context():
         Chat.create_table()
-        with asks_for_the_tool(Chat), pytest.raises(TimeLimit):
+        with script_of_a_tool_call(Chat), pytest.raises(TimeLimit):
             Chat.start_session("One")
         assert Chat.get().last_turn.error == INTERRUPTED
 
@@ -169,7 +169,7 @@ def test_a_signal_while_the_partial_reply_is_stored_interrupts_the_turn(
 
 
 def test_a_signal_during_the_preparation_of_a_provider_is_raised_unchanged(handler: None) -> None:
-    class NotReady(Interrupts):
+    class NotReady(InterruptedProvider):
         def prepare(self) -> None:
             interrupt_here()
 
@@ -197,13 +197,13 @@ def test_the_next_call_can_resume_a_turn_whose_write_was_interrupted_by_a_signal
     database.__class__ = Interrupted
     Chat = chat_model(database)
 
-    class Arms:
+    class ArmsTheDatabase:
         def ask(self, request: Any) -> Reply:
             database.armed = True
             return Reply("lost")
 
     with pytest.raises(TimeLimit):
-        chat_model(database, create=False, provider=Arms()).start_session("One")
+        chat_model(database, create=False, provider=ArmsTheDatabase()).start_session("One")
     assert database.is_closed()
     session = Chat.get()
     with testing.clock() as clock:

@@ -25,7 +25,7 @@ Extended = Callable[[], bool]
 
 
 async def with_a_full_executor(action: Coroutine[Any, Any, T]) -> T:
-    """The application's own blocking work has every thread of the executor, and more of it waits for one."""
+    """Run an action while blocking work of the application occupies every thread of the executor."""
     free, executor = threading.Event(), ThreadPoolExecutor(2)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(executor)
@@ -36,12 +36,12 @@ async def with_a_full_executor(action: Coroutine[Any, Any, T]) -> T:
     finally:
         free.set()
         await asyncio.gather(*work)
-    assert ended, "it waited for the application's work"
+    assert ended, "the action waited for the application's work"
     return await acting
 
 
 class Coroutines:
-    """Answers once the lease was extended by more than its length."""
+    """Replies once the lease has been extended by more than its length."""
 
     def __init__(self) -> None:
         self.is_extended: Extended = lambda: True
@@ -56,11 +56,11 @@ class Coroutines:
         yield await self.aask(request)
 
     def ask(self, request: Any) -> Reply:
-        raise AssertionError("a coroutine was asked for")
+        raise AssertionError("the coroutine was not used")
 
 
 class Functions:
-    """The same, in the thread that the driver gives it."""
+    """The same as a function, which runs in a thread."""
 
     def __init__(self) -> None:
         self.is_extended: Extended = lambda: True
@@ -71,7 +71,7 @@ class Functions:
 
 
 class BlocksTheLoop(Coroutines):
-    """The same, and nothing else runs on the event loop meanwhile."""
+    """The same, and it blocks the event loop meanwhile."""
 
     async def aask(self, request: Any) -> Reply:
         eventually(self.is_extended)
@@ -88,9 +88,10 @@ async def streamed(session: Any) -> None:
             pass
 
 
-def watched(Chat: Any, key: Any) -> Extended:
-    """Tells whether the lease ends later than it did at first, by more than its length. Nobody else may take
-    the turn over."""
+def lease_watcher(Chat: Any, key: Any) -> Extended:
+    """Return a function that returns whether the lease has been extended by more than its length.
+
+    It checks each time that the turn cannot be taken over."""
     first: list[float] = []
 
     def is_extended() -> bool:
@@ -114,7 +115,7 @@ def test_a_process_whose_default_executor_is_full_keeps_its_claims(
     Chat = chat_model(database, provider=model, session=LEASE)
     session = Chat.start_session("Hello") if kind is Functions else asyncio.run(Chat.astart_session("Hello"))
     other = chat_model(servers.open_database(database.url), create=False)
-    model.is_extended = watched(other, session.id)
+    model.is_extended = lease_watcher(other, session.id)
 
     asyncio.run(with_a_full_executor(act(session)))
     assert texts(Chat, session)[2:] == ["slow", "answer"]
@@ -140,6 +141,6 @@ def test_a_process_whose_event_loop_is_blocked_keeps_its_claims(database: Any) -
     Chat = chat_model(database, provider=model, session=LEASE)
     session = asyncio.run(Chat.astart_session("Hello"))
     other = chat_model(servers.open_database(database.url), create=False)
-    model.is_extended = watched(other, session.id)
+    model.is_extended = lease_watcher(other, session.id)
     asyncio.run(plain(session))
     assert texts(Chat, session)[2:] == ["slow", "answer"]

@@ -1,4 +1,4 @@
-"""A turn whose process died reads as interrupted once its lease is over, before anybody has stored that."""
+"""A turn whose process died reads as interrupted once its lease has ended, before that is stored."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from agentsession.actions import aget_context, alist_sessions, get_context, last
 from tests.support.web_clients import WEBS, owned_chat
 
 
-def abandoned(Chat: Any, **options: Any) -> Any:
-    """The id of a session whose process died while the model was asked."""
+def abandon(Chat: Any, **options: Any) -> Any:
+    """Return the id of a session whose process died during the model call."""
     session = Chat.start_session("Hello", **options)
     with testing.crash_after(2):
         session.continue_session("Are you there?", **options)
@@ -23,7 +23,7 @@ def abandoned(Chat: Any, **options: Any) -> Any:
 
 def test_an_abandoned_turn_reads_as_interrupted_once_its_lease_ends(Chat: Any) -> None:
     with testing.clock() as clock:
-        key = abandoned(Chat)
+        key = abandon(Chat)
         for status, is_abandoned in (("running", False), ("interrupted", True)):
             turns = [
                 get_context(Chat, key).turn,
@@ -33,19 +33,19 @@ def test_an_abandoned_turn_reads_as_interrupted_once_its_lease_ends(Chat: Any) -
             assert [(turn.status, turn.is_abandoned) for turn in turns] == [(status, is_abandoned)] * 3
             assert [turn.is_open for turn in turns] == [not is_abandoned] * 3
             clock.advance(get_context(Chat, key).turn.until - clock.seconds)
-        assert Chat.get_by_id(key).status == "running"  # the column is what was stored
+        assert Chat.get_by_id(key).status == "running"  # the column has the stored status
 
 
 def test_a_value_that_was_read_keeps_its_status(Chat: Any) -> None:
     with testing.clock() as clock:
-        context = get_context(Chat, abandoned(Chat))
+        context = get_context(Chat, abandon(Chat))
         clock.advance(3600)
         assert context.turn.status == "running"
 
 
 def test_resume_and_continue_use_the_stored_status(Chat: Any) -> None:
     with testing.clock() as clock:
-        keys = [abandoned(Chat), abandoned(Chat)]
+        keys = [abandon(Chat), abandon(Chat)]
         clock.advance(3600)
         assert Chat.get_by_id(keys[0]).resume_session().last_turn.status == "completed"
         assert Chat.get_by_id(keys[1]).continue_session("Go on").last_turn.status == "completed"
@@ -57,14 +57,14 @@ def test_resume_and_continue_use_the_stored_status(Chat: Any) -> None:
 
 def test_a_cancelled_turn_is_not_abandoned(Chat: Any) -> None:
     with testing.clock() as clock:
-        key = abandoned(Chat)
+        key = abandon(Chat)
         clock.advance(3600)
         turn = Chat.get_by_id(key).cancel_session().last_turn
         assert (turn.status, turn.is_abandoned, turn.until) == ("interrupted", False, None)
 
 
 def test_the_record_of_an_open_stream_stays_running(Chat: Any) -> None:
-    """Its heartbeat extends the lease in the row alone."""
+    """Its heartbeat extends the lease only in the row, not in the record."""
     with testing.clock() as clock, Chat.stream_start_session("Hello") as stream:
         next(stream)
         clock.advance(3600)
@@ -88,7 +88,7 @@ def test_the_record_of_an_abandoned_turn_reads_as_interrupted(Chat: Any) -> None
 def test_a_list_shows_an_abandoned_turn_as_interrupted(database: Any) -> None:
     Chat = owned_chat(database)
     with testing.clock() as clock:
-        key = abandoned(Chat, actor="ann")
+        key = abandon(Chat, actor="ann")
         for status in ("running", "interrupted"):
             pages = [list_sessions(Chat, actor="ann"), asyncio.run(alist_sessions(Chat, actor="ann"))]
             assert [[(each.id, each.status) for each in page.sessions] for page in pages] == [
@@ -102,7 +102,7 @@ def test_a_list_shows_an_abandoned_turn_as_interrupted(database: Any) -> None:
 @pytest.mark.layouts("document")
 def test_a_list_uses_the_clock_of_the_database(database: Any) -> None:
     Chat = owned_chat(database)
-    key = abandoned(Chat, actor="ann")
+    key = abandon(Chat, actor="ann")
     assert list_sessions(Chat, actor="ann").sessions[0].status == "running"
     stored = Chat.get_by_id(key).context
     stored["turn"]["until"] = 1.5e9
@@ -136,15 +136,19 @@ def test_a_list_contains_a_session_whose_context_is_not_json(database: Any) -> N
 def test_the_routes_show_an_abandoned_turn_as_interrupted(make: Any, database: Any) -> None:
     Chat = owned_chat(database)
     web = make(Chat)
-    key = abandoned(Chat, actor="ann")
+    key = abandon(Chat, actor="ann")
     for until, status in ((9e9, "running"), (1.5e9, "interrupted")):
         stored = Chat.get_by_id(key).context
         stored["turn"] |= {"until": until, "lease": 9e9}
         Chat.update(context=stored).where(Chat.id == key).execute()
-        shown = web("GET", f"/{key}").json
-        assert (shown["status"], shown["turn"]["status"], shown["turn"]["until"]) == (status, status, until)
+        response = web("GET", f"/{key}").json
+        assert (response["status"], response["turn"]["status"], response["turn"]["until"]) == (
+            status,
+            status,
+            until,
+        )
         assert web("GET", "/").json["sessions"][0]["status"] == status
-    assert web("POST", f"/{key}/resume").json["turn"] == shown["turn"] | {
+    assert web("POST", f"/{key}/resume").json["turn"] == response["turn"] | {
         "status": "completed",
         "until": None,
         "usage": web("GET", f"/{key}").json["turn"]["usage"],

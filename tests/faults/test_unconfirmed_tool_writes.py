@@ -1,5 +1,6 @@
-"""I4: an answer of the database that is lost in a turn with tools changes nothing: no call runs twice, and no
-step and no result is stored twice."""
+"""I4: an unconfirmed write in a turn with tools changes nothing.
+
+No call runs twice, and no step and no result is stored twice."""
 
 from __future__ import annotations
 
@@ -35,19 +36,19 @@ def test_an_unconfirmed_write_in_a_turn_with_tools_changes_nothing(database: Any
     runs: Counter[str] = Counter()
     Chat = chat_model(losing(database), tools=tools_of(runs, sequential=True))
     counted = Fault(0, is_stored)
-    usual = observed(Chat, counted, runs)
+    usual = outcome_under(Chat, counted, runs)
     assert len(counted.writes) == WRITES
-    changed = {}
-    every = 1 if isinstance(database, pw.SqliteDatabase) else 3  # a server's writes are the same statements
+    differences = {}
+    every = 1 if isinstance(database, pw.SqliteDatabase) else 3  # the statements are the same as on SQLite
     for number in range(1, WRITES + 1, every):
         for loss, within in LOSSES_IN[database.layout]:
-            seen = observed(Chat, Fault(number, loss, pw.OperationalError, within), runs)
-            changed[number, loss.__name__, within] = [item for item in seen if item not in usual]
-    assert {case: items for case, items in changed.items() if items} == {}
+            seen = outcome_under(Chat, Fault(number, loss, pw.OperationalError, within), runs)
+            differences[number, loss.__name__, within] = [item for item in seen if item not in usual]
+    assert {case: items for case, items in differences.items() if items} == {}
 
 
-def observed(Chat: Any, fault: Fault, runs: Counter[str]) -> list[Any]:
-    """What is stored at the end, and how often each call has run."""
+def outcome_under(Chat: Any, fault: Fault, runs: Counter[str]) -> list[Any]:
+    """Return what is stored at the end, and how often each call has run."""
     runs.clear()
     with testing.script(Chat, reply_to):
         session = Chat.start_session("Pay it", run=False)
@@ -61,8 +62,8 @@ def observed(Chat: Any, fault: Fault, runs: Counter[str]) -> list[Any]:
     assert len(fault.writes) >= fault.at, "the fault was not met"
     context = Chat.get_context(session.id)
     seen: list[Any] = [
-        (place, message.role, message.text, message.metadata.get("outcome"))
-        for place, message in enumerate(context.messages)
+        (position, message.role, message.text, message.metadata.get("outcome"))
+        for position, message in enumerate(context.messages)
     ]
     seen += [(key.partition(":")[2], count) for key, count in runs.items()]
     return [*seen, context.turn.status, len(context.messages)]

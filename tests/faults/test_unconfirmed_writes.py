@@ -1,6 +1,6 @@
-"""I4, I10: a write whose answer is lost counts if it was stored, is stored once more if not, and never twice.
+"""I4, I10: an unconfirmed write counts if it was stored, is repeated if not, and is never stored twice.
 
-The fault is where a network puts it: the server has run the statement, or has not, and the driver raises.
+The fault is that of a network: the server has run the statement, or has not, and the driver raises.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def database(database: Any) -> Any:
     return losing(database)
 
 
-def nothing(Chat: Any) -> None:
+def no_session(Chat: Any) -> None:
     pass
 
 
@@ -61,7 +61,7 @@ def abandoned(Chat: Any) -> Any:
     return session
 
 
-def left_by_key(Chat: Any) -> Any:
+def abandoned_with_key(Chat: Any) -> Any:
     session = begun(Chat)
     with testing.crash_after(2):
         session.continue_session("New", idempotency_key="k")
@@ -74,16 +74,16 @@ def empty_row(Chat: Any) -> Any:
 
 
 ACTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
-    "start": (nothing, lambda Chat, _: Chat.start_session("New", attributes={"title": "new"})),
-    "start by key": (nothing, lambda Chat, _: Chat.start_session("New", idempotency_key=uuid4().hex)),
-    "start, run later": (nothing, lambda Chat, _: Chat.start_session("New", run=False)),
-    "start, repeated output": (nothing, lambda Chat, _: Chat.start_session("Repeat")),
-    "start, failing": (nothing, lambda Chat, _: Chat.start_session("Fail")),
+    "start": (no_session, lambda Chat, _: Chat.start_session("New", attributes={"title": "new"})),
+    "start by key": (no_session, lambda Chat, _: Chat.start_session("New", idempotency_key=uuid4().hex)),
+    "start, run later": (no_session, lambda Chat, _: Chat.start_session("New", run=False)),
+    "start, repeated output": (no_session, lambda Chat, _: Chat.start_session("Repeat")),
+    "start, failing": (no_session, lambda Chat, _: Chat.start_session("Fail")),
     "continue": (begun, lambda Chat, session: session.continue_session("New")),
     "continue by key": (begun, lambda Chat, session: session.continue_session("New", idempotency_key="k")),
     "continue, run later": (begun, lambda Chat, session: session.continue_session("New", run=False)),
     "continue by key, run later": (
-        left_by_key,
+        abandoned_with_key,
         lambda Chat, session: session.continue_session("New", idempotency_key="k", run=False),
     ),
     "continue, repeated output": (begun, lambda Chat, session: Chat.continue_session(session.id, "Repeat")),
@@ -104,33 +104,33 @@ LOSSES_IN = {
     "document": [*LOSSES, (is_repeated_by_the_driver, pw.OperationalError, None)],
     "rows": [*LOSSES, *((is_not_stored, pw.OperationalError, statement) for statement in range(3))],
 }
-"""What may become of a write, which in rows is a transaction: at its end, or before one of its statements."""
+"""The faults of a write. In rows a write is a transaction, which fails at its end or before a statement."""
 
 
-def observed(Chat: Any, model: Model, action: str, fault: Fault) -> dict[str, Any]:
-    """All that an action leaves, and what it returned or raised."""
+def outcome_under(Chat: Any, model: Model, action: str, fault: Fault) -> dict[str, Any]:
+    """Return what an action stores, and what it returns or raises."""
     prepare, act = ACTIONS[action]
     session = prepare(Chat)
     rows, model.asked = Chat.select().count(), 0
     record, error = under(fault, Chat._meta.database, lambda: act(Chat, session))
     assert len(fault.writes) >= fault.at, "the fault was not met"
-    seen: dict[str, Any] = {"raised": repr(error)[:90], "asked": model.asked}
-    seen["new rows"] = Chat.select().count() - rows
+    outcome: dict[str, Any] = {"raised": repr(error)[:90], "asked": model.asked}
+    outcome["new rows"] = Chat.select().count() - rows
     if record is None:
-        return seen
+        return outcome
     row, context = Chat.get_by_id(record.id), Chat.get_context(record.id)
-    seen["said"] = tuple((m.role, m.text, m.metadata.get("status")) for m in context.messages)
-    seen["attempts"] = tuple(len(m.metadata.get("attempts", ())) for m in context.messages)
-    seen["turn"] = (row.status, context.turn.status, context.turn.error, context.turn.claim)
-    # The revision may count a write twice that was stored twice to the same effect.
-    seen["is refreshed"] = (
+    outcome["messages"] = tuple((m.role, m.text, m.metadata.get("status")) for m in context.messages)
+    outcome["attempts"] = tuple(len(m.metadata.get("attempts", ())) for m in context.messages)
+    outcome["turn"] = (row.status, context.turn.status, context.turn.error, context.turn.claim)
+    # The revision may count a write twice if it was stored twice with the same effect.
+    outcome["is refreshed"] = (
         record.context | {"revision": 0} == row.context | {"revision": 0},
         record.status == row.status,
         record.updated == row.updated,
     )
-    seen["last_turn"], seen["title"] = record.last_turn.status, record.title
-    seen["last_result"] = record.last_result.text if record.last_turn.status == "completed" else None
-    return seen
+    outcome["last_turn"], outcome["title"] = record.last_turn.status, record.title
+    outcome["last_result"] = record.last_result.text if record.last_turn.status == "completed" else None
+    return outcome
 
 
 BARE = {"status_attribute": None, "updated_attribute": None}
@@ -149,7 +149,7 @@ ON_SERVERS = (
     *("start by key", "start, repeated output", "continue", "continue by key, run later"),
     *("continue after a crash", "continue, failing", "resume"),
 )
-"""Each statement that an action writes with, on the servers: the dialects differ in no other thing here."""
+"""Actions that contain each statement of a write. The dialects differ only in these."""
 
 
 @pytest.mark.backends("postgres", "mariadb")
@@ -162,14 +162,14 @@ def lose_each_write(database: Any, action: str, declared: Any) -> None:
     model = Model()
     Chat = chat_model(database, output_schema=Answer, provider=model, session=declared)
     counted = Fault(0, is_stored)
-    usual = observed(Chat, model, action, counted)
+    usual = outcome_under(Chat, model, action, counted)
     assert usual["is refreshed"] == (True, True, True)
-    changed = {}
+    differences = {}
     for number in range(1, len(counted.writes) + 1):
         for loss, error, within in LOSSES_IN[database.layout]:
-            seen = observed(Chat, model, action, Fault(number, loss, error, within))
-            changed[number, loss.__name__, error.__name__, within] = seen.items() - usual.items()
-    assert {case: items for case, items in changed.items() if items} == {}
+            outcome = outcome_under(Chat, model, action, Fault(number, loss, error, within))
+            differences[number, loss.__name__, error.__name__, within] = outcome.items() - usual.items()
+    assert {case: items for case, items in differences.items() if items} == {}
 
 
 BEFORE = ["start", "start by key", "start, run later", "continue", "continue, run later", "resume"]
@@ -233,19 +233,17 @@ def test_an_outage_after_the_model_call_leaves_the_reply_in_the_error(
 
 def test_the_error_carries_a_reply_whose_write_stays_unconfirmed(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer, provider=Model())
-    for becomes in (is_stored, is_repeated_by_the_driver) if database.layout == "document" else (is_stored,):
+    for loss in (is_stored, is_repeated_by_the_driver) if database.layout == "document" else (is_stored,):
         session = begun(Chat)
-        _, error = under(
-            Fault(2, and_stays_away(becomes)), database, partial(session.continue_session, "New")
-        )
+        _, error = under(Fault(2, and_stays_away(loss)), database, partial(session.continue_session, "New"))
         assert isinstance(error, StorageFailed)
         assert error.result.output == Answer(content="ok")
         assert texts(Chat, session)[2:] == ["New", '{"content":"ok"}']
 
 
 @contextmanager
-def in_a_transaction(database: Any, how: str) -> Iterator[None]:
-    """One that is rolled back at its end, and was begun by Peewee or by hand."""
+def transaction_rolled_back(database: Any, how: str) -> Iterator[None]:
+    """Begin a transaction with Peewee or by hand, and roll it back at the end."""
     if how == "atomic":
         with database.connection_context(), database.atomic() as transaction:
             yield
@@ -264,7 +262,7 @@ def test_a_write_in_a_transaction_of_the_caller_is_not_repeated(database: Any, h
     session = begun(Chat)
     act = ACTIONS["start, run later" if verb == "INSERT" else "continue, run later"][1]
     fault = Fault(1, is_not_stored, verbs=(verb,))
-    with in_a_transaction(database, how):
+    with transaction_rolled_back(database, how):
         _, error = under(fault, database, lambda: act(Chat, session))
         assert isinstance(error, pw.OperationalError)
         assert len(fault.writes) == 1

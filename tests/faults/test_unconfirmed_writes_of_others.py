@@ -1,4 +1,4 @@
-"""I4, I5: what others do while an answer is lost is told apart from what was ours."""
+"""I4, I5: writes of other processes during an unconfirmed write are not taken for its own."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def database(database: Any) -> Any:
     return losing(database)
 
 
-def meanwhile(Chat: Any, act: Callable[[Any], Any], becomes: Any) -> Any:
-    """A fault under which another process acts before the session is looked up."""
+def fault_with_interference(Chat: Any, act: Callable[[Any], Any], loss: Any) -> Any:
+    """Return a fault during which another process acts before the session is read again."""
     other = chat_model(servers.open_database(Chat._meta.database.url), create=False)
 
     def fault(fault: Fault, sent: Sent) -> Any:
         try:
-            return becomes(fault, sent)
+            return loss(fault, sent)
         finally:
             with other._meta.database.connection_context():
                 act(other)
@@ -61,37 +61,39 @@ def meanwhile(Chat: Any, act: Callable[[Any], Any], becomes: Any) -> Any:
     return fault
 
 
-TAKEN: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], list[str]]] = {
+TAKEOVERS: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], list[str]]] = {
     "resumed": (lambda Chat, key: Chat.resume_session(key), LeaseLost, ["New", "You said"]),
     "continued": (lambda Chat, key: Chat.continue_session(key, "x"), LeaseLost, ["New", "x", "You said"]),
     "deleted": (lambda Chat, key: Chat.delete_by_id(key), SessionNotFound, []),
 }
 
 
-@pytest.mark.parametrize("how", TAKEN)
+@pytest.mark.parametrize("how", TAKEOVERS)
 def test_the_error_carries_the_reply_of_a_turn_taken_over_during_an_unconfirmed_write(
     database: Any, how: str
 ) -> None:
     Chat = chat_model(database, output_schema=Answer, provider=Model())
     session = begun(Chat)
-    act, expected, said = TAKEN[how]
+    act, expected, beginnings = TAKEOVERS[how]
 
     def take_over(other: Any) -> None:
         let_the_lease_run_out(other, session.id)
         act(other, session.id)
 
-    fault = Fault(2, meanwhile(Chat, take_over, is_not_stored))
+    fault = Fault(2, fault_with_interference(Chat, take_over, is_not_stored))
     _, error = under(fault, database, lambda: session.continue_session("New"))
     assert type(error) is expected
     assert error.result.output == Answer(content="ok")
-    left = texts(Chat, session)[2:] if said else []
-    assert [text[: len(each)] for text, each in zip(left, said, strict=True)] == said
+    stored_texts = texts(Chat, session)[2:] if beginnings else []
+    assert [text[: len(each)] for text, each in zip(stored_texts, beginnings, strict=True)] == beginnings
 
 
 def test_a_turn_that_others_continued_is_recognized_as_stored(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer, provider=Model())
     session = begun(Chat)
-    fault = Fault(2, meanwhile(Chat, lambda other: other.continue_session(session.id, "Next"), is_stored))
+    fault = Fault(
+        2, fault_with_interference(Chat, lambda other: other.continue_session(session.id, "Next"), is_stored)
+    )
     record, error = under(fault, database, lambda: session.continue_session("New"))
     assert error is None
     assert record.last_result.output == Answer(content="ok")
@@ -102,7 +104,12 @@ def test_a_turn_that_others_continued_is_recognized_as_stored(database: Any) -> 
 def test_a_repeated_claim_continues_from_what_others_stored(database: Any) -> None:
     Chat = chat_model(database, provider=Model())
     session = begun(Chat)
-    fault = Fault(1, meanwhile(Chat, lambda other: other.continue_session(session.id, "Next"), is_not_stored))
+    fault = Fault(
+        1,
+        fault_with_interference(
+            Chat, lambda other: other.continue_session(session.id, "Next"), is_not_stored
+        ),
+    )
     _, error = under(fault, database, lambda: session.continue_session("New"))
     assert error is None
     assert [text for text in texts(Chat, session)[2:] if text in ("Next", "New")] == ["Next", "New"]
@@ -120,7 +127,7 @@ def test_a_turn_of_another_process_with_the_same_key_is_not_run_again(
         with testing.crash_after({"start": 1, "continue": 2}[action] if still_runs else 99):
             BY_KEY[action](other, key)
 
-    fault = Fault(1, meanwhile(Chat, act_first, is_not_stored))
+    fault = Fault(1, fault_with_interference(Chat, act_first, is_not_stored))
     record, error = under(fault, database, lambda: BY_KEY[action](Chat, key))
     assert (type(error) is SessionBusy) if still_runs else (error is None)
     assert (model.asked, Chat.select().count()) == (0, 1)
@@ -135,11 +142,11 @@ class Numbers(BaseModel):
 @pytest.mark.parametrize("run", [True, False])
 def test_an_input_whose_numbers_the_database_reformats_is_recognized(database: Any, run: bool) -> None:
     Chat = chat_model(database, provider=Model(), input_schema=Numbers)
-    given = Numbers(values=[1e16, 1e23, 1e-7, -0.0, 0.1 + 0.2])
+    numbers = Numbers(values=[1e16, 1e23, 1e-7, -0.0, 0.1 + 0.2])
     row = Chat.create()
     for act in (
-        lambda: Chat.start_session(given, run=run),
-        lambda: row.continue_session(given, run=run),
+        lambda: Chat.start_session(numbers, run=run),
+        lambda: row.continue_session(numbers, run=run),
     ):
         record, error = under(Fault(1, is_stored), database, act)
         assert error is None
@@ -162,20 +169,20 @@ def numbered_model(database: Any, model: Model) -> Any:
     return with_messages(Numbered)
 
 
-@pytest.mark.parametrize(("becomes", "rows"), [(is_stored, 1), (is_not_stored, 0)])
-def test_a_start_that_cannot_be_looked_up_is_not_repeated(database: Any, becomes: Any, rows: int) -> None:
+@pytest.mark.parametrize(("loss", "rows"), [(is_stored, 1), (is_not_stored, 0)])
+def test_a_start_that_cannot_be_looked_up_is_not_repeated(database: Any, loss: Any, rows: int) -> None:
     Numbered = numbered_model(database, model := Model())
-    fault = Fault(1, becomes)
+    fault = Fault(1, loss)
     _, error = under(fault, database, lambda: Numbered.start_session("New"))
     assert isinstance(error, pw.OperationalError)
     assert (len(fault.writes), Numbered.select().count(), model.asked) == (1, rows, 0)
 
 
-@pytest.mark.parametrize("becomes", [is_stored, is_not_stored, arrives_late, is_repeated_by_the_driver])
-def test_a_start_is_looked_up_by_its_idempotency_key(database: Any, becomes: Any) -> None:
+@pytest.mark.parametrize("loss", [is_stored, is_not_stored, arrives_late, is_repeated_by_the_driver])
+def test_a_start_is_looked_up_by_its_idempotency_key(database: Any, loss: Any) -> None:
     Numbered = numbered_model(database, model := Model())
     record, error = under(
-        Fault(1, becomes), database, lambda: Numbered.start_session("New", idempotency_key="k")
+        Fault(1, loss), database, lambda: Numbered.start_session("New", idempotency_key="k")
     )
     assert error is None
     assert (record.last_turn.status, model.asked, Numbered.select().count()) == ("completed", 1, 1)
@@ -185,13 +192,13 @@ def test_a_start_is_looked_up_by_its_idempotency_key(database: Any, becomes: Any
 def test_a_repeated_start_takes_a_new_primary_key(database: Any) -> None:
     Numbered, other = numbered_model(database, Model()), servers.open_database(database.url)
 
-    def and_another_begins(fault: Fault, sent: Sent) -> Any:
+    def insert_another_row(fault: Fault, sent: Sent) -> Any:
         sent.take_back()
         with other.connection_context():
             other.execute_sql("insert into numbered (start_key) values ('another')")
         raise fault.lost()
 
-    fault = Fault(1, and_another_begins)
+    fault = Fault(1, insert_another_row)
     record, error = under(fault, database, lambda: Numbered.start_session("New", idempotency_key="k"))
     assert error is None
     assert len({row.id for row in Numbered.select()} | {record.id}) == 2

@@ -1,4 +1,4 @@
-"""A stream whose reader takes nothing: its turn ends when the provider has ended, and the events wait."""
+"""A stream that is not read: its turn ends with the reply of the provider, and the events are kept."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LEASE = {"lease": 0.9}
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def reader_times_out_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "READER_WAIT", 0.1)
 
 
@@ -79,9 +79,9 @@ def test_an_unread_turn_is_completed(database: Any) -> None:
     assert list(stream) == []
 
 
-@pytest.mark.parametrize("kind", [Halves, AsyncHalves])
-def test_an_unread_turn_is_completed_on_a_loop(database: Any, kind: Any) -> None:
-    model = kind()
+@pytest.mark.parametrize("provider", [Halves, AsyncHalves])
+def test_an_unread_turn_is_completed_on_a_loop(database: Any, provider: Any) -> None:
+    model = provider()
     Chat = chat_model(database, provider=model, session=LEASE)
 
     async def scenario() -> Any:
@@ -280,13 +280,13 @@ def test_a_stream_without_a_reader_does_not_call_the_model(database: Any, on_a_l
 
 
 class Endless:
-    """Never ends by itself, and hands out its pieces without waiting for anybody."""
+    """Never ends by itself, and yields its pieces without waiting for the reader."""
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
 
     def ask(self, request: Any) -> Reply:
-        raise AssertionError("it is streamed")
+        raise AssertionError("the reply was not streamed")
 
     def stream(self, request: Any) -> Iterator[Delta]:
         try:
@@ -307,9 +307,9 @@ class AsyncEndless(Endless):
             self.stopped.set()
 
 
-@pytest.mark.parametrize("kind", [Endless, AsyncEndless])
-def test_an_endless_unread_reply_of_a_single_call_ends_with_the_timeout(kind: Any) -> None:
-    model = kind()
+@pytest.mark.parametrize("provider", [Endless, AsyncEndless])
+def test_an_endless_unread_reply_of_a_single_call_ends_with_the_timeout(provider: Any) -> None:
+    model = provider()
 
     @agent(client="x:y", instruction="You help.", provider=model, timeout=0.5)
     class Asks: ...
@@ -320,7 +320,7 @@ def test_an_endless_unread_reply_of_a_single_call_ends_with_the_timeout(kind: An
             await anext(stream)
             await aeventually(model.stopped.is_set)
 
-    if kind is AsyncEndless:
+    if provider is AsyncEndless:
         asyncio.run(follow())
     else:
         with Asks.stream("all") as stream:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The example of web and worker processes: whatever is killed, each message is answered once and in order."""
+"""The example of web and worker processes: kills leave each message processed once and in order."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from agentsession import ProviderCallError, SessionBusy, testing
 from tests.support.servers import backend_of
 from tests.support.worker_processes import EXAMPLE, Processes, Shop, until
 
-pytestmark = [pytest.mark.matrix, pytest.mark.layouts("document")]  # the example declares the default
+pytestmark = [pytest.mark.matrix, pytest.mark.layouts("document")]  # the example uses the default
 
 LONG_AGO = 1_000_000_000.0
 
 
 @pytest.fixture
 def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The database's URL as the example takes it, which it finds in its environment."""
-    place, _, schema = database_url.partition("?schema=")
+    """Set the environment variable with the URL of the database in the form that the example expects."""
+    location, _, schema = database_url.partition("?schema=")
     maria = "?mariadb=true&ssl_disabled=true"
     own = {"sqlite": "", "postgres": f"?options=-csearch_path%3D{schema}", "mariadb": maria}
-    monkeypatch.setenv("DATABASE_URL", place + own[backend_of(database_url)])
+    monkeypatch.setenv("DATABASE_URL", location + own[backend_of(database_url)])
     monkeypatch.delenv("AGENTSESSION_CLIENT", raising=False)
     return os.environ["DATABASE_URL"]
 
 
 @pytest.fixture
 def worker(url: str) -> Iterator[Any]:
-    """The example as a module, with its table."""
+    """Yield the example as a module, with its table created."""
     spec = importlib.util.spec_from_file_location("worker_example", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
@@ -60,14 +60,14 @@ def reload(worker: Any, chat: Any) -> Any:
 
 
 def take(worker: Any) -> Any:
-    """What a worker takes once every pause is over."""
+    """Let a worker take a turn as if every pause were over."""
     with worker.db.connection_context():
         worker.Chat.update(due=datetime(2001, 1, 1)).execute()
         return worker.take()
 
 
-def answer_all(worker: Any) -> int:
-    """What a worker does until nothing is due any more; gives how many turns it took."""
+def process_all(worker: Any) -> int:
+    """Process turns until none is due, and return how many were taken."""
     taken = 0
     while (chat := take(worker)) is not None:
         worker.answer(chat)
@@ -75,7 +75,7 @@ def answer_all(worker: Any) -> int:
     return taken
 
 
-def down(prompt: Any) -> str:
+def fail(prompt: Any) -> str:
     raise ProviderCallError("down")
 
 
@@ -85,7 +85,7 @@ def test_the_next_worker_processes_a_turn_that_a_worker_left_after_any_step(work
             chat = worker.say("Hello", "1")
             with crash:
                 worker.answer(take(worker))
-        answer_all(worker)
+        process_all(worker)
         assert texts(worker, chat) == ["Hello", "You said: Hello (message 1 of this conversation)"], crash
         assert reload(worker, chat).status == "completed", crash
         chat.delete_instance()
@@ -97,15 +97,15 @@ def test_a_repeated_request_is_stored_once_after_a_crash_at_any_step(worker: Any
     for crash in testing.every_crash():
         if not first:
             before = worker.say("Before", "before").id
-            answer_all(worker)
+            process_all(worker)
         with crash:
             worker.say("Hello", "1", before)
         chat = worker.say("Hello", "1", before)
         assert worker.say("Hello", "1", before).id == chat.id
         assert texts(worker, chat).count("Hello") == 1, crash
-        assert answer_all(worker) == 1, crash
+        assert process_all(worker) == 1, crash
         assert reload(worker, worker.say("Hello", "1", before)).status == "completed"
-        assert answer_all(worker) == 0, crash
+        assert process_all(worker) == 0, crash
         assert texts(worker, chat)[-2] == "Hello"
         chat.delete_instance()
 
@@ -126,16 +126,16 @@ def abandoned(worker: Any, days: int = 0) -> None:
 
 
 def failed(worker: Any) -> None:
-    with testing.script(worker.Chat, down):
+    with testing.script(worker.Chat, fail):
         worker.answer(take(worker))
 
 
-@pytest.mark.parametrize("left", [pending, running, abandoned, failed])
+@pytest.mark.parametrize("abandon_in_state", [pending, running, abandoned, failed])
 def test_a_message_is_refused_while_an_earlier_one_waits_for_its_reply(
-    worker: Any, left: Callable[[Any], None]
+    worker: Any, abandon_in_state: Callable[[Any], None]
 ) -> None:
     chat = worker.say("One", "1")
-    left(worker)
+    abandon_in_state(worker)
     before = reload(worker, chat)
     with pytest.raises(SessionBusy, match="has not been answered yet"):
         worker.say("Two", "2", chat.id)
@@ -149,13 +149,13 @@ def test_a_failed_turn_is_retried_after_a_pause_and_finally_given_up(worker: Any
     failed(worker)
     assert reload(worker, chat).status == "failed"
     assert worker.take() is None
-    with testing.script(worker.Chat, down) as asked:
-        assert answer_all(worker) == len(asked) == worker.TRIES - 1
+    with testing.script(worker.Chat, fail) as prompts:
+        assert process_all(worker) == len(prompts) == worker.TRIES - 1
     worker.say("Two", "2", chat.id)
-    with testing.script(worker.Chat, ["Yes."]) as asked:
-        assert answer_all(worker) == 1
+    with testing.script(worker.Chat, ["Yes."]) as prompts:
+        assert process_all(worker) == 1
     assert texts(worker, chat) == ["One", "Two", "Yes."]
-    assert [shown.content for shown in asked[0]][1:] == ["Two"]
+    assert [message.content for message in prompts[0]][1:] == ["Two"]
 
 
 def test_a_turn_that_kills_its_workers_is_given_up(worker: Any) -> None:
@@ -165,7 +165,7 @@ def test_a_turn_that_kills_its_workers_is_given_up(worker: Any) -> None:
     assert reload(worker, chat).status == "running"
     assert take(worker) is None
     worker.say("Two", "2", chat.id)
-    assert answer_all(worker) == 1
+    assert process_all(worker) == 1
     assert texts(worker, chat)[:2] == ["One", "Two"]
     assert len(texts(worker, chat)) == 3
 
@@ -174,7 +174,7 @@ def test_the_next_worker_takes_a_turn_after_a_pause_if_a_worker_dies_before_it_b
     chat = worker.say("One", "1")
     assert worker.take().id == chat.id
     assert worker.take() is None
-    assert answer_all(worker) == 1
+    assert process_all(worker) == 1
     assert reload(worker, chat).status == "completed"
 
 
@@ -187,7 +187,7 @@ def test_a_turn_whose_worker_is_alive_is_not_taken_and_counts_no_try(worker: Any
 
 def test_one_of_several_simultaneous_messages_is_stored(worker: Any) -> None:
     chat = worker.say("Hello", "0")
-    answer_all(worker)
+    process_all(worker)
     together = threading.Barrier(4)
 
     def say(number: int) -> bool:
@@ -256,16 +256,16 @@ def test_another_worker_processes_the_turn_of_a_worker_killed_during_a_model_cal
 def test_killed_processes_leave_each_message_processed_once_and_in_order(
     processes: Processes, worker: Any
 ) -> None:
-    said = {name: [f"{name} {number}" for number in range(4)] for name in "abc"}
-    sessions: dict[str, str | None] = dict.fromkeys(said)
-    left = {name: list(words) for name, words in said.items()}
+    messages_of = {name: [f"{name} {number}" for number in range(4)] for name in "abc"}
+    sessions: dict[str, str | None] = dict.fromkeys(messages_of)
+    unsent = {name: list(words) for name, words in messages_of.items()}
     shop = Shop(processes)
     for _ in range(2):
         processes.work()
     webs_to_kill = {"a 1", "b 2", "c 3"}
 
-    def all_is_answered() -> bool:
-        for name, words in left.items():
+    def all_is_processed() -> bool:
+        for name, words in unsent.items():
             if words:
                 kill = words[0] in webs_to_kill
                 webs_to_kill.discard(words[0])
@@ -274,11 +274,11 @@ def test_killed_processes_leave_each_message_processed_once_and_in_order(
                 del words[: 1 if stored else 0]
         shop.kill_a_worker()
         done = worker.Chat.select().where(worker.Chat.status == "completed").count()
-        return not any(left.values()) and done == len(said)
+        return not any(unsent.values()) and done == len(messages_of)
 
-    until(all_is_answered)
+    until(all_is_processed)
     assert shop.killed
-    for name, words in said.items():
+    for name, words in messages_of.items():
         messages = worker.Chat.get_context(sessions[name]).messages
         assert [message.text for message in messages[::2]] == words
         assert [message.text for message in messages[1::2]] == [f"answer to {each}" for each in words]
@@ -289,7 +289,7 @@ def test_the_example_prints_a_conversation(url: str, tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.count("assistant: You said: ") == 3
-    assert run.stdout.count(" answered: ") in (2, 3)  # the one that is killed may not come to say so
+    assert run.stdout.count(" answered: ") in (2, 3)  # the killed worker may not print its line
     assert "assistant: You said: And on Sundays? (message 3 of this conversation)" in run.stdout
 
 
@@ -302,9 +302,9 @@ def test_the_commands_of_the_example_work(processes: Processes, worker: Any) -> 
     assert busy.stderr == "the message before this one has not been answered yet\n"
     process = processes.run(str(EXAMPLE), "worker")
     assert process.stdout is not None
-    said = "You said: Hello (message 1 of this conversation)"
-    assert process.stdout.readline() == f"{session} answered: {said}\n"
-    assert [message.text for message in worker.Chat.get_context(session).messages] == ["Hello", said]
+    reply = "You said: Hello (message 1 of this conversation)"
+    assert process.stdout.readline() == f"{session} answered: {reply}\n"
+    assert [message.text for message in worker.Chat.get_context(session).messages] == ["Hello", reply]
 
 
 @pytest.mark.backends("sqlite")

@@ -1,4 +1,4 @@
-"""I5: a clock that is wrong, or a lease of another length, costs at most a takeover, never a message."""
+"""I5: a wrong clock, or a lease of another length, causes at most a takeover and loses no message."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_holder_with_a_wrong_clock_loses_its_turn_but_no_message(
 def test_a_session_abandoned_by_a_host_with_a_wrong_clock_is_free_for_others(
     database: Any, action: str, hours: int
 ) -> None:
-    """The lease of a first turn counts from the clock of its host."""
+    """The lease of a first turn uses the clock of its host."""
     Chat = chat_model(database)
     token = _clock.fake.set(off_by(hours))
     with testing.crash_after(1):
@@ -67,24 +67,24 @@ def test_a_session_abandoned_by_a_host_with_a_wrong_clock_is_free_for_others(
 
 
 def take_turns_at(hours: float, Chat: Any, key: Any) -> dict[str, str]:
-    """What became of the words of an actor whose clock is wrong by some hours."""
+    """Take turns with a clock that is wrong by some hours, and return the outcome of each message."""
     _clock.fake.set(off_by(hours))
-    fates = {}
+    outcomes = {}
     for number in range(TURNS):
         words = f"{hours} {number}"
         try:
             assert Chat.continue_session(key, words).last_result.text.startswith(f"You said: {words} (")
-            fates[words] = "done"
+            outcomes[words] = "done"
         except SessionBusy:
-            fates[words] = "refused"
+            outcomes[words] = "refused"
         except LeaseLost as lost:
             answered = lost.result.text.startswith(f"You said: {words} (")
-            fates[words] = "lost" if answered else "lost without its reply"
-    return fates
+            outcomes[words] = "lost" if answered else "lost without its reply"
+    return outcomes
 
 
-class EchoOnceTwoAsk(Echo):
-    """The first two questions are asked at the same time, so that one turn is taken over."""
+class EchoAfterTwoCalls(Echo):
+    """The first two model calls overlap, so that one turn is taken over."""
 
     def __init__(self) -> None:
         self.two = threading.Barrier(2)
@@ -97,24 +97,24 @@ class EchoOnceTwoAsk(Echo):
 
 
 def test_callers_whose_clocks_differ_by_hours_store_each_message_once(database_url: str) -> None:
-    Chat = chat_model(servers.open_database(database_url, pool=3), provider=EchoOnceTwoAsk())
+    Chat = chat_model(servers.open_database(database_url, pool=3), provider=EchoAfterTwoCalls())
     key = Chat.start_session("Hello").id
     with ThreadPoolExecutor(3) as pool:
-        actors = [pool.submit(take_turns_at, hours, Chat, key) for hours in (-3, 0, 5)]
-        fates = {words: fate for actor in actors for words, fate in actor.result().items()}
+        callers = [pool.submit(take_turns_at, hours, Chat, key) for hours in (-3, 0, 5)]
+        outcomes = {words: outcome for caller in callers for words, outcome in caller.result().items()}
     messages = Chat.get_context(key).messages[2:]
-    said = [message.text for message in messages if message.role == "user"]
-    assert sorted(said) == sorted(words for words, fate in fates.items() if fate != "refused")
+    user_texts = [message.text for message in messages if message.role == "user"]
+    assert sorted(user_texts) == sorted(words for words, outcome in outcomes.items() if outcome != "refused")
     for message in messages:
         if message.role == "user":
             replies = [each.text for each in messages if each.turn == message.turn and each is not message]
-            assert len(replies) == (fates[message.text] == "done")
+            assert len(replies) == (outcomes[message.text] == "done")
             assert all(reply.startswith(f"You said: {message.text} (") for reply in replies)
-    assert {"done", "lost"} <= set(fates.values()) <= {"done", "lost", "refused"}
+    assert {"done", "lost"} <= set(outcomes.values()) <= {"done", "lost", "refused"}
 
 
 def test_a_claim_lasts_for_the_lease_of_its_holder(database: Any) -> None:
-    """Two versions of a program run side by side during a deploy."""
+    """Two versions of a program run at the same time during a deployment."""
     model = Waits()
     Old = chat_model(database, provider=model, session={"lease": 1000.0})
     New = chat_model(database, session={"lease": 30.0})

@@ -1,8 +1,7 @@
-"""I4, I6, I12: wherever a turn was stopped, and whatever is called next, the session is whole, in each way to
-call.
+"""I4, I6, I12: a session stays consistent wherever a turn is stopped and whatever is called next.
 
-Each case runs one call, stops it after its first, its second, … effect, and from each of these moments makes
-every call that fits. `tests/support/turn_spec.py` specifies what must then be stored and shown.
+Each case makes one call, stops it after each of its effects in turn, and then makes every call that fits.
+`tests/support/turn_spec.py` specifies what must then be stored and sent to the model.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from tests.support.turn_spec import MODELS, WAYS, Call, Case, Turns, after_effec
 
 pytestmark = pytest.mark.matrix
 
-ASKED = [name for name in MODELS if name != "is_not_asked"]
+CALLED_MODELS = [name for name in MODELS if name != "is_not_asked"]
 ENDED = ["completed", "failed", "interrupted", "abandoned"]
 TO_RESUME = ["pending", "failed", "interrupted", "abandoned"]
 SHAPES = [
-    *product(["start"], [True], ["nothing"], ASKED),
+    *product(["start"], [True], ["nothing"], CALLED_MODELS),
     *product(["start"], [False], ["nothing"], ["is_not_asked"]),
-    *product(["continue"], [True], ENDED, ASKED),
+    *product(["continue"], [True], ENDED, CALLED_MODELS),
     *product(["continue"], [False], ENDED, ["is_not_asked"]),
-    *product(["resume"], [True], TO_RESUME, ASKED),
+    *product(["resume"], [True], TO_RESUME, CALLED_MODELS),
 ]
 OPTIONS = [*product([True, False], repeat=2)]
 
@@ -39,7 +38,7 @@ ONE_OF_EACH_SHAPE = [
     Case(*shape, *OPTIONS[number % 4], WAYS[number // 4 % 4]) for number, shape in enumerate(SHAPES)
 ]
 CASES = [ALL[number] for number in pairwise([*map(vars, ALL)], [*map(vars, ONE_OF_EACH_SHAPE)])]
-"""Each shape once, and each pair of an action, what stands before it, a model, an option and a way."""
+"""Each shape once, and each pair of an action, a state before it, a model, an option and a way to call."""
 
 
 def test_the_cases_contain_each_possible_pair() -> None:
@@ -50,7 +49,7 @@ def test_the_cases_contain_each_possible_pair() -> None:
     assert {(case.action, case.run, case.before, case.model) for case in CASES} == {*SHAPES}
 
 
-SELECTED = [
+SELECTED_CASES = [
     Case("start", True, "nothing", "answers_at_last", keyed=True, status=True),
     Case("continue", True, "abandoned", "never_fits", keyed=True, status=True, way="stream"),
     Case("continue", True, "interrupted", "is_left", keyed=False, status=False, way="stream"),
@@ -70,12 +69,12 @@ def test_a_session_stopped_after_any_effect_is_consistent_for_every_call(databas
 @pytest.mark.layouts("rows")
 @pytest.mark.parametrize("case", CASES[1::2], ids=str)
 def test_a_session_in_rows_stopped_after_any_effect_is_consistent(database: Any, case: Case) -> None:
-    """The other half of the cases: what a layout stores is compared in `unit/test_stored_format.py`."""
+    """The other half of the cases: `unit/test_stored_format.py` compares what the layouts store."""
     stop_after_each_effect(database, case)
 
 
 @pytest.mark.backends("postgres", "mariadb")
-@pytest.mark.parametrize("case", SELECTED, ids=str)
+@pytest.mark.parametrize("case", SELECTED_CASES, ids=str)
 def test_a_session_on_a_server_stopped_after_any_effect_is_consistent(database: Any, case: Case) -> None:
     stop_after_each_effect(database, case)
 
@@ -88,7 +87,7 @@ def stop_after_each_effect(database: Any, case: Case) -> None:
         assert {"Insert", "Claim"} & {*effects}
         assert ("Finish" in effects) == case.run
         for step in range(1, len(effects) + 1):
-            with noted(f"stopped after {', '.join(effects[:step])}"):
+            with annotated_errors(f"stopped after {', '.join(effects[:step])}"):
                 world.go_back(moment)
                 assert world.stop(step) == effects[:step]
                 stopped = world.what_came(after_effects(case, turns, effects[:step]))
@@ -98,13 +97,14 @@ def stop_after_each_effect(database: Any, case: Case) -> None:
 
 
 def make_every_call(world: World, stopped: Turns) -> None:
-    """Each from the same moment, with the lease alive and run out, and after it what always has to work, once
-    if nothing was changed."""
+    """Make each call from the same moment, with a running or expired lease, and then calls that always work.
+
+    The latter are made once for all calls that store nothing."""
     moment = world.moment()
     unchanged: list[Turns] = []
     waits = [0.0, OVER] if stopped and stopped[-1].alive else [0.0]
     for call, seconds in product(fitting_calls(world.case, stopped), waits):
-        with noted(f"then {call} after {seconds} s"):
+        with annotated_errors(f"then {call} after {seconds} s"):
             world.go_back(moment)
             turns = world.make(call, world.wait(stopped, seconds))
             turns = world.wait(turns, OVER)
@@ -129,7 +129,7 @@ def fitting_calls(case: Case, turns: Turns) -> list[Call]:
 
 
 @contextmanager
-def noted(what: str) -> Iterator[None]:
+def annotated_errors(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:

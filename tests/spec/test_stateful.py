@@ -1,4 +1,4 @@
-"""I3 to I6: whatever several calls do to one session at once, no acknowledged word is lost or doubled."""
+"""I3 to I6: interleaved calls on one session store each acknowledged message once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sessions(database: Any) -> Iterator[Callable[[], Sessions]]:
 
 
 MORE = int(os.environ.get("AGENTSESSION_TEST_EXAMPLES", "0"))
-"""How many interleavings to try instead of the same few in each run."""
+"""The number of random interleavings to try instead of the same ones in each run."""
 
 
 def test_any_interleaving_stores_each_acknowledged_message_once(

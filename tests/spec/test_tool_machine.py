@@ -1,5 +1,6 @@
-"""The tool loop as a pure machine: whatever the model asks for, whatever the tools do, and wherever processes
-end, what was stored stays, no call runs that must not, and each prompt is valid."""
+"""The tool loop as a pure machine, with arbitrary calls, results and ends of processes.
+
+What is stored stays, no forbidden call runs, and each prompt is valid."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tests.support.memory_store import Memory
 from tests.support.tool_loop_simulation import Play
 
 MORE = int(os.environ.get("AGENTSESSION_TEST_EXAMPLES", "0"))
-"""How many plays to try instead of the same few in each run."""
+"""The number of random simulations to try instead of the same ones in each run."""
 
 
 @tool
@@ -31,24 +32,24 @@ def again(n: int) -> int:
 
 
 @tool(needs_approval=True)
-def ask(n: int) -> int:
-    """Somebody has to approve it."""
+def pay(n: int) -> int:
+    """Needs an approval."""
     raise AssertionError(n)
 
 
 @tool(needs_approval=True, idempotent=True)
-def ask_again(n: int) -> int:
-    """Once approved, it may run twice."""
+def pay_again(n: int) -> int:
+    """Needs an approval and may run twice."""
     raise AssertionError(n)
 
 
 @tool(needs_approval=lambda arguments: arguments["n"] > 5)
-def ask_if_big(n: int) -> int:
-    """Somebody has to approve it sometimes."""
+def pay_if_big(n: int) -> int:
+    """Needs an approval for large numbers."""
     raise AssertionError(n)
 
 
-TOOLS = [plain, again, ask, ask_again, ask_if_big]
+TOOLS = [plain, again, pay, pay_again, pay_if_big]
 DECLARED: dict[str, dict[str, Any]] = {
     "usual": {},
     "halting": {"on_tool_error": "halt", "max_iterations": 3},
@@ -71,7 +72,7 @@ def test_stops_at_any_effect_lose_no_stored_result_and_run_no_forbidden_call(dec
         suppress_health_check=list(HealthCheck),
     )
     @given(st.data())
-    def play(data: Any) -> None:
+    def simulate(data: Any) -> None:
         Play(options, data, Memory()).play()
 
-    play()
+    simulate()

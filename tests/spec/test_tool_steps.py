@@ -1,5 +1,6 @@
-"""I4, I12: a turn with tools and an approval that is stopped after any step ends as if nothing had happened;
-but for calls of which nobody knows, and those that may run twice."""
+"""I4, I12: a turn with tools and an approval that is stopped after any step ends like one that was not.
+
+Exceptions are calls whose outcome is unknown, and those that may run twice."""
 
 from __future__ import annotations
 
@@ -23,18 +24,18 @@ from tests.support.valid_prompts import assert_can_be_asked
 pytestmark = pytest.mark.matrix
 
 STEPS = 17
-"""At least: calls may end at once."""
+"""The least number of steps: several calls may end in one step."""
 
 OUTCOMES = {"quick": "completed", "broken": "failed", "find": "completed", "pay": "completed"}
 CALLS = ["quick", "broken", "find", "pay", "find"]
 
 
 def tools_of(runs: Counter[str], **options: Any) -> list[Any]:
-    """They count how often each call has begun."""
+    """Return tools that count how often each call has begun."""
 
     @tool(**options)
     def quick(context: ToolContext) -> str:
-        """Is soon done."""
+        """Ends at once."""
         runs[context.call] += 1
         return "quick"
 
@@ -52,7 +53,7 @@ def tools_of(runs: Counter[str], **options: Any) -> list[Any]:
 
     @tool(needs_approval=True, **options)
     def pay(context: ToolContext) -> str:
-        """Somebody has to approve it."""
+        """Needs an approval."""
         runs[context.call] += 1
         return "paid"
 
@@ -60,20 +61,20 @@ def tools_of(runs: Counter[str], **options: Any) -> list[Any]:
 
 
 def reply_to(prompt: Prompt) -> Any:
-    """Two steps, and at last what it was told."""
+    """Request two steps of calls, and then repeat their results."""
     assert_can_be_asked(prompt)
-    words = max(place for place, shown in enumerate(prompt) if shown.role == "user")
-    answers = prompt[words + 1 :]
-    match sum(bool(shown.calls) for shown in answers):
+    opening = max(position for position, message in enumerate(prompt) if message.role == "user")
+    replies = prompt[opening + 1 :]
+    match sum(bool(message.calls) for message in replies):
         case 0:
             return "Let me look. ", tool_call("quick"), tool_call("broken"), tool_call("find")
         case 1:
             return tool_call("pay"), tool_call("find")
-    return " | ".join(shown.content for shown in answers if shown.role == "tool")
+    return " | ".join(message.content for message in replies if message.role == "tool")
 
 
 class Actions:
-    """The actions of a model, in one of the ways to call."""
+    """The actions of a model, called in one way."""
 
     def __init__(self, Chat: Any, way: str, runner: asyncio.Runner) -> None:
         self.Chat, self.way, self.runner = Chat, way, runner
@@ -96,8 +97,8 @@ class Actions:
                 pass
             return stream.session
 
-    def go_on(self, key: Any) -> None:
-        """Until the turn is completed: somebody approves what waits, and it is resumed."""
+    def complete(self, key: Any) -> None:
+        """Approve and resume the turn until it is completed."""
         while self.Chat.get_by_id(key).last_turn.status != "completed":
             for approval in self.Chat.get_by_id(key).approvals:
                 approval.approve(by="ann")
@@ -134,27 +135,30 @@ def stop_after_each_step(database: Any, runner: asyncio.Runner, way: str) -> Non
         with testing.script(Chat, reply_to), testing.clock() as clock:
             key = Chat.start_session("Pay it", run=False).id
             with crash:
-                act.go_on(key)
+                act.complete(key)
             before = Chat.get_context(key)
             clock.advance(31)
-            act.go_on(key)
+            act.complete(key)
             after = Chat.get_context(key)
-            assert is_kept(before.messages, after.messages), crash
-            assert is_whole(after.messages, runs, was_stopped=crash.happened), crash
+            assert is_prefix_of(before.messages, after.messages), crash
+            assert each_call_has_its_result(after.messages, runs, was_stopped=crash.happened), crash
             act("continue_session", key, "Again")
     assert crash.step > STEPS
 
 
-def is_kept(before: tuple[Message, ...], after: tuple[Message, ...]) -> bool:
-    said = [(message.id, message.role, message.content) for message in before]
-    return said == [(message.id, message.role, message.content) for message in after][: len(said)]
+def is_prefix_of(before: tuple[Message, ...], after: tuple[Message, ...]) -> bool:
+    stored_contents = [(message.id, message.role, message.content) for message in before]
+    return (
+        stored_contents
+        == [(message.id, message.role, message.content) for message in after][: len(stored_contents)]
+    )
 
 
-def is_whole(messages: tuple[Message, ...], runs: Counter[str], *, was_stopped: bool) -> bool:
-    """All calls were made, and have their result."""
+def each_call_has_its_result(messages: tuple[Message, ...], runs: Counter[str], *, was_stopped: bool) -> bool:
+    """Return whether each call was made and has its result."""
     roles = "".join(message.role[0] for message in messages)
     assert roles == "uatttatta"
-    turn, told = messages[0].turn, []
+    turn, texts = messages[0].turn, []
     results = results_of(messages)
     keys = [f"{turn}:{step}:{index}" for step, count in enumerate((3, 2)) for index in range(count)]
     assert [*results] == sorted(results, key=lambda key: key.split(":")[1])
@@ -166,6 +170,6 @@ def is_whole(messages: tuple[Message, ...], runs: Counter[str], *, was_stopped: 
             [1, 2] if was_stopped and name == "find" else [1] if outcome != "unknown" else [0, 1]
         )
         assert ("approval" in results[key].metadata) == (name == "pay")
-        told.append(results[key].text)
-    assert messages[-1].text == " | ".join(told)
+        texts.append(results[key].text)
+    assert messages[-1].text == " | ".join(texts)
     return True
