@@ -99,7 +99,7 @@ from tests.support.models import chat_model
 from tests.support.servers import open_database
 from tests.concurrency.test_contention import take_turns
 
-def tell(*lines):
+def print_lines(*lines):
     os.write(1, "".join(f"{line}\\n" for line in lines).encode())  # one system call, so that no lines mix
 
 def run(code, arguments, name, beginning):
@@ -111,7 +111,7 @@ def run(code, arguments, name, beginning):
         os._exit(0)
     except BaseException:
         traceback.print_exc()
-        tell("failed")
+        print_lines("failed")
         os._exit(1)
 
 for line in sys.stdin:
@@ -124,11 +124,11 @@ for line in sys.stdin:
     sys.stdin.readline()
     begin.close()
     beginning.close()
-    tell(f"ended {[os.wait()[1] for _ in names]}")
+    print_lines(f"ended {[os.wait()[1] for _ in names]}")
 """
 
 
-class Forks:
+class ForkingProcess:
     """A process whose forked children run code without importing anything. After an error it is replaced."""
 
     process: subprocess.Popen[str] | None = None
@@ -163,8 +163,8 @@ class Forks:
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
+def forks() -> Iterator[ForkingProcess]:
+    forks = ForkingProcess()
     yield forks
     forks.end()
 
@@ -173,17 +173,17 @@ RACER = """
 url, key, on_busy = arguments
 session = {"on_busy": on_busy, "busy_timeout": 120}
 Chat = chat_model(open_database(url, pool=1), session=session, create=False)
-tell("ready")
+print_lines("ready")
 wait()
 done, refused = take_turns(Chat, key, name)
-tell(*[f"done {words}" for words in done], *[f"refused {words}" for words in refused])
+print_lines(*[f"done {words}" for words in done], *[f"refused {words}" for words in refused])
 """
 
 
 @needs_fork
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
 def test_each_turn_of_concurrent_processes_is_stored_once_or_refused(
-    database: Any, forks: Forks, on_busy: str
+    database: Any, forks: ForkingProcess, on_busy: str
 ) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Hello").id
@@ -219,25 +219,25 @@ def test_turns_whose_models_are_slow_share_one_connection(database_url: str) -> 
 
 
 KEYED = """
-class Tells(Echo):
+class AnnouncingEcho(Echo):
     def ask(self, request):
-        tell("asked")
+        print_lines("asked")
         return super().ask(request)
 
 url, on_busy, key = arguments
 session = {"on_busy": on_busy, "busy_timeout": 120}
-Chat = chat_model(open_database(url), session=session, create=False, provider=Tells())
+Chat = chat_model(open_database(url), session=session, create=False, provider=AnnouncingEcho())
 Chat.get_or_none()
-tell("ready")
+print_lines("ready")
 wait()
 try:
     if key == "-":
         record = Chat.start_session("Hello", idempotency_key="key")
     else:
         record = Chat.continue_session(key, "Hello", idempotency_key="key")
-    tell(f"{record.id} {record.last_result.text}")
+    print_lines(f"{record.id} {record.last_result.text}")
 except SessionBusy:
-    tell("busy")
+    print_lines("busy")
 """
 
 
@@ -245,7 +245,7 @@ except SessionBusy:
 @pytest.mark.parametrize("action", ["start", "continue"])
 @pytest.mark.parametrize("on_busy", ["wait", "raise"])
 def test_a_key_used_in_many_processes_starts_one_turn(
-    database: Any, forks: Forks, on_busy: str, action: str
+    database: Any, forks: ForkingProcess, on_busy: str, action: str
 ) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("Before").id if action == "continue" else "-"

@@ -126,12 +126,12 @@ def test_a_write_whose_connection_closes_after_begin_is_not_partly_stored(
         atomic = db.atomic
 
         @contextmanager
-        def then_killed() -> Iterator[None]:
+        def kill_after_begin() -> Iterator[None]:
             with atomic():
                 await_(kill_connections(server, 50))
                 yield
 
-        monkeypatch.setattr(db, "atomic", then_killed)
+        monkeypatch.setattr(db, "atomic", kill_after_begin)
         with pytest.raises(WriteUnconfirmed):
             await db.run(session.claim, 1, change(2))
         monkeypatch.undo()

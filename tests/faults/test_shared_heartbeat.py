@@ -102,7 +102,7 @@ from tests.support.lease_watch import eventually, until_of
 
 url, *keys = sys.argv[1:]
 
-class Forks:
+class ForkingModel:
     def ask(self, request):
         name = request.prompt[-1].content
         Chat, key = model_of(self), keys[name == "child"]
@@ -125,7 +125,7 @@ class Forks:
 def model_of(provider):
     return chat_model(open_database(url), provider=provider, session={"lease": 0.3}, create=False)
 
-model_of(Forks()).continue_session(keys[0], "parent")
+model_of(ForkingModel()).continue_session(keys[0], "parent")
 """
 
 

@@ -149,7 +149,7 @@ ON_SERVERS = (
     *("start by key", "start, repeated output", "continue", "continue by key, run later"),
     *("continue after a crash", "continue, failing", "resume"),
 )
-"""Actions that contain each statement of a write. The dialects differ only in these."""
+"""Together these actions send every statement of a write. The dialects differ only in the statements."""
 
 
 @pytest.mark.backends("postgres", "mariadb")

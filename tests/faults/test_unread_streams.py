@@ -312,10 +312,10 @@ def test_an_endless_unread_reply_of_a_single_call_ends_with_the_timeout(provider
     model = provider()
 
     @agent(client="x:y", instruction="You help.", provider=model, timeout=0.5)
-    class Asks: ...
+    class Assistant: ...
 
     async def follow() -> None:
-        async with Asks.astream("all") as stream:  # type: ignore[attr-defined]
+        async with Assistant.astream("all") as stream:  # type: ignore[attr-defined]
             await anext(stream)
             await anext(stream)
             await aeventually(model.stopped.is_set)
@@ -323,7 +323,7 @@ def test_an_endless_unread_reply_of_a_single_call_ends_with_the_timeout(provider
     if provider is AsyncEndless:
         asyncio.run(follow())
     else:
-        with Asks.stream("all") as stream:  # type: ignore[attr-defined]
+        with Assistant.stream("all") as stream:  # type: ignore[attr-defined]
             next(stream)
             next(stream)
             assert model.stopped.wait(60)
