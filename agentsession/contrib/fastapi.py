@@ -1,6 +1,6 @@
 """Sessions in a FastAPI app: `session_router`. Needs the extra `fastapi`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
@@ -8,20 +8,32 @@ import peewee
 from pydantic import WrapValidator
 
 try:
-    from fastapi import APIRouter, Body, Depends, Header, Query, Response
+    from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Request, Response
 except ImportError as missing:
     fix = "pip install 'agentsession[fastapi]'"
     raise ImportError(f"agentsession.contrib.fastapi needs FastAPI: {fix}") from missing
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.types import Message, Receive
 
 from agentsession.contrib._web import openapi
 from agentsession.contrib._web.event_stream import asgi_response
-from agentsession.contrib._web.problem_route import problem_route
-from agentsession.contrib._web.problems import NO_JSON_TYPE, Refused
+from agentsession.contrib._web.guard import check_request
+from agentsession.contrib._web.problems import (
+    BODY_TOO_LARGE,
+    NO_JSON_TYPE,
+    Refused,
+    invalid,
+    mismatch,
+    problem_response,
+    refusal,
+)
 from agentsession.contrib._web.requests import MAX_PAGE_SIZE, PAGE_SIZE, SessionRequest, present
 from agentsession.contrib._web.routes import Route
 from agentsession.contrib._web.session_api import SessionApi
+from agentsession.errors import AgentSessionError
 
 ParametersByName = dict[str, Parameter]
 """The parameter of an endpoint for each attribute of `SessionRequest`: FastAPI reads signatures."""
@@ -84,7 +96,7 @@ def session_router(
     router = APIRouter(
         prefix=prefix,
         tags=[model.__name__] if tags is None else [*tags],
-        route_class=problem_route(api.body_limit),
+        route_class=_problem_route(api.body_limit),
     )
     sources = _sources(actor, instruction_args)
     for route in api.routes:
@@ -153,3 +165,48 @@ def _body(schema: Any) -> Parameter:
 
     read.__annotations__["body"] = Annotated[schema, Body(), WrapValidator(lambda value, _: value)]
     return _parameter("body", Any, Depends(read))
+
+
+class BodyTooLarge(HTTPException):
+    """The body is too large. FastAPI turns other exceptions of a body that it reads into a status of 400."""
+
+
+def _problem_route(limit: int) -> type[APIRoute]:
+    """Return a route class that answers errors of the client with problem details, and raises all others.
+
+    It reads at most `limit` bytes of a body.
+    """
+
+    class ProblemRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def respond(request: Request) -> Response:
+                try:
+                    check_request(request.method, request.headers.get, limit)
+                    return await handle(Request(request.scope, _limited(request.receive, limit)))
+                except RequestValidationError as error:
+                    problem = refusal(invalid(mismatch(error.errors())))
+                except BodyTooLarge:
+                    problem = refusal(BODY_TOO_LARGE)
+                except (AgentSessionError, Refused) as error:
+                    problem = problem_response(error)
+                return asgi_response(problem)
+
+            return respond
+
+    return ProblemRoute
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    remaining = limit
+
+    async def limited() -> Message:
+        nonlocal remaining
+        message = await receive()
+        remaining -= len(message.get("body", b""))
+        if remaining < 0:
+            raise BodyTooLarge(BODY_TOO_LARGE.status)
+        return message
+
+    return limited

@@ -5,11 +5,9 @@ No model is called and nothing is patched. A `with` block changes its own thread
 change ends with the block. `agentsession.testing.plugin` has pytest fixtures for the same.
 """
 
-from agentsession.testing.clocks import FakeClock, clock
+from agentsession.testing.blocks import FakeClock, clock, dsl_errors, inside_transaction
 from agentsession.testing.crashes import Crash, CrashPoint, crash_after, every_crash
-from agentsession.testing.declarations import dsl_errors
 from agentsession.testing.scripted import script, tool_call
-from agentsession.testing.transactions import inside_transaction
 
 __all__ = [
     "Crash",

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from agentsession._drive.stepper import after_effect
 from agentsession._turn.effects import Effect
-from agentsession.testing.override import override
+from agentsession.testing.blocks import override
 
 MAX_STEPS = 1_000
 """The number of steps after which `every_crash` gives up."""

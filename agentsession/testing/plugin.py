@@ -20,9 +20,8 @@ import pytest
 
 from agentsession._turn.model_io import Prompt
 from agentsession.provider.choose import scripted
-from agentsession.testing.clocks import FakeClock, clock
+from agentsession.testing.blocks import FakeClock, clock, override
 from agentsession.testing.crashes import CrashPoint
-from agentsession.testing.override import override
 from agentsession.testing.scripted import Replies, script
 
 ScriptAgent: TypeAlias = "Callable[[type[Any], Replies], list[Prompt]]"

@@ -14,7 +14,7 @@ from agentsession._turn.model_io import Delta, Prompt, Reply, ToolCall
 from agentsession.provider.choose import scripted
 from agentsession.provider.echo import words_in
 from agentsession.provider.protocol import Request
-from agentsession.testing.override import override
+from agentsession.testing.blocks import override
 
 Replies: TypeAlias = "Sequence[Any] | Callable[[Prompt], Any]"
 

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 import peewee
 
 from agentsession import actions
-from agentsession.contrib._web.decisions import decision_of
-from agentsession.contrib._web.requests import SessionRequest
+from agentsession.contrib._web.requests import SessionRequest, decision_of
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ async def aperform(calls: ActionCalls) -> Any:
 def decide_call(model: type[peewee.Model], request: SessionRequest) -> ActionCalls:
     """Decide about a call of a tool, as the actor of the request, and return the context after it."""
     decision = decision_of(request.body)
-    session, whose = (model, request.id), {"actor": request.actor}
-    approval = yield ActionCall("find_approval", (*session, decision.call), whose)
+    session, actor = (model, request.id), {"actor": request.actor}
+    approval = yield ActionCall("find_approval", (*session, decision.call), actor)
     options = decision.model_dump(exclude={"call", "decision"})
     yield ActionCall(decision.decision, (), {**options, "by": request.actor}, approval)
-    context = yield ActionCall("get_context", session, {"last": 1, **whose})
+    context = yield ActionCall("get_context", session, {"last": 1, **actor})
     return context

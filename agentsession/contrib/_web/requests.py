@@ -1,4 +1,4 @@
-"""The values of a request."""
+"""The values of a request, and the forms of its body."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import peewee
-from pydantic import TypeAdapter, create_model
+from pydantic import AfterValidator, BaseModel, Field, RootModel, TypeAdapter, ValidationError, create_model
 
 from agentsession import info
 from agentsession.contrib._web.guard import has_json_type
-from agentsession.contrib._web.problems import NO_JSON_TYPE, UNAUTHORIZED, Refused, invalid
+from agentsession.contrib._web.problems import NO_JSON_TYPE, UNAUTHORIZED, Refused, invalid, mismatch
+from agentsession.contrib._web.response_body import Named
 
 WRAPPER = "input"
 """The key of an input that is not a JSON object itself."""
@@ -94,3 +95,52 @@ def _is_object(node: dict[str, Any], definitions: dict[str, Any]) -> bool:
     if branches:
         return all(_is_object(branch, definitions) for branch in branches)
     return bool(node.get("type") == "object")
+
+
+def _storable(text: str) -> str:
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("databases refuse NUL characters and lone surrogates")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class Approve(BaseModel, extra="forbid"):
+    """Run the call as it is."""
+
+    call: Text
+    decision: Literal["approve"]
+
+
+class Reject(BaseModel, extra="forbid"):
+    """Do not run the call. The model sees that it was rejected, and the reason."""
+
+    call: Text
+    decision: Literal["reject"]
+    reason: Text = ""
+
+
+class Edit(BaseModel, extra="forbid"):
+    """Run the call with these arguments instead. The model sees them."""
+
+    call: Text
+    decision: Literal["edit"]
+    arguments: dict[str, Any]
+
+
+AnyDecision = Annotated[Approve | Reject | Edit, Field(discriminator="decision")]
+
+
+class DecisionBody(Named, RootModel[AnyDecision], component="Decision"):
+    """The decision about a call. It is made by the actor of the request."""
+
+
+def decision_of(body: Any) -> Approve | Reject | Edit:
+    """Return the decision in the body of a request."""
+    try:
+        return DecisionBody.model_validate(body).root
+    except ValidationError as error:
+        found = mismatch(error.errors(include_url=False))
+        detail = f"the decision (approve, reject or edit) does not fit: {found}"
+        raise Refused(invalid(detail)) from None

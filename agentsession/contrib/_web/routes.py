@@ -9,8 +9,7 @@ from typing import Any, Literal
 import peewee
 
 from agentsession.contrib._web.action_calls import ActionCall, ActionCalls, decide_call
-from agentsession.contrib._web.decisions import DecisionBody
-from agentsession.contrib._web.requests import SessionRequest, input_model
+from agentsession.contrib._web.requests import DecisionBody, SessionRequest, input_model
 from agentsession.contrib._web.responses import (
     ApprovalsBody,
     PageBody,
