@@ -1,1 +1,1 @@
-"""PERFORM: drivers run a turn machine and perform its effects."""
+"""The drivers, which step the machine of a turn and perform its effects."""

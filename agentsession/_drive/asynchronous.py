@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 from agentsession import _clock
-from agentsession._drive.async_bridge import run_on_store, shielded
 from agentsession._drive.heartbeat import LoopBeats
 from agentsession._drive.model_call import ModelCall
 from agentsession._drive.performer import Performer, seconds_to_wait
@@ -27,8 +26,9 @@ from agentsession._drive.reply_pieces import (
     pieces_of,
     reply_in_one_piece,
 )
-from agentsession._drive.stepper import MachineStepper, Performing
+from agentsession._drive.stepper import MachineStepper, Performing, shielded
 from agentsession._drive.tool_workers import AsyncToolBatch
+from agentsession._store.declared import run_on_store
 from agentsession._turn.effects import (
     CallModel,
     ClaimLost,

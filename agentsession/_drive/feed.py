@@ -16,11 +16,11 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from agentsession._drive.async_bridge import shielded
 from agentsession._drive.heartbeat import call_regularly
 from agentsession._drive.performer import Performer
-from agentsession._drive.stepper import warn_about
+from agentsession._drive.stepper import shielded
 from agentsession._drive.stream_events import Backlog, Ping
+from agentsession._drive.turn_log import warn_about
 from agentsession._turn.effects import Outcome
 from agentsession.events import Event
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agentsession import _clock
-from agentsession._drive.async_bridge import run_on_store, shielded
-from agentsession._drive.stepper import warn_about
+from agentsession._drive.stepper import shielded
+from agentsession._drive.turn_log import warn_about
+from agentsession._store.declared import run_on_store
 from agentsession._store.session_store import StoredSession
 from agentsession._turn.effects import ClaimLost
 from agentsession._workers import BEATS

@@ -1,23 +1,17 @@
-"""How both drivers step a machine: what happens when the caller leaves, and what is logged about the turn.
-
-Each log record names the model, the session and the turn, in its text and as the attributes `model`,
-`session` and `turn`. No record holds what a user or a model wrote: an error is named by its type.
-"""
+"""How both drivers step a machine, and what happens when the caller leaves."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
 
-from agentsession import info
-from agentsession._store.session_store import StoredSession
+from agentsession._drive.turn_log import TurnLog
 from agentsession._turn.effects import (
     CallModel,
     Effect,
@@ -27,12 +21,10 @@ from agentsession._turn.effects import (
     Outcome,
     RunTools,
     ToolResult,
+    WriteUnconfirmed,
 )
-from agentsession._turn_state import Turn
-from agentsession.errors import LeaseLost, SessionNotFound, StorageFailed, TurnCancelled
-from agentsession.events import TurnStarted
 
-_log = logging.getLogger("agentsession")
+T = TypeVar("T")
 
 after_effect: ContextVar[Callable[[Effect], None] | None] = ContextVar("after_effect", default=None)
 """For crash tests: called after each performed effect. An error that it raises drops the machine."""
@@ -142,6 +134,7 @@ def is_interruption(error: BaseException) -> bool:
 
 
 def is_raised_by_a_signal_handler(error: BaseException) -> bool:
+    """Return whether the traceback of the error has a frame of a signal handler."""
     trace = error.__traceback__
     handlers = {*_handlers()} if trace is not None else set()
     while trace is not None:
@@ -164,71 +157,26 @@ def _handlers() -> Iterator[CodeType]:
             yield code
 
 
-def warn_about(session: StoredSession, text: str, error: Exception) -> None:
-    """Log a warning about the session's turn, with the type of the error."""
-    turn = None if session.turn is None else session.turn.id
-    model = info.qualified_name(session.model)
-    _write(logging.WARNING, model, session.key, turn, f"{text}: %s", type(error).__name__)
+async def shielded(
+    work: Coroutine[Any, Any, T], on_cancel: Callable[[BaseException], object] | None = None
+) -> T:
+    """Run the work to its end in its own task, and return its result.
 
-
-class TurnLog:
-    """Logs how the turn of one machine ends.
-
-    A turn has begun when the machine emits `TurnStarted`. A machine that runs no turn (it stores one for
-    later, repeats a stored result, or cancels) logs nothing.
+    If the caller's task is cancelled meanwhile, `on_cancel` is called. Without `on_cancel` the cancellation
+    is raised after the work. A task may be cancelled many times: anyio cancels again at every `await`.
     """
-
-    def __init__(self, model_name: str, session: StoredSession | None) -> None:
-        self.model_name = model_name
-        self.session = session
-        self.turn: str | None = None
-        self.began = 0.0
-        self.model_calls = 0
-
-    def note(self, effect: Emit | CallModel) -> None:
-        """Note the start of the turn, and count its model calls."""
-        if isinstance(effect, Emit) and isinstance(effect.event, TurnStarted):
-            self.turn, self.began = effect.event.turn, time.perf_counter()
-        elif isinstance(effect, CallModel):
-            self.model_calls += 1
-
-    def log_end(self, turn: Turn) -> None:
-        """Log that the machine has returned: the turn is completed, or waits for an approval."""
-        self._line(logging.INFO, f"{turn.status} ({turn.usage.total_tokens} tokens)")
-
-    def log_failure(self, error: BaseException) -> None:
-        """Log that the machine has raised an error."""
-        kind = type(error).__name__
-        match error:
-            case Interrupted():
-                self._line(logging.INFO, f"interrupted by {error.why}")
-            case TurnCancelled():
-                self._line(logging.INFO, "cancelled by another caller")
-            case SessionNotFound():
-                self._line(logging.WARNING, "not stored, because the session was deleted")
-            case LeaseLost():
-                self._line(logging.WARNING, "lost: another process took the turn over")
-            case StorageFailed():
-                self._line(logging.WARNING, f"not stored: {type(error.__cause__ or error).__name__}")
-            case _:
-                self._line(logging.WARNING, f"failed: {kind}")
-
-    def _line(self, level: int, how: str) -> None:
-        if self.turn is None:
-            return
-        key = None if self.session is None else self.session.key
-        took = time.perf_counter() - self.began
-        text = "the turn ended: %s, after %.2f s and %d model calls"
-        _write(level, self.model_name, key, self.turn, text, how, took, self.model_calls)
-
-
-def _write(level: int, model: str, key: Any, turn: str | None, text: str, *values: object) -> None:
-    where = f"{model} call" if key is None else f"{model} {_printable(key)}"
-    extra = {"model": model, "session": key, "turn": turn}
-    _log.log(level, f"[%s turn %s] {text}", where, _printable(turn), *values, extra=extra)
-
-
-def _printable(key: Any) -> str:
-    """Return the key in one line. A client may choose it, and must not add lines to the log."""
-    text = str(key)
-    return text if text.isprintable() else ascii(text)
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    while True:
+        try:
+            value = await asyncio.shield(task)
+        except asyncio.CancelledError as cancelled:
+            cancellation = cancelled
+            if on_cancel is not None:
+                on_cancel(cancelled)
+            if task.cancelled():  # the event loop is shutting down
+                raise (cancelled if on_cancel is None else WriteUnconfirmed()) from cancelled
+        else:
+            if cancellation is not None and on_cancel is None:
+                raise cancellation
+            return value

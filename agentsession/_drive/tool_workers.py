@@ -12,9 +12,8 @@ from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
-from agentsession._drive.async_bridge import shielded
 from agentsession._drive.heartbeat import LoopBeats, keep_alive
-from agentsession._drive.stepper import is_raised_by_a_signal_handler
+from agentsession._drive.stepper import is_raised_by_a_signal_handler, shielded
 from agentsession._drive.tool_batch import QueueItem, ToolBatch
 from agentsession._store.transaction import leaving_none_open, refuse_open_transaction
 from agentsession._turn.effects import Run, RunTools, ToolResult

@@ -19,7 +19,7 @@ from agentsession._dsl.drafts import SessionDraft
 from agentsession._dsl.verifiers.session import SESSION_VERIFIERS
 from agentsession._option_rules import UNSET, converted, keywords_of
 from agentsession._options import History, Layout, OnBusy, SessionOptions
-from agentsession._store.forks import renew_in_children
+from agentsession._store.connection import renew_in_children
 from agentsession._store.record import watch
 from agentsession.actions.mixins import GuardedSave, SessionActions
 

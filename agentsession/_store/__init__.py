@@ -1,1 +1,1 @@
-"""REMEMBER: the only rooms that speak SQL. A store loads, claims and writes one session at a time."""
+"""The only room with SQL: stored sessions, their layouts, and the databases behind them."""

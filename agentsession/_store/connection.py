@@ -1,11 +1,15 @@
 """The connection of one effect, which is opened or replaced before the effect and closed after it.
 
-Errors of the database get a note that says how to fix them.
+A forked child opens its own connections: two processes that use one connection read each other's rows, and
+Peewee does not notice a fork. Errors of the database get a note that says how to fix them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -15,18 +19,20 @@ from weakref import WeakSet
 import peewee
 
 from agentsession import info
-from agentsession._store.declared import Backend, Declared, backend_of
-from agentsession.errors import DslError, InputInvalid, Problem
+from agentsession._store.declared import Backend, Declared, backend_for, backend_of, database_of
+from agentsession.errors import DslError, Problem
 
 LOST = (peewee.OperationalError, peewee.InterfaceError)
 """What Peewee raises when a connection is lost, a server restarts, a lock times out."""
 
 _checked: WeakSet[Any] = WeakSet()
+"""The databases on which a session was read or stored in this process."""
 
+_models: WeakSet[type[peewee.Model]] = WeakSet()
+"""The session models, whose databases a forked child connects again."""
 
-def used_databases() -> list[Any]:
-    """Return the databases on which a session was read or stored in this process."""
-    return [*_checked]
+_parents_connections: list[object] = []
+"""They are kept, because closing one would end the parent's session on the server."""
 
 
 class connected:  # noqa: N801
@@ -121,25 +127,6 @@ def release_connection(model: type[peewee.Model]) -> Iterator[None]:
                 database._state.ctx[:] = blocks  # Peewee forgets them with the connection
 
 
-def refuse_async(declared: Declared, action: str) -> None:
-    """Raise `InputInvalid` if a plain action is called on an asynchronous database outside its `run`."""
-    if not declared.backend.is_async or _is_bridged():
-        return
-    raise InputInvalid(
-        f"{action} was called on an asynchronous database",
-        where=declared.name,
-        why="only a task can wait for it; nothing was read or stored",
-        fix=f"await its async twin, a{action}(…), or await db.run({action}, …)",
-    )
-
-
-def _is_bridged() -> bool:
-    """Return whether an asynchronous database runs this code on a greenlet."""
-    from greenlet import getcurrent
-
-    return getcurrent().parent is not None
-
-
 def _open(backend: Backend) -> bool:
     """Return whether a connection had to be opened. Outside transactions, a dead one is replaced."""
     database = backend.database
@@ -210,6 +197,51 @@ def _give_up(backend: Backend, is_ours: bool) -> None:
         getattr(database, "manual_close", database.close)()
 
 
+def renew_in_children(model: type[peewee.Model]) -> None:
+    """Let each forked child begin without the connections of the model's database."""
+    _models.add(model)
+
+
+def _after_in_child() -> None:
+    databases = {id(database): database for database in _checked}
+    for model in [*_models]:
+        with suppress(DslError):  # the database is not initialised yet
+            database = database_of(model)
+            databases[id(database)] = database
+    for database in databases.values():
+        _forget_connections(database)
+
+
+def _forget_connections(database: Any) -> None:
+    """Forget the connections of the parent. A database in memory stays: the child has a copy of it."""
+    backend = backend_for(database)
+    if backend is None or backend.lives_in_a_connection:
+        return
+    if backend.is_async:
+        _forget_loops(database)
+        return
+    state, blocks = database._state, [*database._state.ctx]
+    pool = (getattr(database, name, None) for name in ("_connections", "_in_use"))
+    _parents_connections.append((state.conn, *pool))
+    if database.thread_safe:  # another thread of the parent may have held the lock
+        database._lock = threading.Lock()
+    if hasattr(database, "_pool_lock"):
+        database._pool_lock = threading.RLock()
+        database._pool_available = threading.Condition(database._pool_lock)
+    database.dispose()
+    state.ctx[:] = blocks  # the child may leave the blocks in which its parent forked
+
+
+def _forget_loops(database: Any) -> None:
+    """Forget the connections of `playhouse.pwasyncio`, which belong to tasks and threads of the parent."""
+    state = database._state
+    _parents_connections.append((database._pool, dict(state._states), [*state._orphaned_conns]))
+    state._states.clear()
+    state._orphaned_conns.clear()
+    state._release_tasks.clear()
+    database._pool, database._pool_lock = None, asyncio.Lock()
+
+
 def _pooled(backend: Backend) -> DslError:
     option = "statement_cache_size=0" if backend.is_async else "prepare_threshold=None"
     name = type(backend.database).__name__
@@ -236,36 +268,27 @@ def explain_missing(error: BaseException, declared: Declared) -> None:
     text = str(error).partition("\n")[0]  # PostgreSQL repeats the statement below
     if kind == "no_table":
         for table in tables:
-            if _names(text, table._meta.table_name):
+            if mentions(text, table._meta.table_name):
                 found = f"the database has no table {table._meta.table_name!r}"
                 fix = f"call create_tables([{names}]) on the database, or run your migrations"
-                _note(error, model, found, fix)
+                add_fix(error, model, found, fix)
                 return
     elif kind == "no_column":
         found = f"a table of {names} lacks a column that the model declares"
-        _note(error, model, found, "add it by a migration: create_tables changes no table that exists")
+        add_fix(error, model, found, "add it by a migration: create_tables changes no table that exists")
 
 
-def explain_refused(error: BaseException, record: Any, own: tuple[str, ...]) -> None:
-    """Add a note to the error if a new row was refused because one of its columns has no value.
-
-    `own` are the attributes that the library sets.
-    """
-    text = str(error).partition("\n")[0]  # PostgreSQL shows the row below
-    for field in record._meta.sorted_fields:
-        has_value = field.null or field.default is not None or record.__data__.get(field.name) is not None
-        if not has_value and field.name not in own and _names(text, field.column_name):
-            found = f"the column {field.name!r} has no value"
-            fix = f"pass attributes={{{field.name!r}: …}}, or declare the field with a default or null=True"
-            _note(error, type(record), found, fix)
-            return
-
-
-def _names(text: str, name: str) -> bool:
+def mentions(text: str, name: str) -> bool:
+    """Return whether the message of an error has the name of a table or a column in it."""
     return re.search(rf"\b{re.escape(name)}\b", text) is not None
 
 
-def _note(error: BaseException, model: Any, found: str, fix: str) -> None:
+def add_fix(error: BaseException, model: Any, found: str, fix: str) -> None:
+    """Add a note to the error, once."""
     note = f"[{info.qualified_name(model)}] {found}\n  Fix: {fix}"
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)

@@ -1,11 +1,12 @@
-"""What a model was declared with, resolved once for an action, and the database behind the model."""
+"""What a model was declared with, resolved once for an action, and the database behind it."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import peewee
 
@@ -13,7 +14,10 @@ from agentsession import _registry, info
 from agentsession._options import AgentOptions, SessionOptions
 from agentsession._store.dialects import DIALECTS
 from agentsession._store.dialects.base import Dialect
-from agentsession.errors import DslError, Problem
+from agentsession._workers import STATEMENTS
+from agentsession.errors import DslError, InputInvalid, Problem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +218,42 @@ class Declared:
         """The field of the owner; None for a model without one."""
         name = self.options.owner_attribute
         return None if name is None else self.model._meta.fields[name]
+
+
+def refuse_async(declared: Declared, action: str) -> None:
+    """Raise `InputInvalid` if a plain action is called on an asynchronous database outside its `run`."""
+    if not declared.backend.is_async or _is_bridged():
+        return
+    raise InputInvalid(
+        f"{action} was called on an asynchronous database",
+        where=declared.name,
+        why="only a task can wait for it; nothing was read or stored",
+        fix=f"await its async twin, a{action}(…), or await db.run({action}, …)",
+    )
+
+
+def _is_bridged() -> bool:
+    """Return whether an asynchronous database runs this code on a greenlet."""
+    from greenlet import getcurrent
+
+    return getcurrent().parent is not None
+
+
+class Stored(Protocol):
+    """A stored session, or a list of sessions."""
+
+    backend: Backend
+    in_caller_transaction: bool
+
+
+async def run_on_store(session: Stored, work: Callable[[], T]) -> T:
+    """Run the work of an event loop where the session's database can be reached, and return its result.
+
+    On an asynchronous Peewee database that is one of Peewee's greenlets. A caller's transaction, and
+    `:memory:`, can be reached on the caller's thread only. All other work runs in a worker thread.
+    """
+    backend = session.backend
+    if backend.is_async:
+        return await backend.database.run(work)  # type: ignore[no-any-return]
+    is_here = session.in_caller_transaction or backend.has_one_connection
+    return work() if is_here else await STATEMENTS.run(work)

@@ -1,19 +1,18 @@
 """The stored context: its JSON map, its typed form, and the map after a change.
 
-Older maps are converted to the current version when they are read. The revision counts writes, so it is the
-one key in which a plain and a streamed turn differ.
+A map of an older version is converted to the current one when it is read. The revision counts writes, so it
+is the one key in which a plain and a streamed turn differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from agentsession._json_values import Json, JsonMap
 from agentsession._options import DOCUMENT, ROWS, Layout
-from agentsession._store.upcasters import UPCASTERS, Misfit
 from agentsession._turn.effects import Change
 from agentsession._turn_state import Turn
 from agentsession.context import VERSION, Context, Message
@@ -21,11 +20,12 @@ from agentsession.errors import ContextUnreadable, LayoutMismatch
 
 T = TypeVar("T")
 
-OF_A_CHANGE = ("turn", "count", "turns", "size", "system", "reply", "instruction_args")
-"""Keys of a head that a change may set. The user may set other keys meanwhile."""
+OURS = {"revision", "layout", "instruction_args", "turn"}
+"""Keys that only a map with a version can have."""
 
-HEAD = frozenset({"count", "turns", "size", "system", "reply"})
-"""Keys that only the context of a session in rows has."""
+
+class Misfit(ValueError):
+    """A map does not have the form of its version."""
 
 
 def decode(text: str | bytes | None, where: str) -> JsonMap:
@@ -163,6 +163,49 @@ def _cast_up(map_: JsonMap, where: str) -> JsonMap:
     return map_
 
 
+def from_unversioned(map_: JsonMap) -> JsonMap:
+    """Convert a map of the original package (`messages`, `metadata`, `input`), whose messages have no ids.
+
+    They get ids and turns.
+    """
+    if not map_:
+        return map_
+    taken = OURS & map_.keys()
+    if taken:
+        raise Misfit(f"the stored context has no version but the key {min(taken)!r}")
+    messages = map_.get("messages") or []
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise Misfit("the stored context's `messages` is not a list of objects")
+    upgraded: list[JsonMap] = []
+    turn = number = 0
+    for message in messages:
+        if message.get("role") == "user":
+            turn, number = turn + 1, 0
+        key = f"old-{turn}"
+        content, metadata = message.get("content"), message.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise Misfit(f"the metadata of message {len(upgraded)} is not an object")
+        upgraded.append(
+            {
+                **message,
+                "id": f"{key}:{number}",
+                "turn": key,
+                "content": "" if content is None else content,
+                "metadata": {**metadata, **_renamed(message)},
+            }
+        )
+        number += 1
+    return {**map_, "messages": upgraded, "metadata": map_.get("metadata") or {}}
+
+
+def _renamed(message: JsonMap) -> JsonMap:
+    return {f"old_{name}": message[name] for name in ("id", "turn") if name in message}
+
+
+UPCASTERS: Mapping[int, Callable[[JsonMap], JsonMap]] = {0: from_unversioned}
+"""The version of a map, and the function that converts it to the next one. Maps without a version have 0."""
+
+
 def document_after(map_: JsonMap, change: Change) -> JsonMap:
     """Return a document after a change. Its other keys are kept."""
     messages = list(map_.get("messages", ()))
@@ -172,52 +215,11 @@ def document_after(map_: JsonMap, change: Change) -> JsonMap:
     if change.drop is not None:
         del messages[position(map_, change.drop)]
     messages += msgspec.to_builtins(change.append)
-    return _map_after(map_, change, {"layout": DOCUMENT, "messages": messages})
+    return map_after(map_, change, {"layout": DOCUMENT, "messages": messages})
 
 
-def head_after(map_: JsonMap, change: Change, messages: Sequence[JsonMap], size: int) -> JsonMap:
-    """Return the context of a session in rows after a change.
-
-    `messages` are those that the change appends, as JSON; `size` is the number of their bytes.
-    """
-    roles = [message["role"] for message in messages]
-    first = map_.get("count", 0) - (change.drop is not None)
-    own: JsonMap = {
-        "layout": ROWS,
-        "count": first + len(roles),
-        "turns": map_.get("turns", 0) + roles.count("user"),
-        "size": map_.get("size", 0) + size,
-    }
-    if "system" in roles:
-        own["system"] = first + roles.index("system")
-    if change.turn.status == "completed" and "assistant" in roles:
-        own["reply"] = messages[len(roles) - 1 - roles[::-1].index("assistant")]
-    stored = _map_after(map_, change, own)
-    stored.pop("messages", None)
-    return stored
-
-
-def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
-    """Return the context of a document whose messages are moved to rows."""
-    messages = document["messages"]
-    roles = [message["role"] for message in messages]
-    return {
-        **{key: value for key, value in document.items() if key != "messages"},
-        "layout": ROWS,
-        "count": len(messages),
-        "turns": roles.count("user"),
-        "size": sum(len(msgspec.json.encode(message)) for message in messages),
-        **({"system": roles.index("system")} if "system" in roles else {}),
-        **({} if reply is None else {"reply": msgspec.to_builtins(reply)}),
-    }
-
-
-def without_head(map_: JsonMap) -> JsonMap:
-    """Return the keys that a document may have, too."""
-    return {key: value for key, value in map_.items() if key not in HEAD}
-
-
-def _map_after(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
+def map_after(map_: JsonMap, change: Change, own: JsonMap) -> JsonMap:
+    """Return the map after a change, with the keys of its layout in `own`. Its other keys are kept."""
     args = change.instruction_args
     return {
         **map_,
@@ -237,39 +239,6 @@ def position(map_: JsonMap, id_: str) -> int:
         if messages[index]["id"] == id_:
             return index
     raise LookupError(f"no message has the id {id_!r}")
-
-
-def contains(context: Context, change: Change) -> bool:
-    """Return whether a change is stored: an unconfirmed write is decided by comparing values.
-
-    An equal change of somebody else counts as well, so no trace of past claims is kept. An ended turn may
-    have been followed by other turns; an open turn must be the latest one.
-    """
-    if change.turn.is_open and not _is_same_turn(context.turn, change.turn):
-        return False
-    messages = {message.id: message for message in context.messages}
-    return all(_equal(messages.get(message.id), message) for message in change.append) and all(
-        id_ in messages and _equal(messages[id_].metadata, metadata)
-        for id_, metadata in change.metadata.items()
-    )
-
-
-def _is_same_turn(stored: Turn | None, turn: Turn) -> bool:
-    """Return whether it is the same turn. Pending approvals may have been decided since."""
-    if stored is None or (stored.id, stored.status, stored.claim) != (turn.id, turn.status, turn.claim):
-        return False
-    pairs = zip(stored.approvals, turn.approvals, strict=False)
-    is_known = all(theirs == mine or mine.status == "pending" for theirs, mine in pairs)
-    return is_known and len(stored.approvals) == len(turn.approvals)
-
-
-def _equal(one: object, other: object) -> bool:
-    """Compare as JSON values, whatever the order of their keys and the form of their numbers."""
-    return bool(_as_json(one) == _as_json(other))
-
-
-def _as_json(value: object) -> Json:
-    return msgspec.json.decode(msgspec.json.encode(value))  # type: ignore[no-any-return]
 
 
 def _kind(value: Json) -> str:

@@ -12,7 +12,7 @@ from agentsession._store.connection import connected
 from agentsession._store.declared import Declared
 from agentsession._store.layout import ALL_MESSAGES, Document
 from agentsession._store.message_table import MessageTable, as_document, columns_of
-from agentsession._store.rows import Rows
+from agentsession._store.rows import Rows, head_of, without_head
 from agentsession._store.session_store import StoredSession
 from agentsession._store.transaction import Transaction
 from agentsession._turn.active_turn import apply_change
@@ -85,7 +85,7 @@ class SessionToMove(StoredSession):
         document = self._document()
         if ending is not None:
             document, context = format.document_after(document, ending), apply_change(context, ending)
-        map_ = format.head_of(document, latest_reply(context)) if to == ROWS else document
+        map_ = head_of(document, latest_reply(context)) if to == ROWS else document
         messages = document["messages"]
         with connected(self.declared):
             rows = MessageTable(self.declared)
@@ -105,7 +105,7 @@ class SessionToMove(StoredSession):
         """Return the session as a document."""
         map_ = {"revision": 0, "messages": [], "metadata": {}, "instruction_args": {}, **self.map}
         if isinstance(self.layout, Rows):
-            map_ = format.without_head(map_) | {"messages": [as_document(row) for row in self.layout.rows]}
+            map_ = without_head(map_) | {"messages": [as_document(row) for row in self.layout.rows]}
         return map_ | {"v": VERSION, "layout": DOCUMENT}
 
     def _replace(self, map_: JsonMap, seen: Seen, ending: Change | None) -> bool:

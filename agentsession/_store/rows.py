@@ -6,7 +6,7 @@ costs the same however long the conversation is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +28,12 @@ from agentsession._store.statement import placeholder
 from agentsession._turn.effects import Change
 from agentsession._turn.prompt_messages import count_hidden_turns
 from agentsession.context import Context, Message
+
+OF_A_CHANGE = ("turn", "count", "turns", "size", "system", "reply", "instruction_args")
+"""Keys of a head that a change may set. The user may set other keys meanwhile."""
+
+HEAD = frozenset({"count", "turns", "size", "system", "reply"})
+"""Keys that only the context of a session in rows has."""
 
 
 class Rows:
@@ -74,8 +80,8 @@ class Rows:
         messages = [msgspec.to_builtins(message) for message in change.append]
         rows = tuple(columns_of(message, first + number) for number, message in enumerate(messages))
         size = sum(len(msgspec.json.encode(message)) for message in messages)
-        head = format.head_after(map_, change, messages, size)
-        own = [name for name in format.OF_A_CHANGE if name in head and head[name] is not map_.get(name)]
+        head = _head_after(map_, change, messages, size)
+        own = [name for name in OF_A_CHANGE if name in head and head[name] is not map_.get(name)]
 
         def sql(numbers: Mapping[Path, Any]) -> Any:
             dialect = self.table.dialect
@@ -126,3 +132,45 @@ class Rows:
             if message.id == id_:
                 return row
         return None
+
+
+def _head_after(map_: JsonMap, change: Change, messages: Sequence[JsonMap], size: int) -> JsonMap:
+    """Return the context of a session in rows after a change.
+
+    `messages` are those that the change appends, as JSON; `size` is the number of their bytes.
+    """
+    roles = [message["role"] for message in messages]
+    first = map_.get("count", 0) - (change.drop is not None)
+    own: JsonMap = {
+        "layout": ROWS,
+        "count": first + len(roles),
+        "turns": map_.get("turns", 0) + roles.count("user"),
+        "size": map_.get("size", 0) + size,
+    }
+    if "system" in roles:
+        own["system"] = first + roles.index("system")
+    if change.turn.status == "completed" and "assistant" in roles:
+        own["reply"] = messages[len(roles) - 1 - roles[::-1].index("assistant")]
+    stored = format.map_after(map_, change, own)
+    stored.pop("messages", None)
+    return stored
+
+
+def head_of(document: JsonMap, reply: Message | None) -> JsonMap:
+    """Return the context of a document whose messages are moved to rows."""
+    messages = document["messages"]
+    roles = [message["role"] for message in messages]
+    return {
+        **{key: value for key, value in document.items() if key != "messages"},
+        "layout": ROWS,
+        "count": len(messages),
+        "turns": roles.count("user"),
+        "size": sum(len(msgspec.json.encode(message)) for message in messages),
+        **({"system": roles.index("system")} if "system" in roles else {}),
+        **({} if reply is None else {"reply": msgspec.to_builtins(reply)}),
+    }
+
+
+def without_head(map_: JsonMap) -> JsonMap:
+    """Return the keys that a document may have, too."""
+    return {key: value for key, value in map_.items() if key not in HEAD}

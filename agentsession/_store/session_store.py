@@ -27,6 +27,7 @@ from agentsession._store.session_row import SessionRow, refresh
 from agentsession._store.statement import placeholder
 from agentsession._store.transaction import Transaction
 from agentsession._turn.effects import Change, Loaded, Seen, WriteUnconfirmed
+from agentsession._turn.guarded_write import contains
 from agentsession._turn_state import Turn
 from agentsession.context import with_schema
 
@@ -77,7 +78,7 @@ class StoredSession(SessionRow):
             if self.in_caller_transaction:
                 raise
             loaded = self._load(locking)
-        if change is None or not format.contains(loaded.context, change):
+        if change is None or not contains(loaded.context, change):
             return loaded
         self.turn = change.turn
         self.reflect()

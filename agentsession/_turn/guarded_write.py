@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+import msgspec
+
+from agentsession._json_values import Json
 from agentsession._tracebacks import error_message
 from agentsession._turn.effects import (
     Change,
@@ -200,3 +203,36 @@ def _look_up(write: Write, unconfirmed: WriteUnconfirmed | None) -> Writing:
             return None
         raise unconfirmed from unconfirmed.__cause__
     return found
+
+
+def contains(context: Context, change: Change) -> bool:
+    """Return whether a change is stored: an unconfirmed write is decided by comparing values.
+
+    An equal change of somebody else counts as well, so no trace of past claims is kept. An ended turn may
+    have been followed by other turns; an open turn must be the latest one.
+    """
+    if change.turn.is_open and not _is_same_turn(context.turn, change.turn):
+        return False
+    messages = {message.id: message for message in context.messages}
+    return all(_equal(messages.get(message.id), message) for message in change.append) and all(
+        id_ in messages and _equal(messages[id_].metadata, metadata)
+        for id_, metadata in change.metadata.items()
+    )
+
+
+def _is_same_turn(stored: Turn | None, turn: Turn) -> bool:
+    """Return whether it is the same turn. Pending approvals may have been decided since."""
+    if stored is None or (stored.id, stored.status, stored.claim) != (turn.id, turn.status, turn.claim):
+        return False
+    pairs = zip(stored.approvals, turn.approvals, strict=False)
+    is_known = all(theirs == mine or mine.status == "pending" for theirs, mine in pairs)
+    return is_known and len(stored.approvals) == len(turn.approvals)
+
+
+def _equal(one: object, other: object) -> bool:
+    """Compare as JSON values, whatever the order of their keys and the form of their numbers."""
+    return bool(_as_json(one) == _as_json(other))
+
+
+def _as_json(value: object) -> Json:
+    return msgspec.json.decode(msgspec.json.encode(value))  # type: ignore[no-any-return]

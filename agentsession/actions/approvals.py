@@ -7,8 +7,7 @@ from typing import Any
 import peewee
 
 from agentsession import _clock, info
-from agentsession._drive.async_bridge import run_on_store
-from agentsession._store.connection import refuse_async
+from agentsession._store.declared import refuse_async, run_on_store
 from agentsession._turn_state import Turn
 from agentsession.actions.approval import Approval, approval_of
 from agentsession.actions.prepare import open_without_messages

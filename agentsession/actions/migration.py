@@ -10,8 +10,7 @@ from typing import Any
 import peewee
 
 from agentsession._options import LAYOUTS, ROWS, Layout
-from agentsession._store.connection import refuse_async
-from agentsession._store.declared import Declared
+from agentsession._store.declared import Declared, refuse_async
 from agentsession._store.migration import Fate, SessionToMove, sessions_to_move
 from agentsession.actions.prepare import checked_model
 from agentsession.errors import ContextUnreadable, DslError, InputInvalid, Problem, SessionNotFound

@@ -8,11 +8,9 @@ import msgspec
 import peewee
 
 from agentsession import _clock, info
-from agentsession._drive.async_bridge import run_on_store
 from agentsession._options import ROWS
 from agentsession._store import format
-from agentsession._store.connection import refuse_async
-from agentsession._store.declared import Declared
+from agentsession._store.declared import Declared, refuse_async, run_on_store
 from agentsession._store.identity import primary_key_of
 from agentsession._store.layout import NO_MESSAGES, Selection
 from agentsession._store.record import is_running_here

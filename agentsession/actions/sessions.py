@@ -12,8 +12,7 @@ import msgspec
 import peewee
 
 from agentsession import info
-from agentsession._drive.async_bridge import run_on_store
-from agentsession._store.connection import refuse_async
+from agentsession._store.declared import refuse_async, run_on_store
 from agentsession._store.identity import owner_of
 from agentsession._store.listing import Cursor, ListedRow, SessionList
 from agentsession._store.session_row import SessionRow

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
-from agentsession._store.connection import refuse_async
+from agentsession._store.declared import refuse_async
 from agentsession._tracebacks import own_frames_emptied, take_all
 from agentsession._turn.effects import Outcome
 from agentsession.actions.action import Action

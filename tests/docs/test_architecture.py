@@ -16,7 +16,7 @@ from tests.docs.examples import ROOT
 
 PACKAGE = ROOT / "agentsession"
 FILES = sorted(PACKAGE.rglob("*.py"))
-MAX_FILES, MAX_LINES, MAX_FUNCTION = 155, 300, 40
+MAX_FILES, MAX_LINES, MAX_FUNCTION = 153, 300, 40
 
 # Each of these had four to nine meanings, so none of them says anything as a name.
 VAGUE = frozenset(

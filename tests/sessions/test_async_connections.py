@@ -13,8 +13,7 @@ import peewee as pw
 import pytest
 
 from agentsession import DslError, InputInvalid, SessionNotFound, UnsafeDatabase
-from agentsession._store.connection import refuse_async
-from agentsession._store.declared import Declared, backend_of
+from agentsession._store.declared import Declared, backend_of, refuse_async
 from tests.support import servers
 from tests.support.async_databases import change, new, opened, read_again, run, stored_session
 from tests.support.models import chat_model
@@ -166,7 +165,7 @@ def test_a_plain_database_is_asked_without_what_an_asynchronous_one_needs() -> N
     program = (
         "import sys, types, peewee\n"
         "from agentsession._store.declared import backend_of\n"
-        "from agentsession._store.connection import refuse_async\n"
+        "from agentsession._store.declared import refuse_async\n"
         "class Chat(peewee.Model):\n class Meta: database = peewee.SqliteDatabase(':memory:')\n"
         "backend = backend_of(Chat); assert not backend.is_async\n"
         "refuse_async(types.SimpleNamespace(backend=backend), 'start_session')\n"

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from agentsession import SessionNotFound
-from agentsession._store import format
 from agentsession._turn.effects import Change, Claim, Finish, Insert, Load, Loaded, Save, Write
+from agentsession._turn.guarded_write import contains
 from agentsession.context import Context
 
 
@@ -46,7 +46,7 @@ class Memory:
         if context is None:
             raise SessionNotFound("there is no session")
         turns = sum(message.role == "user" for message in context.messages)
-        is_stored = change is not None and format.contains(context, change)
+        is_stored = change is not None and contains(context, change)
         return Loaded(context, self.now, 0, turns, context.revision, is_stored)
 
     def store(self, context: Any, change: Change, until: float | None = None) -> bool:
