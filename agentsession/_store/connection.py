@@ -1,14 +1,13 @@
 """The connection of one effect, which is opened or replaced before the effect and closed after it.
 
 A forked child opens its own connections: two processes that use one connection read each other's rows, and
-Peewee does not notice a fork. Errors of the database get a note that says how to fix them.
+Peewee does not notice a fork.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,9 +17,9 @@ from weakref import WeakSet
 
 import peewee
 
-from agentsession import info
 from agentsession._store.declared import Backend, Declared, backend_for, backend_of, database_of
-from agentsession.errors import DslError, Problem
+from agentsession._store.error_notes import explain_missing, unknown_statement_error
+from agentsession.errors import DslError
 
 LOST = (peewee.OperationalError, peewee.InterfaceError)
 """What Peewee raises when a connection is lost, a server restarts, a lock times out."""
@@ -75,7 +74,7 @@ class connected:  # noqa: N801
         if not isinstance(error, Exception):
             return
         if kind == "unknown_statement":
-            raise _pooled(self.backend) from error
+            raise unknown_statement_error(self.backend) from error
         is_lost = self.backend.is_async and (kind == "lost" or isinstance(error, OSError))
         if is_stuck or is_lost:
             raise peewee.OperationalError(error, *error.args) from error
@@ -240,54 +239,6 @@ def _forget_loops(database: Any) -> None:
     state._orphaned_conns.clear()
     state._release_tasks.clear()
     database._pool, database._pool_lock = None, asyncio.Lock()
-
-
-def _pooled(backend: Backend) -> DslError:
-    option = "statement_cache_size=0" if backend.is_async else "prepare_threshold=None"
-    name = type(backend.database).__name__
-    return DslError(
-        (
-            Problem(
-                f"[{name}] prepared statements",
-                "the server does not know a statement that the driver has prepared, or knows another one",
-                "a pooler (PgBouncer in transaction mode) may use another connection for each transaction",
-                f"{name}(…, {option})",
-            ),
-        )
-    )
-
-
-def explain_missing(error: BaseException, declared: Declared) -> None:
-    """Add a note to the error if a table of the model, or a column of one, is missing."""
-    if not isinstance(error, peewee.DatabaseError):
-        return
-    model, message_model = declared.model, declared.message_model
-    tables = [model] if message_model is None else [model, message_model[0]]
-    names = ", ".join(table.__name__ for table in tables)
-    kind = declared.backend.dialect.error_kind(error)
-    text = str(error).partition("\n")[0]  # PostgreSQL repeats the statement below
-    if kind == "no_table":
-        for table in tables:
-            if mentions(text, table._meta.table_name):
-                found = f"the database has no table {table._meta.table_name!r}"
-                fix = f"call create_tables([{names}]) on the database, or run your migrations"
-                add_fix(error, model, found, fix)
-                return
-    elif kind == "no_column":
-        found = f"a table of {names} lacks a column that the model declares"
-        add_fix(error, model, found, "add it by a migration: create_tables changes no table that exists")
-
-
-def mentions(text: str, name: str) -> bool:
-    """Return whether the message of an error has the name of a table or a column in it."""
-    return re.search(rf"\b{re.escape(name)}\b", text) is not None
-
-
-def add_fix(error: BaseException, model: Any, found: str, fix: str) -> None:
-    """Add a note to the error, once."""
-    note = f"[{info.qualified_name(model)}] {found}\n  Fix: {fix}"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
 
 
 if hasattr(os, "register_at_fork"):

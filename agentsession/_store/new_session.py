@@ -9,8 +9,9 @@ from typing import Any
 import peewee
 
 from agentsession import _clock
-from agentsession._store.connection import LOST, add_fix, connected, mentions
+from agentsession._store.connection import LOST, connected
 from agentsession._store.declared import Declared
+from agentsession._store.error_notes import explain_refused
 from agentsession._store.identity import key_field_of, key_value, owner_of
 from agentsession._store.layout import PreparedChange
 from agentsession._store.record import new_record
@@ -91,7 +92,7 @@ class NewSession(StoredSession):
             try:
                 self.new.save(force_insert=True)
             except peewee.DatabaseError as error:
-                _explain_refused(error, self.new, self.options.managed)
+                explain_refused(error, self.new, self.options.managed)
                 raise
             if self.layout.has_rows and check is not None:
                 self.layout.write_messages(self.new._pk, change, prepared, check)
@@ -112,18 +113,3 @@ class NewSession(StoredSession):
 
         with connected(self.declared):
             return bool(self.table.read(None, query, self._row_values()))
-
-
-def _explain_refused(error: BaseException, record: Any, own: tuple[str, ...]) -> None:
-    """Add a note to the error if a new row was refused because one of its columns has no value.
-
-    `own` are the attributes that the library sets.
-    """
-    text = str(error).partition("\n")[0]  # PostgreSQL shows the row below
-    for field in record._meta.sorted_fields:
-        has_value = field.null or field.default is not None or record.__data__.get(field.name) is not None
-        if not has_value and field.name not in own and mentions(text, field.column_name):
-            found = f"the column {field.name!r} has no value"
-            fix = f"pass attributes={{{field.name!r}: …}}, or declare the field with a default or null=True"
-            add_fix(error, type(record), found, fix)
-            return
