@@ -28,8 +28,7 @@ from agentsession._json_values import (
     unstorable,
     with_portable_numbers,
 )
-from agentsession._tracebacks import error_message
-from agentsession._validation import describe, describe_type
+from agentsession._safe_errors import describe_type, describe_validation, error_message
 
 CONTAINERS = (list, dict, set, frozenset, tuple, str)
 
@@ -58,13 +57,13 @@ class Schema:
         try:
             return self.adapter.validate_python(value, by_alias=True, by_name=True)
         except Exception as error:
-            raise SchemaMismatch(describe(error)) from error
+            raise SchemaMismatch(describe_validation(error)) from error
 
     def load_json(self, text: str) -> Any:
         try:
             return self.adapter.validate_json(text, by_alias=True, by_name=True)
         except Exception as error:
-            raise SchemaMismatch(describe(error)) from error
+            raise SchemaMismatch(describe_validation(error)) from error
 
     def dump(self, value: Any, *, by_alias: bool = False) -> Json:
         """Return the value as JSON types, under field names; raises `SchemaMismatch`.

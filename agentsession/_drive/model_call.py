@@ -13,8 +13,8 @@ from pydantic_core import from_json
 from agentsession._drive.stepper import is_interruption
 from agentsession._json_values import Json, storable_text
 from agentsession._options import AgentOptions, Client
+from agentsession._safe_errors import error_message
 from agentsession._schema import OutputSchema
-from agentsession._tracebacks import error_message
 from agentsession._turn.effects import CallModel, ClaimLost, Interrupted, ProviderCallFailed
 from agentsession._turn.model_io import Delta, Prompt, Reply
 from agentsession.errors import ProviderCallError

@@ -1,4 +1,4 @@
-"""What both drivers perform in the same way: store effects, hooks, the preparation of a provider."""
+"""What both drivers perform in the same way: store effects, hooks, the preparation of a provider, pings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 from agentsession import _clock
 from agentsession._drive.model_call import ModelCall, without_keys
 from agentsession._drive.stepper import is_interruption
-from agentsession._drive.stream_events import Pulse
+from agentsession._drive.stream_events import Ping
 from agentsession._drive.turn_log import TurnLog, warn_about
 from agentsession._options import AgentOptions
 from agentsession._store.declared import Declared
@@ -36,6 +36,7 @@ from agentsession._turn.effects import (
     Wait,
 )
 from agentsession.errors import ProviderFailed, TransactionOpen
+from agentsession.events import Event
 from agentsession.provider.choose import provider_for
 
 allow_transactions: ContextVar[bool] = ContextVar("allow_transactions", default=False)
@@ -49,6 +50,36 @@ class Interruptible(Protocol):
 
 
 C = TypeVar("C", bound=Interruptible)
+
+
+class Pulse:
+    """Tells when the next ping is due: `every` seconds after the last event, or never if `every` is None.
+
+    The driver itself waits with this time limit. A thread that reads the driver into a queue would take the
+    reader's connections, context variables and interruptions to another thread.
+    """
+
+    every: float | None = None
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def within(self, seconds: float | None) -> float | None:
+        """Return how long to wait for an event that may take `seconds` (None: any time)."""
+        if self.every is None:
+            return seconds
+        remaining = max(self._last + self.every - time.monotonic(), 0.0)
+        return remaining if seconds is None else min(remaining, seconds)
+
+    def events(self, events: list[Event]) -> list[Event]:
+        """Return the events, or a ping if there are none and a ping is due."""
+        now = time.monotonic()
+        if not events:
+            if self.every is None or now < self._last + self.every:
+                return events
+            events = [Ping()]
+        self._last = now
+        return events
 
 
 class Performer:

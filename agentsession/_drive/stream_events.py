@@ -1,8 +1,7 @@
-"""The events of a stream that its reader has not taken yet, and the pings that keep the stream alive."""
+"""The events of a stream that its reader has not taken yet, and the ping that keeps the stream alive."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -23,36 +22,6 @@ class Ping(Event, frozen=True):
     def sse(self) -> str:
         """Return a comment, which every reader of server-sent events skips."""
         return ": ping\n\n"
-
-
-class Pulse:
-    """Tells when the next ping is due: `every` seconds after the last event, or never if `every` is None.
-
-    The driver itself waits with this time limit. A thread that reads the driver into a queue would take the
-    reader's connections, context variables and interruptions to another thread.
-    """
-
-    every: float | None = None
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def within(self, seconds: float | None) -> float | None:
-        """Return how long to wait for an event that may take `seconds` (None: any time)."""
-        if self.every is None:
-            return seconds
-        remaining = max(self._last + self.every - time.monotonic(), 0.0)
-        return remaining if seconds is None else min(remaining, seconds)
-
-    def events(self, events: list[Event]) -> list[Event]:
-        """Return the events, or a ping if there are none and a ping is due."""
-        now = time.monotonic()
-        if not events:
-            if self.every is None or now < self._last + self.every:
-                return events
-            events = [Ping()]
-        self._last = now
-        return events
 
 
 class Backlog:

@@ -20,12 +20,12 @@ import msgspec
 
 from agentsession._drive.stepper import is_interruption
 from agentsession._json_values import Json, storable_text
+from agentsession._safe_errors import error_message
 from agentsession._store.declared import is_seen_here_only
 from agentsession._store.identity import key_of_call
 from agentsession._tools.definition import Tool
 from agentsession._tools.result import MOST_BYTES, GivenUp, ResultEnded, rendered, without_iterators
 from agentsession._tools.tool_context import Halt, ToolContext
-from agentsession._tracebacks import error_message
 from agentsession._turn.effects import ClaimLost, Interrupted, Run, RunTools, ToolResult
 from agentsession._turn.model_io import timeout_text
 from agentsession.events import Event, ToolProgress, ToolStarted

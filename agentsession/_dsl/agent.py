@@ -19,7 +19,7 @@ from agentsession._dsl.verifiers.agent import AGENT_VERIFIERS, HOOK_VERIFIERS
 from agentsession._dsl.verifiers.tools import TOOL_VERIFIERS
 from agentsession._option_rules import UNSET, converted, keywords_of
 from agentsession._options import AgentOptions, OnBudget, OnToolError, OutputMode
-from agentsession._tracebacks import own_frames_emptied, take_all
+from agentsession._safe_errors import own_frames_emptied, take_all
 from agentsession.actions.mixins import GivenActions
 
 C = TypeVar("C", bound=type)

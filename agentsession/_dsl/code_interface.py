@@ -11,7 +11,7 @@ from agentsession import actions, info
 from agentsession._dsl.declare import apply, raise_problems, stands_on, where
 from agentsession._option_rules import UNSET
 from agentsession._options import AGENT_NAMES, SESSION_NAMES
-from agentsession._tracebacks import take_all
+from agentsession._safe_errors import take_all
 from agentsession.errors import Problem
 
 C = TypeVar("C", bound=type)

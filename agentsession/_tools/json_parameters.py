@@ -12,8 +12,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from agentsession._json_values import MAX_KEY_SHOWN, Json, JsonMap
+from agentsession._safe_errors import MAX_DESCRIPTION, MAX_SHOWN
 from agentsession._schema import SchemaMismatch
-from agentsession._validation import MAX_DESCRIPTION, MAX_SHOWN
 
 _MAX_RULE = 120
 """Characters of a rule in an error."""

@@ -11,8 +11,8 @@ from types import MethodType, SimpleNamespace, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from agentsession._json_values import JsonMap
+from agentsession._safe_errors import error_message
 from agentsession._tools.tool_context import ToolContext
-from agentsession._tracebacks import error_message
 
 UNTYPED: Any = object()
 

@@ -17,10 +17,10 @@ from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypedDict
 
 from agentsession._json_values import JsonMap, resolve
+from agentsession._safe_errors import MAX_DESCRIPTION
 from agentsession._schema import Schema, SchemaMismatch
 from agentsession._tools.json_parameters import read_arguments
 from agentsession._tools.signature import UNTYPED, Argument, FromSignature, Signature
-from agentsession._validation import MAX_DESCRIPTION
 
 
 class TypedParameters:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agentsession._json_values import Json
-from agentsession._tracebacks import error_message
+from agentsession._safe_errors import error_message
 from agentsession._turn.effects import (
     Change,
     Claim,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from agentsession._json_values import storable_text
-from agentsession._tracebacks import error_message
+from agentsession._safe_errors import error_message
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import Effect, Hook, HookContext, ToolResult
 from agentsession._turn.model_io import PromptMessage, Reply

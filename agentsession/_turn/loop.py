@@ -15,8 +15,8 @@ import msgspec
 
 from agentsession._json_values import storable_text
 from agentsession._prompt import VariableMissing
+from agentsession._safe_errors import error_message
 from agentsession._schema import SchemaMismatch
-from agentsession._tracebacks import error_message
 from agentsession._turn import hooks
 from agentsession._turn.active_turn import ActiveTurn
 from agentsession._turn.effects import (

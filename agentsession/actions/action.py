@@ -13,9 +13,9 @@ from agentsession._drive.asynchronous import AsyncPerformer, adrive
 from agentsession._drive.feed import AsyncFeed, Feed
 from agentsession._drive.sync import SyncPerformer, drive
 from agentsession._options import AgentOptions
+from agentsession._safe_errors import OwnFramesEmptied
 from agentsession._store.record import CLAIM
 from agentsession._store.session_store import StoredSession
-from agentsession._tracebacks import OwnFramesEmptied
 from agentsession._turn.effects import Machine, Outcome
 from agentsession._turn_state import Turn
 from agentsession.context import Result

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
+from agentsession._safe_errors import own_frames_emptied, take_all
 from agentsession._store.declared import refuse_async
-from agentsession._tracebacks import own_frames_emptied, take_all
 from agentsession._turn.effects import Outcome
 from agentsession.actions.action import Action
 from agentsession.actions.streams import AsyncTurnStream, TurnStream

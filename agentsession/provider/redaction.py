@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from agentsession._tracebacks import chain, without_locals
+from agentsession._safe_errors import chain, without_locals
 from agentsession._turn.model_io import Prompt
 from agentsession.provider.prompt_leaks import HIDDEN, RUN, without_prompt_text
 

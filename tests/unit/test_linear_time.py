@@ -20,13 +20,13 @@ from agentsession._drive.model_call import PartialReply
 from agentsession._json_values import json_candidates, storable_text, unstorable, with_portable_numbers
 from agentsession._options import Client
 from agentsession._prompt import Template
+from agentsession._safe_errors import error_message
 from agentsession._schema import InputSchema, OutputSchema, SchemaMismatch
 from agentsession._store import format as stored_format
 from agentsession._store.message_table import messages_of
 from agentsession._tools.definition import Tool, read_docstring, tool_of
 from agentsession._tools.json_parameters import read_arguments
 from agentsession._tools.result import cut, plain_values, rendered
-from agentsession._tracebacks import error_message
 from agentsession._turn.prompt_messages import build_prompt, merge_roles
 from agentsession._turn.tool_messages import StoredCall, as_object, prompt_call
 from agentsession.context import Result

@@ -20,8 +20,8 @@ from agentsession._dsl.verifiers.shared import (
 from agentsession._option_rules import UNSET
 from agentsession._options import AGENT_NAMES, HOOKS, AgentOptions
 from agentsession._prompt import TemplateInvalid
+from agentsession._safe_errors import error_message
 from agentsession._schema import InputSchema, OutputSchema, Schema, unusable
-from agentsession._tracebacks import error_message
 from agentsession.errors import Problem
 
 OPTIONAL_METHODS = ("prepare", "stream", "aask", "astream")

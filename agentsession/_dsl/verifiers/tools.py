@@ -13,11 +13,11 @@ from agentsession._dsl.declared_tools import agent_of_call, needs_arguments
 from agentsession._dsl.drafts import AgentDraft
 from agentsession._dsl.verifiers.shared import other_parameters
 from agentsession._option_rules import violations
+from agentsession._safe_errors import error_message
 from agentsession._schema import Schema, unusable
 from agentsession._tools.definition import Tool
 from agentsession._tools.signature import UNTYPED, Argument, FromSignature, Signature, signature_of
 from agentsession._tools.tool_options import ToolOptions
-from agentsession._tracebacks import error_message
 from agentsession.errors import Problem
 from agentsession.provider.protocol import RESERVED_TOOL
 

@@ -11,7 +11,7 @@ from inspect import iscoroutinefunction
 from types import GenericAlias, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from agentsession._tracebacks import take_all
+from agentsession._safe_errors import take_all
 from agentsession.actions.streams import AsyncTurnStream, TurnStream
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Tracebacks without local variables.
+"""Errors without what users wrote: the texts of validation errors, and tracebacks without local variables.
 
 Error trackers and loguru show the variables of every frame. The frames of a model call hold its key and its
 messages.
@@ -11,13 +11,57 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeVar, cast
 
+from pydantic import ValidationError
+
 from agentsession.errors import StorageFailed
 
 T = TypeVar("T")
 
+MAX_SHOWN = 10
+"""Number of errors in one description."""
+
+MAX_DESCRIPTION = 2_000
+"""Characters of a description of errors."""
+
 _PACKAGE = __name__.partition(".")[0]
 
 _STAND_IN = compile("frame = current_frame()", "", "exec")
+
+
+def error_message(error: BaseException) -> str:
+    """Return the message of an error, also if its `__str__` fails."""
+    try:
+        return str(error).strip() or "it gave no message"
+    except BaseException:
+        return "it gave no message"
+
+
+def describe_validation(error: Exception) -> str:
+    """Return the errors of a validation, each with its path and without the value."""
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
+    found = error.errors(include_url=False)
+    errors = [f"{'.'.join(map(str, each['loc'])) or 'value'}: {_message(each)}" for each in found[:MAX_SHOWN]]
+    more = [f"and {len(found) - MAX_SHOWN} more"] if len(found) > MAX_SHOWN else []
+    return "; ".join([*errors, *more])[:MAX_DESCRIPTION]
+
+
+def _message(error: Any) -> str:
+    """Return the message of one error.
+
+    Pydantic repeats an unknown tag, which is a value of the user, and does not say what it found in place of
+    a model.
+    """
+    if error["type"] == "union_tag_invalid":
+        return "the tag is not one of the expected ones"
+    if error["type"] in ("model_type", "dataclass_type"):
+        return f"expected a dict or {error['ctx']['class_name']}, found {describe_type(error['input'])}"
+    return str(error["msg"])
+
+
+def describe_type(value: Any) -> str:
+    """Return the type of a value, for an error that must not repeat the value."""
+    return "None" if value is None else f"a value of the type {type(value).__name__}"
 
 
 def take_all(keywords: T) -> T:
@@ -111,11 +155,3 @@ def _code_like(code: CodeType) -> CodeType:
         co_firstlineno=code.co_firstlineno,
         co_linetable=code.co_linetable,
     )
-
-
-def error_message(error: BaseException) -> str:
-    """Return the message of an error, also if its `__str__` fails."""
-    try:
-        return str(error).strip() or "it gave no message"
-    except BaseException:
-        return "it gave no message"
