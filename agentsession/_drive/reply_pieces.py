@@ -1,8 +1,8 @@
 """The pieces of a reply: the thread that reads them from a provider, and how long they may take.
 
-HTTP clients limit each read, and not the reply as a whole. A thread of its own puts the pieces into a queue,
-so that the driver can stop to wait: at a time limit, when the claim is lost, or when the stream is closed.
-A slow consumer does not hold up the provider.
+HTTP clients limit each read, and not the complete reply. A thread puts the pieces into a queue, so that the
+driver can stop waiting: at a time limit, when the claim is lost, or when the stream is closed. A slow reader
+does not hold up the provider.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Piece: TypeAlias = Delta | Reply | BaseException
 
 
 class NoPiece:
-    """Returned in place of a piece when none has arrived and a ping is due."""
+    """Stands for a piece when none has arrived and a ping is due."""
 
 
 class PieceThread:

@@ -1,8 +1,8 @@
-"""Texts that were sent to a model, out of what its server says of an error: many servers repeat their input.
+"""Error messages of a model's server without the texts of the prompt, which many servers repeat.
 
-Texts are compared by their letters and digits alone: it does not matter how often a server has escaped
-them. A run of `RUN` letters and digits that stands in a sent text is hidden. A whole sent text that is
-shorter is hidden in quotes, and between other words if it has `WORD` letters.
+Texts are compared by their letters and digits alone, because a server may have escaped them any number of
+times. A run of `RUN` letters and digits of a sent text is hidden. A complete sent text that is shorter is
+hidden in quotes, and between other words if it has `WORD` letters.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ HIDDEN = "[hidden]"
 RUN, WORD = 16, 6
 
 _BLOCK = 8
-"""A run of `RUN` contains one whole block of a text that is cut into blocks of this length."""
+"""A run of `RUN` contains one complete block of a text that is cut into blocks of this length."""
 
 _TRIED = 8
-"""How many equal blocks of the sent texts are looked at."""
+"""Number of equal blocks of the sent texts that are compared."""
 
 _ESCAPE = re.compile(
     r"(?<!\\)\\++(?:u(?P<four>[0-9a-fA-F]{4})|U(?P<eight>[0-9a-fA-F]{8})"
@@ -37,7 +37,7 @@ _QUOTES = frozenset("\"'`\\")
 
 @dataclass
 class _Text:
-    """What a server said: its letters and digits, where each of them stands, and which of them are hidden."""
+    """A message of a server: its letters and digits, the place of each, and whether it is hidden."""
 
     text: str
     letters: str
@@ -66,7 +66,7 @@ def without_prompt_text(texts: Collection[str], prompt: Iterable[PromptMessage])
 
 
 def _sent(prompt: Iterable[PromptMessage]) -> Iterator[str]:
-    """Each text of the messages, and the texts in those that are JSON."""
+    """Yield each text of the messages, and the texts in those that are JSON."""
     for message in prompt:
         for text in (message.content, *(call.arguments for call in message.calls)):
             yield text
@@ -98,15 +98,15 @@ def _unescaped(escape: re.Match[str]) -> str:
         return chr(int(code, 16)) if int(code, 16) <= 0x10FFFF else ""
     if not escape["bytes"]:
         return ""
-    given = bytes.fromhex(re.sub(r"[\\x]+", "", escape["bytes"]))
+    encoded = bytes.fromhex(re.sub(r"[\\x]+", "", escape["bytes"]))
     try:
-        return given.decode()
+        return encoded.decode()
     except UnicodeDecodeError:
-        return given.decode("latin-1")
+        return encoded.decode("latin-1")
 
 
 def _read(text: str) -> _Text:
-    """The text with the places of its letters; those of an escape share one."""
+    """Return the text with the places of its letters. Those of an escape share one."""
     letters: list[str] = []
     places: list[tuple[int, int]] = []
     end = 0
@@ -123,7 +123,7 @@ def _read(text: str) -> _Text:
 
 
 def _blocks_of(texts: list[_Text]) -> dict[str, list[tuple[_Text, int]]]:
-    """Where each block stands that a text contains."""
+    """Return each block of the texts, with the places where it stands."""
     blocks: dict[str, list[tuple[_Text, int]]] = defaultdict(list)
     for text in texts:
         for start in range(len(text.letters) - _BLOCK + 1):
@@ -144,7 +144,7 @@ def _hide_runs(sent: str, blocks: dict[str, list[tuple[_Text, int]]], tried: dic
 
 
 def _extended(sent: str, at: int, letters: str, start: int) -> tuple[int, int]:
-    """Where the run around a block begins and ends, up to the next blocks of the sent text."""
+    """Return where the run around a block begins and ends, up to the next blocks of the sent text."""
     before, after, most = 0, _BLOCK, 2 * _BLOCK - 1
     while before < min(_BLOCK - 1, at, start) and sent[at - before - 1] == letters[start - before - 1]:
         before += 1
@@ -155,14 +155,14 @@ def _extended(sent: str, at: int, letters: str, start: int) -> tuple[int, int]:
 
 
 def _show_short_runs(hidden: bytearray) -> None:
-    """Show again what any two texts have in common."""
+    """Show runs again that are so short that any two texts may have them in common."""
     for start, end in _runs(hidden):
         if end - start < RUN:
             hidden[start:end] = bytes(end - start)
 
 
 def _hide_words(text: _Text, short: set[str]) -> None:
-    """Hide whole sent texts that are shorter than a run."""
+    """Hide complete sent texts that are shorter than a run."""
     longest = max(map(len, short), default=0)
     for start in range(len(text.letters)):
         if start and text.places[start - 1][1] == text.places[start][0]:
@@ -190,8 +190,8 @@ def _runs(hidden: bytearray) -> Iterator[tuple[int, int]]:
 
 
 def _visible_text(text: _Text) -> str:
-    shown, after = [], 0
+    visible, after = [], 0
     for start, end in _runs(text.hidden):
-        shown += [text.text[after : text.places[start][0]], HIDDEN]
+        visible += [text.text[after : text.places[start][0]], HIDDEN]
         after = text.places[end - 1][1]
-    return "".join([*shown, text.text[after:]])
+    return "".join([*visible, text.text[after:]])

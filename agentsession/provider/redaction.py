@@ -1,4 +1,4 @@
-"""Keys, and texts that were sent, out of error messages, before anyone stores or prints them."""
+"""Error messages without keys and without texts of the prompt, as they may be stored and printed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DIGIT = re.compile(r"[0-9*]")
 
 
 def redacted(text: str, options: Mapping[str, Any], prompt: Prompt = ()) -> str:
-    """The text without the secrets of the client's options and environment, or what looks like one.
+    """Return the text without secrets of the client's options and the environment, and without likely ones.
 
     It has at most `MAX_LENGTH` characters, and repeats no message of the prompt.
     """
@@ -36,7 +36,7 @@ def redacted(text: str, options: Mapping[str, Any], prompt: Prompt = ()) -> str:
 
 
 def _cleaned(texts: Collection[str], options: Mapping[str, Any], prompt: Prompt) -> dict[str, str]:
-    """Each text and what may be shown of it."""
+    """Return for each text what may be shown of it."""
     found = {*_secrets(options), *_secrets(os.environ)}
     forms = {form for secret in found for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""))}
     keyless = {}
@@ -45,10 +45,10 @@ def _cleaned(texts: Collection[str], options: Mapping[str, Any], prompt: Prompt)
         for form in sorted(forms, key=len, reverse=True):
             keyless[text] = keyless[text].replace(form, HIDDEN)
         keyless[text] = _LOOKS_SECRET.sub(_hidden, keyless[text])
-    cut = {text: shown[:MAX_LENGTH] for text, shown in keyless.items()}
-    shown = without_prompt_text(cut.values(), prompt)
+    cut = {text: cleaned[:MAX_LENGTH] for text, cleaned in keyless.items()}
+    cleaned = without_prompt_text(cut.values(), prompt)
     return {
-        text: shown[cut[text]] if cut[text] == keyless[text] else f"{shown[cut[text]][:-RUN]}… (cut)"
+        text: cleaned[cut[text]] if cut[text] == keyless[text] else f"{cleaned[cut[text]][:-RUN]}… (cut)"
         for text in texts
     }  # the last characters before the cut may be the beginning of a run
 
@@ -64,9 +64,10 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def scrub(error: BaseException, options: Mapping[str, Any], prompt: Prompt = ()) -> BaseException | None:
-    """The error itself, redacted in place with all that led to it; what stays unclean is left out.
+    """Redact an error and all that led to it, in place. Return the error, or None if it stays unclean.
 
-    Its tracebacks keep their files and lines and lose their variables, among which is the key.
+    Causes that stay unclean are removed. The tracebacks keep their files and lines, and lose their variables,
+    among which is the key.
     """
     without_locals(error)
     links = [*chain(error)]
@@ -75,9 +76,9 @@ def scrub(error: BaseException, options: Mapping[str, Any], prompt: Prompt = ())
         link.args = tuple(_replaced(value, cleaned) for value in link.args)
         for name, value in list(vars(link).items()):
             vars(link)[name] = _replaced(value, cleaned)
-    said = {id(link): "".join(traceback.format_exception_only(link)) for link in links}
-    shown = _cleaned({*said.values()}, options, prompt)
-    unclean = {key for key, text in said.items() if shown[text] != text}
+    printed = {id(link): "".join(traceback.format_exception_only(link)) for link in links}
+    cleaned = _cleaned({*printed.values()}, options, prompt)
+    unclean = {key for key, text in printed.items() if cleaned[text] != text}
     for link in links:
         for name in ("__cause__", "__context__"):
             if id(getattr(link, name)) in unclean:
@@ -86,7 +87,7 @@ def scrub(error: BaseException, options: Mapping[str, Any], prompt: Prompt = ())
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts of a plain value."""
+    """Yield the texts of a plain value."""
     if isinstance(value, str):
         yield value
     elif type(value) is dict:
@@ -108,7 +109,7 @@ def _replaced(value: Any, cleaned: Mapping[str, str]) -> Any:
 
 
 def _secrets(options: Any) -> Iterator[str]:
-    """Texts under a name that tells of a secret, at any depth."""
+    """Yield the texts whose name is one of a secret, at any depth."""
     if isinstance(options, Mapping):
         for name, value in options.items():
             if isinstance(value, str):

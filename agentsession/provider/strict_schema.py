@@ -1,8 +1,8 @@
 """A JSON schema in the form that providers call strict.
 
 Every object lists all its properties as required and forbids others; unions are `anyOf`; a reference
-stands alone; the root is an object. Constraints that no provider takes are left out: the reply is
-validated by the full schema anyway. Rules:
+stands alone; the root is an object. Constraints that no provider accepts are left out, because the full
+schema validates the reply. The rules:
 https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
 """
 
@@ -21,9 +21,9 @@ _SHAPING = frozenset({"prefixItems", "patternProperties", "allOf", "not", "if", 
 
 
 def strict(schema: JsonMap, *, inline: bool = False) -> JsonMap | None:
-    """The strict form; None where there is none: free keys, any value, a tuple.
+    """Return the strict form; None for free keys, any value or a tuple, which have none.
 
-    `inline` puts each definition where it is referred to; a recursive schema then has no strict form.
+    `inline` puts each definition where it is referred to. A recursive schema then has no strict form.
     """
     definitions = schema.get("$defs", {})
     root = rooted(schema)
@@ -38,7 +38,7 @@ def strict(schema: JsonMap, *, inline: bool = False) -> JsonMap | None:
 
 
 def rooted(schema: JsonMap) -> JsonMap:
-    """The schema with its object at the root, where pydantic puts a reference to a recursive model."""
+    """Return the schema with its object at the root, where pydantic puts a reference to a recursive model."""
     if "$ref" not in schema:
         return schema
     rest = {key: value for key, value in schema.items() if key != "$ref"}
@@ -55,13 +55,13 @@ class _Strict:
         self.inline = inline
 
     def node(self, node: JsonMap, inside: tuple[str, ...]) -> JsonMap:
-        """The strict form of a part that stands inside these inlined definitions."""
+        """Return the strict form of a part. `inside` are the inlined definitions around it."""
         if "$ref" in node:
             return self.reference(node, inside)
         branches = node.get("anyOf") or node.get("oneOf")
         if not (branches or "type" in node) or _SHAPING & node.keys():
             raise _NotStrict
-        found = {key: value for key, value in node.items() if key in _KEPT and _is_taken(key, value)}
+        found = {key: value for key, value in node.items() if key in _KEPT and _is_accepted(key, value)}
         if branches:
             found["anyOf"] = [self.node(branch, inside) for branch in branches]
         if node.get("type") == "array":
@@ -77,7 +77,7 @@ class _Strict:
         return {"properties": fields, "required": list(fields), "additionalProperties": False}
 
     def reference(self, node: JsonMap, inside: tuple[str, ...]) -> JsonMap:
-        """A bare reference stays; one with a description beside it becomes what it refers to."""
+        """Return a bare reference as it is, and the target of one with a description beside it."""
         name = _name(node)
         beside = {key: value for key, value in node.items() if key in _KEPT}
         if not (self.inline or beside):
@@ -89,8 +89,8 @@ class _Strict:
         return self.node({**self.definitions[name], **beside}, (*inside, name))
 
 
-def _is_taken(key: str, value: Any) -> bool:
-    """Lookaround is in no provider's regular expressions; other formats are refused."""
+def _is_accepted(key: str, value: Any) -> bool:
+    """Return whether providers accept a constraint. They refuse lookaround and unknown formats."""
     return not (key == "format" and value not in _FORMATS) and not (key == "pattern" and "(?" in value)
 
 
