@@ -37,7 +37,7 @@ def test_effects_of_many_tasks_share_one_connection(database_url: str) -> None:
     run(database_url, scenario)
 
 
-def test_an_error_gives_the_connection_back(database_url: str) -> None:
+def test_an_error_returns_the_connection(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         with pytest.raises(SessionNotFound):
@@ -91,7 +91,7 @@ def test_the_callers_transaction_decides_what_is_stored(database_url: str) -> No
     run(database_url, scenario)
 
 
-def test_a_transaction_begun_by_hand_is_seen(database_url: str) -> None:
+def test_a_transaction_begun_by_hand_is_noticed(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         async with db:
@@ -117,7 +117,7 @@ def test_an_in_memory_database_is_one_for_all_tasks() -> None:
     run("sqlite:///none", scenario)
 
 
-def test_an_unsafe_file_is_told(tmp_path: Path) -> None:
+def test_an_unsafe_file_causes_a_warning(tmp_path: Path) -> None:
     async def scenario(db: Any) -> None:
         db.init(db.database, pragmas={})
         with pytest.warns(UnsafeDatabase, match="journal_mode is delete"):
@@ -161,7 +161,7 @@ def test_a_plain_call_is_refused_outside_the_bridge(database_url: str) -> None:
     run(database_url, scenario)
 
 
-def test_a_plain_database_is_asked_without_what_an_asynchronous_one_needs() -> None:
+def test_a_plain_database_is_used_without_the_bridge() -> None:
     program = (
         "import sys, types, peewee\n"
         "from agentsession._store.declared import backend_of\n"

@@ -67,7 +67,7 @@ def test_a_lease_counts_from_the_databases_clock(database_url: str) -> None:
     run(database_url, scenario)
 
 
-def test_a_clock_that_stands_still_is_the_databases_too(database_url: str, at: _clock.FakeClock) -> None:
+def test_a_stopped_clock_replaces_the_databases_clock(database_url: str, at: _clock.FakeClock) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db)
         at.advance(100)
@@ -182,7 +182,7 @@ def test_a_session_is_found_by_its_key_alone(database_url: str, kind: str) -> No
     run(database_url, scenario)
 
 
-def test_a_row_that_is_there_already_is_not_stored_again(database_url: str) -> None:
+def test_an_existing_row_is_not_stored_again(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db, key="k")
         assert not await db.run(new(session.model, key="k").insert, change(2))
@@ -203,7 +203,7 @@ async def by_hand(db: Any) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("how", ["atomic", "by hand"])
-def test_a_key_that_is_taken_undoes_nothing_of_the_callers_transaction(database_url: str, how: str) -> None:
+def test_a_used_key_keeps_the_callers_transaction(database_url: str, how: str) -> None:
     async def scenario(db: Any) -> None:
         session = await stored_session(db, key="k")
         async with db, by_hand(db) if how == "by hand" else db.atomic():
@@ -216,7 +216,7 @@ def test_a_key_that_is_taken_undoes_nothing_of_the_callers_transaction(database_
     run(database_url, scenario)
 
 
-def test_whole_turns_run_in_the_bridge(database_url: str) -> None:
+def test_complete_turns_run_in_the_bridge(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         Chat = await db.run(chat_model, db, output_schema=Answer)
         with testing.script(Chat, [Answer(content="one"), "not JSON", Answer(content="two")]):

@@ -81,7 +81,7 @@ def tagged_once_read(Chat: Any) -> Iterator[None]:
     after_effect.reset(token)
 
 
-def test_a_session_that_was_deleted_and_begun_again_is_not_overwritten(database: Any) -> None:
+def test_a_session_that_was_deleted_and_created_again_is_not_overwritten(database: Any) -> None:
     model = Meanwhile()
     Chat = chat_model(database, provider=model)
 
@@ -101,7 +101,7 @@ def test_a_session_that_was_deleted_and_begun_again_is_not_overwritten(database:
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
-def test_a_number_that_no_float_holds_survives_a_turn(database: Any) -> None:
+def test_an_integer_too_large_for_a_float_survives_a_turn(database: Any) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("one")
     text = '{"tag":123456789012345678901234567890,"v":1,' + database.execute_sql(
@@ -114,7 +114,7 @@ def test_a_number_that_no_float_holds_survives_a_turn(database: Any) -> None:
 
 
 @rows_only
-def test_columns_of_the_users_own_may_be_json_and_have_any_name(database: Any) -> None:
+def test_further_columns_may_be_json_and_have_any_name(database: Any) -> None:
     connection = database
 
     @agent_session(**layout_of(database))
@@ -167,7 +167,7 @@ def test_two_databases_are_refused(database: Any, tmp_path: Any) -> None:
 
 
 @rows_only
-def test_one_session_that_cannot_be_moved_stops_no_other(database: Any) -> None:
+def test_a_session_that_cannot_be_moved_does_not_stop_the_others(database: Any) -> None:
     Documents = chat_model(database, session={"messages": "document"})
     Chat = chat_model(database)
     keys = sorted((Documents.start_session(str(number)).id for number in range(3)), key=str)

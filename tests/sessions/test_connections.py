@@ -85,7 +85,7 @@ def test_each_unsafe_file_causes_a_warning(tmp_path: Path) -> None:
             Chat.start_session("Hello")
 
 
-def test_a_declaration_warns_of_nothing_and_opens_nothing(tmp_path: Path) -> None:
+def test_a_declaration_warns_about_nothing_and_opens_nothing(tmp_path: Path) -> None:
     database = sqlite_with(tmp_path)
     chat_model(database, create=False)
     assert database.is_closed()
@@ -161,7 +161,7 @@ def pool(database_url: str) -> Iterator[Any]:
     opened.close_all()
 
 
-def test_every_action_works_through_a_pool_and_gives_its_connection_back(pool: Any) -> None:
+def test_every_action_returns_its_connection_to_the_pool(pool: Any) -> None:
     Chat = chat_model(pool)
 
     def nothing_leaked() -> None:
@@ -187,7 +187,7 @@ def test_every_action_works_through_a_pool_and_gives_its_connection_back(pool: A
     assert len(pool._connections) == 1
 
 
-def test_a_failure_gives_the_connection_of_a_pool_back(pool: Any) -> None:
+def test_a_failure_returns_the_connection_to_the_pool(pool: Any) -> None:
     Chat = chat_model(pool)
     session = Chat.start_session("One")
     with testing.script(Chat, [ProviderCallError("down")]), pytest.raises(ProviderFailed):
@@ -253,7 +253,7 @@ def test_a_connection_whose_settings_fail_is_not_left_open(
 
 @pytest.mark.parametrize("begin", ["begin", "start transaction"])
 @pytest.mark.parametrize("size", [0, 1])
-def test_a_transaction_begun_by_hand_is_seen(database_url: str, begin: str, size: int) -> None:
+def test_a_transaction_begun_by_hand_is_noticed(database_url: str, begin: str, size: int) -> None:
     if database_url.startswith("sqlite"):
         begin = begin.replace("start transaction", "begin immediate")
     database = servers.open_database(database_url, pool=size)
@@ -292,7 +292,7 @@ def switch_autocommit_off(database: Any) -> None:
         connection.autocommit = False
 
 
-def test_a_connection_that_does_not_commit_by_itself_counts_as_a_transaction(database: Any) -> None:
+def test_a_connection_without_autocommit_counts_as_a_transaction(database: Any) -> None:
     Chat = chat_model(database)
     session = Chat.start_session("One")
     database.connect()
@@ -327,7 +327,7 @@ def test_reading_inside_a_transaction_takes_no_lock(Chat: Any) -> None:
     assert len(session.get_context().messages) == 4
 
 
-def test_no_lock_is_taken_outside_a_transaction(Chat: Any) -> None:
+def test_reading_outside_a_transaction_takes_no_lock(Chat: Any) -> None:
     database = Chat._meta.database
     database.statements.clear()
     session = Chat.start_session("One", idempotency_key="k")
@@ -339,7 +339,7 @@ def test_no_lock_is_taken_outside_a_transaction(Chat: Any) -> None:
 
 
 @pytest.mark.backends("postgres", "mariadb")
-def test_storing_inside_a_transaction_goes_on_from_what_others_stored_since_it_began(Chat: Any) -> None:
+def test_storing_inside_a_transaction_continues_from_newer_writes_of_others(Chat: Any) -> None:
     """MariaDB: a plain read would show the session as it was when the transaction first read."""
     database = Chat._meta.database
     session = Chat.start_session("One")
@@ -364,7 +364,7 @@ def at_isolation(database: Any, level: str) -> Any:
 
 @pytest.mark.backends("sqlite", "postgres")
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_a_transaction_that_cannot_go_on_from_what_others_stored_fails_and_loses_nothing(
+def test_a_transaction_that_cannot_continue_from_newer_writes_fails_and_loses_nothing(
     database: Any, level: str
 ) -> None:
     database = at_isolation(plain := database, level)
@@ -386,7 +386,7 @@ def test_a_transaction_that_cannot_go_on_from_what_others_stored_fails_and_loses
 
 
 @pytest.mark.backends("postgres")
-def test_turns_are_done_once_or_refused_where_every_statement_is_serializable(database: Any) -> None:
+def test_under_serializable_isolation_a_turn_runs_once_or_is_refused(database: Any) -> None:
     strict = open_database(database.url)
     parameters = strict.connect_params
     options = f"{parameters.pop('options', '')} -c default_transaction_isolation=serializable"

@@ -41,20 +41,20 @@ def counted(count: Any, Chat: Any, after: int) -> int:
 
 @pytest.mark.layouts("rows")
 @pytest.mark.backends("sqlite", "postgres")
-def test_a_turn_writes_as_much_at_the_end_of_a_long_conversation(Chat: Any) -> None:
+def test_a_turn_writes_the_same_bytes_at_the_end_of_a_long_conversation(Chat: Any) -> None:
     late, early = (counted(bytes_per_turn, Chat, after) for after in (1000, 10))
     assert 0 < late <= 1.2 * early
 
 
 @pytest.mark.backends("sqlite", "postgres")
-def test_a_turn_takes_as_many_statements_at_the_end_of_a_long_conversation(Chat: Any, database: Any) -> None:
+def test_a_turn_takes_the_same_statements_at_the_end_of_a_long_conversation(Chat: Any, database: Any) -> None:
     expected = 6 if database.layout == "rows" else 3
     assert [counted(statements_per_turn, Chat, after) for after in (2, 1000)] == [expected, expected]
 
 
 @pytest.mark.layouts("rows")
 @pytest.mark.backends("mariadb")
-def test_on_mariadb_as_well(Chat: Any, database: Any) -> None:
+def test_a_turn_writes_the_same_bytes_on_mariadb(Chat: Any, database: Any) -> None:
     session = Chat.start_session("Hello")
     found = []
     for _ in range(2):

@@ -18,7 +18,7 @@ from tests.support.owned_models import Case, rows
 pytestmark = pytest.mark.matrix
 
 
-def test_a_deleted_session_is_gone_and_the_others_stay(Chat: Any) -> None:
+def test_deleting_a_session_keeps_the_others(Chat: Any) -> None:
     first, second = Chat.start_session("One"), Chat.start_session("Two")
     delete_session(Chat, first.id)
     assert [row.id for row in Chat.select()] == [second.id]
@@ -78,7 +78,7 @@ def test_a_session_is_deleted_on_an_asynchronous_database(database_url: str) -> 
     run(database_url, scenario)
 
 
-def test_a_session_that_is_deleted_in_a_transaction_comes_back_with_it(Chat: Any) -> None:
+def test_a_rollback_restores_a_deleted_session(Chat: Any) -> None:
     session = Chat.start_session("One")
     with Chat._meta.database.atomic() as transaction:
         delete_session(Chat, session.id)

@@ -82,7 +82,7 @@ def test_a_missing_table_of_messages_is_named(database: Any) -> None:
     assert Chat.start_session("Hello").get_context().count == 2
 
 
-def test_a_missing_column_is_not_taken_for_a_missing_table(database: Any) -> None:
+def test_a_missing_column_is_distinguished_from_a_missing_table(database: Any) -> None:
     Chat = chat_model(database)
     with database.connection_context():
         database.execute_sql("alter table chat drop column updated")

@@ -41,7 +41,7 @@ def asked(prompt: list[str]) -> list[str]:
 
 
 @given(st.integers(1, 400), st.integers(1, 60))
-def test_a_window_holds_so_many_turns_and_moves_in_steps_of_a_quarter(turns: int, history: int) -> None:
+def test_a_window_moves_in_steps_of_a_quarter(turns: int, history: int) -> None:
     step = max(1, history // 4)
     hidden = count_hidden_turns(turns, history)
     assert hidden % step == 0
@@ -51,7 +51,9 @@ def test_a_window_holds_so_many_turns_and_moves_in_steps_of_a_quarter(turns: int
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 29))
-def test_a_window_of_a_part_is_that_of_the_whole(turns: int, history: int, missing: int) -> None:
+def test_the_window_of_a_suffix_equals_the_window_of_the_conversation(
+    turns: int, history: int, missing: int
+) -> None:
     whole = [
         Message(f"{turn}:{2 * turn + n}", str(turn), role, "x")
         for turn in range(turns)
@@ -63,7 +65,7 @@ def test_a_window_of_a_part_is_that_of_the_whole(turns: int, history: int, missi
     assert select_window(part, turns, history) == shown
 
 
-def test_the_model_is_shown_the_last_turns_and_all_are_kept(database: Any) -> None:
+def test_the_model_receives_the_last_turns_and_all_are_kept(database: Any) -> None:
     Chat, record, model = talk(database, 12, history_turns=4)
     for turn, prompt in enumerate(model.prompts):
         first = count_hidden_turns(turn + 1, 4)
@@ -72,7 +74,7 @@ def test_the_model_is_shown_the_last_turns_and_all_are_kept(database: Any) -> No
     assert len(Chat.get_context(record.id).messages) == 24
 
 
-def test_between_two_steps_the_view_is_a_prefix_of_the_next(database: Any) -> None:
+def test_between_two_steps_each_prompt_is_a_prefix_of_the_next(database: Any) -> None:
     _, _, model = talk(database, 20, history_turns=8)
     moves = 0
     for before, after in zip(model.prompts, model.prompts[1:], strict=False):
@@ -83,7 +85,7 @@ def test_between_two_steps_the_view_is_a_prefix_of_the_next(database: Any) -> No
     assert moves == 6
 
 
-def test_no_more_than_the_window_is_read(database: Any) -> None:
+def test_only_the_window_is_read(database: Any) -> None:
     Chat, record, _ = talk(database, 12, history_turns=4)
     database.statements.clear()
     with testing.script(Chat, ["ok"]):
@@ -95,7 +97,7 @@ def test_no_more_than_the_window_is_read(database: Any) -> None:
 
 
 @pytest.mark.layouts("rows")
-def test_a_load_with_a_key_is_two_statements_and_finds_a_turn_before_the_window(database: Any) -> None:
+def test_a_load_with_a_key_takes_two_statements_and_finds_a_turn_before_the_window(database: Any) -> None:
     Chat, record, model = talk(database, 2, history_turns=2)
     record.continue_session("keyed", idempotency_key="Key")
     first = record.last_result.text
@@ -110,7 +112,7 @@ def test_a_load_with_a_key_is_two_statements_and_finds_a_turn_before_the_window(
     assert (other.last_turn.id, len(model.prompts)) == ("key", asked_before + 1)
 
 
-def test_a_pinned_instruction_is_shown_however_far_back_it_is(database: Any) -> None:
+def test_a_pinned_instruction_is_sent_from_before_the_window(database: Any) -> None:
     _, record, _ = talk(database, 7, history_turns=2, pin_instruction=True)
     changed = Recorder()
     Later = chat_model(
@@ -130,7 +132,7 @@ def test_failed_turns_in_the_window_are_hidden(database: Any) -> None:
     assert asked(model.prompts[-1]) == ["1", "2", "next"]
 
 
-def test_a_resumed_turn_is_shown_what_it_was(database: Any) -> None:
+def test_a_resumed_turn_receives_the_same_prompt(database: Any) -> None:
     Chat, record, model = talk(database, 9, history_turns=4)
     with testing.script(Chat, [ProviderCallError("down")]) as requests, pytest.raises(TurnFailed):
         record.continue_session("fails")
@@ -139,7 +141,7 @@ def test_a_resumed_turn_is_shown_what_it_was(database: Any) -> None:
     assert model.prompts[-1] == seen
 
 
-def test_a_function_chooses(database: Any) -> None:
+def test_a_history_function_chooses_the_messages(database: Any) -> None:
     given_to: list[tuple[Message, ...]] = []
 
     def first_and_last(messages: tuple[Message, ...]) -> list[Message]:
@@ -152,17 +154,17 @@ def test_a_function_chooses(database: Any) -> None:
     assert Chat.get_context(record.id).count == 10
 
 
-def test_the_words_of_the_turn_are_shown_whatever_is_chosen(database: Any) -> None:
+def test_the_users_message_is_sent_whatever_the_function_chooses(database: Any) -> None:
     _, _, model = talk(database, 3, history=lambda messages: [])
     assert [prompt[1:] for prompt in model.prompts] == [["0"], ["1"], ["2"]]
 
 
-def test_the_words_to_be_answered_come_last_in_whatever_order(database: Any) -> None:
+def test_the_users_message_is_last_in_every_order(database: Any) -> None:
     _, _, model = talk(database, 3, history=lambda messages: messages[::-1])
     assert model.prompts[-1][-1].endswith("2")
 
 
-def test_an_asynchronous_function_is_awaited(database: Any) -> None:
+def test_an_asynchronous_history_function_is_awaited(database: Any) -> None:
     async def last(messages: tuple[Message, ...]) -> tuple[Message, ...]:
         await asyncio.sleep(0)
         return messages[-1:]
@@ -188,7 +190,7 @@ def test_an_asynchronous_function_is_awaited(database: Any) -> None:
     ],
 )
 @pytest.mark.backends("sqlite")
-def test_a_function_that_fails_fails_the_turn_and_keeps_the_words(
+def test_a_failing_history_function_fails_the_turn_and_keeps_the_message(
     database: Any, history: Any, found: str
 ) -> None:
     Chat = chat_model(database, provider=Recorder(), session={"history": history})
@@ -202,7 +204,7 @@ def test_a_function_that_fails_fails_the_turn_and_keeps_the_words(
 
 
 @pytest.mark.backends("sqlite")
-def test_who_leaves_while_a_function_chooses_leaves_an_interrupted_turn(database: Any) -> None:
+def test_leaving_during_a_history_function_interrupts_the_turn(database: Any) -> None:
     def leaves(messages: Any) -> Any:
         raise KeyboardInterrupt
 

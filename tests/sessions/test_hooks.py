@@ -112,7 +112,7 @@ def test_hooks_may_be_asynchronous(database: Any) -> None:
     assert "it is asynchronous: await an async twin" in error.found
 
 
-def test_what_a_hook_gives_is_used_instead(database: Any) -> None:
+def test_the_value_of_a_hook_replaces_the_original(database: Any) -> None:
     class Hooks:
         def before_call(self, context: Any, args: Any) -> Any:
             return {**args, "company_name": args["company_name"].upper()}
@@ -138,7 +138,7 @@ def test_what_a_hook_gives_is_used_instead(database: Any) -> None:
     assert record.get_context().instruction_args == {"company_name": "Acme"}
 
 
-def test_a_hook_may_prepare_what_the_model_is_shown_of_results(database: Any) -> None:
+def test_a_hook_may_change_the_results_that_the_model_receives(database: Any) -> None:
     class Hooks:
         def prepare_tool_results(self, context: Any, ran: Any) -> Any:
             return [
@@ -189,7 +189,7 @@ def test_a_hook_that_fails_fails_the_turn_and_nothing_is_lost(name: str, databas
         ),
     ],
 )
-def test_what_a_hook_gives_has_to_fit(name: str, gives: Any, found: str, database: Any) -> None:
+def test_the_value_of_a_hook_has_to_fit(name: str, gives: Any, found: str, database: Any) -> None:
     Chat = tooled(database, add, hooks=type("Hooks", (), {name: lambda self, context, value: gives}))
     replies = [tool_call("add", a=1, b=2), "3"]
     with testing.script(Chat, lambda prompt: replies[min(len(prompt) // 3, 1)]):
@@ -199,7 +199,7 @@ def test_what_a_hook_gives_has_to_fit(name: str, gives: Any, found: str, databas
 
 
 @pytest.mark.backends("sqlite")
-def test_a_variable_that_a_hook_takes_away_fails_the_turn(database: Any) -> None:
+def test_a_variable_that_a_hook_removes_fails_the_turn(database: Any) -> None:
     class Hooks:
         def before_call(self, context: Any, args: Any) -> Any:
             return {"other": 1}
@@ -210,7 +210,7 @@ def test_a_variable_that_a_hook_takes_away_fails_the_turn(database: Any) -> None
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_failure_is_seen_and_may_be_changed(way: Way, database: Any) -> None:
+def test_on_error_receives_the_failure_and_may_change_it(way: Way, database: Any) -> None:
     seen: list[TurnFailed] = []
 
     class Hooks:
@@ -228,7 +228,7 @@ def test_a_failure_is_seen_and_may_be_changed(way: Way, database: Any) -> None:
 
 
 @pytest.mark.backends("sqlite")
-def test_a_hook_for_errors_that_fails_hides_no_failure(database: Any) -> None:
+def test_a_failing_on_error_hook_hides_no_failure(database: Any) -> None:
     class Hooks:
         def on_error(self, context: Any, error: TurnFailed) -> None:
             raise KeyError("x")
@@ -242,7 +242,7 @@ def test_a_hook_for_errors_that_fails_hides_no_failure(database: Any) -> None:
 
 
 @pytest.mark.backends("sqlite")
-def test_hooks_serve_a_call_without_a_session(database: Any) -> None:
+def test_hooks_run_in_a_call_without_a_session(database: Any) -> None:
     hooks = Recorder()
     Chat = tooled(database, add, hooks=hooks)
     with testing.script(Chat, [tool_call("add", a=1, b=2), "3"]):
@@ -252,7 +252,7 @@ def test_hooks_serve_a_call_without_a_session(database: Any) -> None:
 
 
 @pytest.mark.backends("sqlite")
-def test_a_failure_that_a_hook_has_spoilt_is_stored(database: Any) -> None:
+def test_a_failure_that_a_hook_replaced_by_a_wrong_value_is_stored(database: Any) -> None:
     class Hooks:
         def on_error(self, context: Any, error: Any) -> None:
             error.found = None
@@ -263,7 +263,7 @@ def test_a_failure_that_a_hook_has_spoilt_is_stored(database: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_function_that_uses_the_database_leaves_no_connection_open(way: Way, database_url: str) -> None:
+def test_a_hook_that_uses_the_database_leaves_no_connection_open(way: Way, database_url: str) -> None:
     pool = servers.open_database(database_url, pool=1)
     counted: list[int] = []
 

@@ -56,13 +56,13 @@ def test_a_record_that_is_unsaved_or_of_another_model_is_not_an_actor(database: 
 
 
 @pytest.mark.parametrize("actor", ["7abc", "7.5", "seven", "7 or 1=1"])
-def test_a_text_that_is_no_number_owns_nothing_where_owners_are_numbers(database: Any, actor: str) -> None:
+def test_a_text_owns_nothing_where_owners_are_numbers(database: Any, actor: str) -> None:
     """MariaDB takes '7abc' for 7."""
     refused(of_integers(database), actor, InputInvalid, SessionNotFound)
 
 
 @pytest.mark.parametrize("actor", ["ann", "x" * 32])
-def test_a_text_that_is_no_uuid_owns_nothing_where_owners_are_uuids(database: Any, actor: str) -> None:
+def test_a_malformed_uuid_owns_nothing_where_owners_are_uuids(database: Any, actor: str) -> None:
     refused(of_uuids(database), actor, InputInvalid, SessionNotFound)
 
 
@@ -82,7 +82,7 @@ def test_names_that_are_almost_the_same_are_other_owners(database: Any, make: An
     assert len(Chat.get_context(session.id, actor="ann").messages) == 1
 
 
-def test_a_name_beyond_ascii_owns_its_sessions(Texts: Any) -> None:
+def test_a_non_ascii_name_owns_its_sessions(Texts: Any) -> None:
     for name in ("josé", "Ünal", "ß", "日本"):
         session = Texts.start_session("One", actor=name)
         session.continue_session("Two", actor=name)
@@ -115,7 +115,7 @@ HOSTILE = {
 }
 
 
-def test_a_hostile_actor_sees_nothing_of_others(Texts: Any) -> None:
+def test_a_hostile_actor_sees_no_session_of_others(Texts: Any) -> None:
     session = Texts.start_session("One", actor="ann", run=False)
     before = rows(Texts)
     for actor in HOSTILE.values():
@@ -141,7 +141,7 @@ def test_a_hostile_actor_owns_what_it_starts_or_starts_nothing(Texts: Any, hosti
             Texts.get_context(session.id, actor="ann")
 
 
-def test_a_hostile_actor_aborts_no_transaction_of_the_caller(Texts: Any) -> None:
+def test_a_hostile_actor_does_not_abort_the_callers_transaction(Texts: Any) -> None:
     database = Texts._meta.database
     session = Texts.start_session("One", actor="ann")
     for actor in HOSTILE.values():

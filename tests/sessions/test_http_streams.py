@@ -65,7 +65,7 @@ def stored(Chat: Any) -> tuple[str, list[tuple[str, Any]]]:
 
 @FIRST
 @BOTH
-def test_a_slow_stream_is_followed_and_stored(name: str, follow: Follow, database: Any) -> None:
+def test_a_slow_stream_is_read_and_stored(name: str, follow: Follow, database: Any) -> None:
     heard: list[str] = []
     with LlmServer(Streams(WORDS, pieces=8, pause=0.02)) as server:
         Chat = chat(server, name, database)
@@ -78,7 +78,7 @@ def test_a_slow_stream_is_followed_and_stored(name: str, follow: Follow, databas
 @FIRST
 @BOTH
 @pytest.mark.parametrize("ends", ["cut", "early", "error"])
-def test_a_stream_that_breaks_off_is_a_failed_turn_that_keeps_the_partial_reply(
+def test_a_broken_stream_fails_the_turn_and_keeps_the_partial_reply(
     name: str, follow: Follow, ends: Any, database: Any
 ) -> None:
     heard: list[str] = []
@@ -94,7 +94,9 @@ def test_a_stream_that_breaks_off_is_a_failed_turn_that_keeps_the_partial_reply(
 
 @FIRST
 @BOTH
-def test_who_leaves_stops_the_provider_and_keeps_what_came(name: str, follow: Follow, database: Any) -> None:
+def test_leaving_a_stream_stops_the_provider_and_keeps_the_partial_reply(
+    name: str, follow: Follow, database: Any
+) -> None:
     heard: list[str] = []
     words = "word " * 2000
     with LlmServer(Streams(words, pieces=2000, pause=0.01)) as server:
@@ -134,7 +136,7 @@ def is_hung_up(connection: socket.socket) -> bool:
 @pytest.mark.parametrize(
     ("follow", "provider"), [(follow, None), (afollow, None), (afollow, WithoutCoroutines())]
 )
-def test_streams_that_are_left_while_the_provider_is_silent_hold_no_thread_and_no_connection(
+def test_leaving_a_silent_stream_frees_its_thread_and_connection(
     name: str, follow: Follow, provider: Any, database: Any
 ) -> None:
     with LlmServer(*[Streams(WORDS, ends="silent", after=2)] * 20) as server:
@@ -163,7 +165,7 @@ def test_a_stream_that_goes_silent_fails(
 
 @FIRST
 @BOTH
-def test_a_stream_that_takes_too_long_in_all_fails(name: str, follow: Follow, database: Any) -> None:
+def test_a_stream_that_exceeds_the_total_timeout_fails(name: str, follow: Follow, database: Any) -> None:
     heard: list[str] = []
     with LlmServer(Streams("word " * 2000, pieces=2000, pause=0.02)) as server:
         Chat = chat(server, name, database, timeout=1.0)
@@ -174,7 +176,7 @@ def test_a_stream_that_takes_too_long_in_all_fails(name: str, follow: Follow, da
 
 @FIRST
 @BOTH
-def test_structured_output_is_told_while_it_comes(name: str, follow: Follow, database: Any) -> None:
+def test_structured_output_is_emitted_while_it_arrives(name: str, follow: Follow, database: Any) -> None:
     script: Behaviour = Streams(Answer(content=WORDS).model_dump_json(), pieces=8)
     with LlmServer(script) as server:
         Chat = chat(server, name, database, output_schema=Answer)

@@ -59,7 +59,7 @@ FAILURES: dict[str, tuple[list[Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failed_turn_that_others_followed_raises_its_error_again(speaker: Speaks, failure: str) -> None:
+def test_a_failed_turn_before_later_turns_raises_its_error_again(speaker: Speaks, failure: str) -> None:
     replies, kind, words = FAILURES[failure]
     say = speaker(output_schema=Answer)
     with testing.script(say.Chat, replies), pytest.raises(kind):
@@ -75,7 +75,7 @@ def test_a_failed_turn_that_others_followed_raises_its_error_again(speaker: Spea
     assert say.rows() == before
 
 
-def test_a_turn_that_was_left_and_followed_by_others_raises_that_it_was(speaker: Speaks) -> None:
+def test_an_abandoned_turn_before_later_turns_raises_turn_interrupted(speaker: Speaks) -> None:
     say = speaker()
     with testing.crash_after(1 if say.session is None else 2):
         say()
@@ -86,7 +86,7 @@ def test_a_turn_that_was_left_and_followed_by_others_raises_that_it_was(speaker:
     assert type(raised.value).__name__ == "TurnFailed"
 
 
-def test_a_completed_turn_that_others_followed_still_brings_its_own_result(speaker: Speaks) -> None:
+def test_a_completed_turn_before_later_turns_returns_its_own_result(speaker: Speaks) -> None:
     say = speaker()
     with testing.script(say.Chat, [Reply("the first", cost=0.25), "the second"]):
         first = say()
@@ -116,7 +116,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", range(1, 7))
-def test_a_repeat_after_a_crash_at_any_step_is_the_same_turn(speaker: Speaks, step: int) -> None:
+def test_a_repeat_after_a_crash_at_any_step_continues_the_same_turn(speaker: Speaks, step: int) -> None:
     say = speaker(output_schema=Answer, provider=WrongAtFirst())
     steps = STEPS["start" if say.session is None else "continue"]
     if step > len(steps):
@@ -138,7 +138,7 @@ def test_a_repeat_after_a_crash_at_any_step_is_the_same_turn(speaker: Speaks, st
         assert say().last_result.output == again.last_result.output
 
 
-def test_a_key_that_was_used_for_other_words_is_refused_and_nothing_is_stored(speaker: Speaks) -> None:
+def test_a_key_of_another_message_is_refused_and_nothing_is_stored(speaker: Speaks) -> None:
     say = speaker()
     say(run=False)
 
@@ -170,7 +170,7 @@ def test_the_same_input_in_another_form_is_the_same_input(speaker: Speaks) -> No
         say({"dish": {"b": 2.5, "a": 1}, "count": 2})
 
 
-def test_a_turn_that_was_stored_for_later_is_run_by_its_key(speaker: Speaks) -> None:
+def test_a_pending_turn_is_run_by_its_key(speaker: Speaks) -> None:
     say = speaker()
     for _ in range(2):
         with testing.script(say.Chat, []):
@@ -184,7 +184,7 @@ def test_a_turn_that_was_stored_for_later_is_run_by_its_key(speaker: Speaks) -> 
     assert say.only().status == "completed"
 
 
-def test_a_failed_turn_is_stored_for_later_by_its_key(speaker: Speaks) -> None:
+def test_a_failed_turn_becomes_pending_by_its_key(speaker: Speaks) -> None:
     say = speaker()
     with testing.script(say.Chat, [ProviderCallError("down")]), pytest.raises(ProviderFailed):
         say()
@@ -210,7 +210,7 @@ def test_keys_that_look_alike_are_different_keys(speaker: Speaks) -> None:
 BAD_KEYS: list[Any] = ["", "   ", "k" * 256, 7, b"k", uuid4(), ["k"], True, "k\0", "\ud800"]
 
 
-def test_a_key_that_is_none_is_refused(speaker: Speaks) -> None:
+def test_an_invalid_key_is_refused(speaker: Speaks) -> None:
     say = speaker()
     before = say.rows()
     for key in BAD_KEYS:
@@ -220,7 +220,7 @@ def test_a_key_that_is_none_is_refused(speaker: Speaks) -> None:
     assert say(key="k" * 255).last_turn.id == "k" * 255
 
 
-def test_a_record_in_hand_is_brought_to_what_is_stored_by_a_repeat(database: Any) -> None:
+def test_a_repeat_refreshes_the_callers_record(database: Any) -> None:
     Chat = keyed_model(database)
     session = Chat.start_session("Hello")
     stale = Chat.get_by_id(session.id)

@@ -33,7 +33,7 @@ def transaction(database: Any, begin: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("begin", BEGIN)
-def test_a_repeat_inside_a_transaction_leaves_the_callers_work_alone(
+def test_a_repeat_inside_a_transaction_keeps_the_callers_writes(
     speaker: Speaks, database: Any, begin: str
 ) -> None:
     say = speaker()
@@ -53,9 +53,7 @@ def test_a_repeat_inside_a_transaction_leaves_the_callers_work_alone(
 
 
 @pytest.mark.parametrize("begin", BEGIN)
-def test_what_a_key_stored_inside_a_transaction_goes_with_its_rollback(
-    speaker: Speaks, database: Any, begin: str
-) -> None:
+def test_a_rollback_removes_the_turn_of_a_key(speaker: Speaks, database: Any, begin: str) -> None:
     say = speaker()
     before = say.rows()
 
@@ -76,7 +74,7 @@ def test_what_a_key_stored_inside_a_transaction_goes_with_its_rollback(
 
 
 @pytest.mark.backends("mariadb")
-def test_a_key_that_came_after_the_snapshot_of_a_transaction_is_found(database: Any) -> None:
+def test_a_key_stored_after_the_snapshot_of_a_transaction_is_found(database: Any) -> None:
     """REPEATABLE READ: plain reads show the past, the unique index the present."""
     Chat = keyed_model(database)
     elsewhere = keyed_model(open_database(database.url))
@@ -90,7 +88,7 @@ def test_a_key_that_came_after_the_snapshot_of_a_transaction_is_found(database: 
 
 
 @pytest.mark.parametrize("options", [None, BY_ATTRIBUTE], ids=["by primary key", "by attribute"])
-def test_another_unique_column_is_not_mistaken_for_the_key(database: Any, options: Any) -> None:
+def test_a_conflict_in_another_unique_column_is_not_a_repeat(database: Any, options: Any) -> None:
     Chat = keyed_model(database, session=options)
     Chat.start_session("Hello", attributes={"slug": "taken"}, idempotency_key="first")
     with testing.script(Chat, []), pytest.raises(pw.IntegrityError):

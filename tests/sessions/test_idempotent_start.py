@@ -23,7 +23,7 @@ pytestmark = pytest.mark.matrix("full")
 
 
 @pytest.mark.parametrize("pinned", [False, True])
-def test_a_repeated_start_may_give_its_arguments_again(database: Any, pinned: bool) -> None:
+def test_a_repeated_start_may_pass_its_arguments_again(database: Any, pinned: bool) -> None:
     options: Any = {"instruction": "Serve {{ name }}.", "session": {"pin_instruction": pinned}}
     say = Speaker(keyed_model(database, **options))
     given: Any = {"instruction_args": {"name": "Acme"}}
@@ -46,7 +46,7 @@ PRIMARY_KEYS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("by_attribute", [False, True])
 @pytest.mark.parametrize("kind", PRIMARY_KEYS)
-def test_a_start_is_repeated_with_any_kind_of_primary_key(
+def test_a_start_is_repeated_with_each_type_of_primary_key(
     database: Any, kind: str, by_attribute: bool
 ) -> None:
     session = BY_ATTRIBUTE if by_attribute else None
@@ -75,13 +75,13 @@ def test_a_start_is_repeated_with_any_kind_of_primary_key(
     assert len(Chat.continue_session(first.id, "More by id").get_context().messages) == 6
 
 
-def test_sessions_without_a_key_have_none(database: Any) -> None:
+def test_sessions_started_without_a_key_store_null(database: Any) -> None:
     Chat = keyed_model(database, pw.AutoField(), session=BY_ATTRIBUTE)
     keys = [Chat.start_session("Hello").start_key for _ in range(3)]
     assert keys == [None, None, None]
 
 
-def test_keys_of_two_owners_never_meet(database: Any) -> None:
+def test_keys_of_two_owners_do_not_collide(database: Any) -> None:
     Chat = keyed_model(database, session={"owner_attribute": "owner"})
     sessions = [
         Chat.start_session("Hello", actor=actor, idempotency_key=key)
@@ -94,7 +94,7 @@ def test_keys_of_two_owners_never_meet(database: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [None, BY_ATTRIBUTE], ids=["by primary key", "by attribute"])
-def test_keys_of_two_tables_never_meet(database: Any, options: Any) -> None:
+def test_keys_of_two_tables_do_not_collide(database: Any, options: Any) -> None:
     one = keyed_model(database, session=options).start_session("Hello", idempotency_key="k")
     Two = keyed_model(database, session=options, name="talk")
     two = Two.start_session("Other words", idempotency_key="k")
@@ -103,7 +103,7 @@ def test_keys_of_two_tables_never_meet(database: Any, options: Any) -> None:
     assert Two.start_session("Other words", idempotency_key="k").id == two.id
 
 
-def test_the_key_of_the_start_finds_its_turn_when_the_session_goes_on(database: Any) -> None:
+def test_the_key_of_the_start_finds_its_turn_after_later_turns(database: Any) -> None:
     Chat = keyed_model(database)
     session = Chat.start_session("Hello", idempotency_key="k")
     session.continue_session("More")
@@ -125,7 +125,7 @@ def test_the_record_of_a_repeated_start_is_the_stored_row(database: Any, options
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-def test_the_derived_column_is_no_attribute(database: Any, key: Any) -> None:
+def test_the_derived_column_is_not_an_attribute(database: Any, key: Any) -> None:
     by_key, by_attribute = keyed_model(database), keyed_model(database, session=BY_ATTRIBUTE)
     with pytest.raises(InputInvalid, match="pass idempotency_key="):
         by_attribute.start_session("Hello", idempotency_key=key, attributes={"start_key": str(uuid4())})
@@ -157,7 +157,7 @@ def test_a_subclass_whose_key_column_is_not_unique_is_refused(database: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["uuid", "integer"])
-def test_a_row_that_the_table_refuses_raises_the_databases_own_error(database: Any, kind: str) -> None:
+def test_a_refused_row_raises_the_error_of_the_database(database: Any, kind: str) -> None:
     Chat = keyed_model(database, PRIMARY_KEYS[kind]())
     Chat.start_session("Hello", attributes={"slug": "taken"})
     with testing.script(Chat, []), pytest.raises(pw.IntegrityError):

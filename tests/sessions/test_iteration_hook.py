@@ -168,7 +168,7 @@ def test_a_turn_whose_hook_fails_fails_and_keeps_its_results(way: Way, case: str
     }.get(case, 0)  # fmt: skip
 
 
-def test_a_turn_whose_hook_failed_at_its_end_can_be_run_again(database: Any) -> None:
+def test_a_turn_whose_hook_failed_at_the_end_can_be_resumed(database: Any) -> None:
     Chat, hooks = hooked(database, ValueError("no luck"))
     error, _, _ = said(streamed, Chat, [(tool_call("end"), tool_call("pay"))])
     assert isinstance(error, HookFailed)
@@ -183,7 +183,7 @@ def test_a_turn_whose_hook_failed_at_its_end_can_be_run_again(database: Any) -> 
     assert record.last_result.text == "Done."
 
 
-def test_a_run_that_goes_on_with_an_earlier_reply_does_not_repeat_it(database: Any) -> None:
+def test_a_run_that_continues_from_a_stored_reply_does_not_repeat_the_hook(database: Any) -> None:
     Chat, hooks = hooked(database)
     with testing.script(Chat, [tool_call("pay"), "Paid."]):
         record = Chat.start_session("Pay.")
@@ -194,14 +194,14 @@ def test_a_run_that_goes_on_with_an_earlier_reply_does_not_repeat_it(database: A
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_there_is_no_reply_where_the_provider_fails(way: Way, database: Any) -> None:
+def test_the_hook_is_not_called_if_the_provider_fails(way: Way, database: Any) -> None:
     Chat, hooks = hooked(database)
     said(way, Chat, [ProviderCallError("down")])
     assert hooks.called == []
 
 
 @pytest.mark.backends("sqlite")
-def test_a_turn_whose_results_could_not_be_prepared_calls_it_once(database: Any) -> None:
+def test_a_turn_whose_results_could_not_be_prepared_calls_the_hook_once(database: Any) -> None:
     class Preparing(Hooks):
         def prepare_tool_results(self, context: Any, ran: Any) -> Any:
             raise ValueError("no luck")

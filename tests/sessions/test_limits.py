@@ -41,7 +41,7 @@ def rows(Chat: Any) -> list[Any]:
 @pytest.mark.parametrize(
     "words", ["a" * 98, "é" * 49, "日" * 32 + "ab", "🦊" * 24 + "ab", '"' * 49, "\\" * 49]
 )
-def test_an_input_at_the_limit_passes_and_one_byte_more_is_refused(database: Any, words: str) -> None:
+def test_one_byte_more_than_the_input_limit_is_refused(database: Any, words: str) -> None:
     """The limit counts the bytes of the JSON that is stored, quotes included."""
     assert len(json.dumps(words, ensure_ascii=False).encode()) == 100
     Chat = limited(database, max_input_bytes=100)
@@ -73,7 +73,7 @@ def would_take(refused: pytest.ExceptionInfo[InputInvalid]) -> int:
 
 
 @pytest.mark.parametrize("words", ["More", "日本語 🦊", '"\\' * 40])
-def test_a_conversation_at_the_limit_goes_on_and_beyond_it_does_not(database: Any, words: str) -> None:
+def test_a_conversation_continues_up_to_the_limit(database: Any, words: str) -> None:
     session = limited(database).start_session("日本 " * 100)
     before = rows(type(session))
     Small = limited(database, max_context_bytes=10)
@@ -109,7 +109,7 @@ def test_a_first_turn_beyond_the_limit_is_refused(database: Any) -> None:
     assert Small.select().count() == 1
 
 
-def test_a_stored_turn_is_resumed_whatever_the_limits_are_by_now(database: Any) -> None:
+def test_a_stored_turn_is_resumed_under_lower_limits(database: Any) -> None:
     session = limited(database).start_session("x" * 1000, run=False)
     Small = limited(database, max_input_bytes=10, max_context_bytes=10)
     with pytest.raises(InputInvalid):
@@ -122,7 +122,7 @@ def test_a_stored_turn_is_resumed_whatever_the_limits_are_by_now(database: Any) 
     assert len(Small.get_context(session.id).messages) == 4
 
 
-def test_a_large_reply_is_stored_all_the_same(database: Any) -> None:
+def test_a_reply_beyond_the_limit_is_stored(database: Any) -> None:
     Chat = limited(database, max_input_bytes=1000, max_context_bytes=1000)
     with testing.script(Chat, ["y" * 5000]):
         session = Chat.start_session("Hello")
@@ -141,7 +141,7 @@ def awkward(size: int) -> str:
     return filler * (size // len(filler.encode()))
 
 
-def test_messages_of_ten_megabytes_are_stored_as_they_are(database: Any) -> None:
+def test_messages_of_ten_megabytes_are_stored_unchanged(database: Any) -> None:
     Chat = chat_model(database)
     words = awkward(10 * MEGABYTE)
     reply = words[::-1]
@@ -159,7 +159,7 @@ def test_messages_of_ten_megabytes_are_stored_as_they_are(database: Any) -> None
 
 
 @pytest.mark.backends("sqlite", "postgres")
-def test_quotes_and_backslashes_alone_may_be_ten_megabytes(database: Any) -> None:
+def test_ten_megabytes_of_quotes_and_backslashes_are_stored_unchanged(database: Any) -> None:
     Chat = limited(database, max_input_bytes=2**30)
     words = '"\\' * (5 * MEGABYTE)
     with testing.script(Chat, ["ok"]):
@@ -177,7 +177,7 @@ def packet(database: Any) -> int:
 
 
 @pytest.mark.backends("mariadb")
-def test_a_statement_that_the_server_does_not_take_is_an_error_and_nothing_is_lost(database: Any) -> None:
+def test_a_statement_too_large_for_the_server_is_an_error_and_nothing_is_lost(database: Any) -> None:
     too_large = "x" * (packet(database) + 1)
     Chat = limited(database, max_input_bytes=2**30, max_context_bytes=2**30)
     with testing.script(Chat, []), pytest.raises(pw.PeeweeException):
@@ -194,7 +194,7 @@ def test_a_statement_that_the_server_does_not_take_is_an_error_and_nothing_is_lo
 
 
 @pytest.mark.backends("mariadb")
-def test_a_reply_that_the_server_does_not_take_is_carried_by_the_error(database: Any) -> None:
+def test_a_reply_too_large_for_the_server_is_in_the_error(database: Any) -> None:
     too_large = "x" * (packet(database) + 1)
     Chat = chat_model(database)
     session = Chat.start_session("One")
@@ -211,7 +211,7 @@ def test_a_reply_that_the_server_does_not_take_is_carried_by_the_error(database:
 
 
 @pytest.mark.backends("mariadb")
-def test_a_conversation_larger_than_any_statement_goes_on(database: Any) -> None:
+def test_a_conversation_larger_than_the_maximum_statement_continues(database: Any) -> None:
     Chat = chat_model(database)
     words = "x" * int(packet(database) * 0.51)
     session = Chat.start_session(words)
@@ -242,7 +242,7 @@ KEYS = [
 ]
 
 
-def test_keys_of_any_kind_are_kept_in_a_structured_input(database: Any) -> None:
+def test_unusual_keys_are_kept_in_a_structured_input(database: Any) -> None:
     Chat = chat_model(database, input_schema=Odd)
     values = {key: {key: [key, {key: number}]} for number, key in enumerate(KEYS)}
     session = Chat.start_session(Odd(values=values))
@@ -254,7 +254,7 @@ def test_keys_of_any_kind_are_kept_in_a_structured_input(database: Any) -> None:
     assert set(kept(session)) == set(session.context)
 
 
-def test_keys_of_any_kind_are_kept_in_the_instructions_arguments(database: Any) -> None:
+def test_unusual_keys_are_kept_in_the_instructions_arguments(database: Any) -> None:
     options: Any = {"instruction": "You help.", "instruction_schema": Odd}
     Chat = chat_model(database, **options)
     values = dict.fromkeys(KEYS, "x")
@@ -271,7 +271,7 @@ class Rating(BaseModel):
     comment: str = ""
 
 
-def test_an_old_message_that_no_longer_fits_blocks_no_new_turn(database: Any) -> None:
+def test_an_old_message_that_no_longer_fits_does_not_block_new_turns(database: Any) -> None:
     class Old(BaseModel):
         what: dict[str, list[int]]
         note: str | None = None
@@ -298,7 +298,7 @@ def test_an_old_message_that_no_longer_fits_blocks_no_new_turn(database: Any) ->
         assert Chat.resume_session(waiting.id).last_result.text == "ok"
 
 
-def test_a_reply_that_no_longer_fits_blocks_no_new_turn(database: Any) -> None:
+def test_a_reply_that_no_longer_fits_does_not_block_new_turns(database: Any) -> None:
     session = chat_model(database, output_schema=Answer).start_session("One")
     Chat = chat_model(database, output_schema=Rating)
     with testing.script(Chat, [Rating(stars=5)]):
@@ -309,7 +309,7 @@ def test_a_reply_that_no_longer_fits_blocks_no_new_turn(database: Any) -> None:
 NEWER = {"v": 2, "revision": 3, "layout": "document", "messages": [], "turn": None, "what": ["the future"]}
 
 
-def test_a_map_of_a_newer_version_is_refused_by_every_action_and_left_alone(database: Any) -> None:
+def test_a_map_of_a_newer_version_is_refused_by_every_action_and_unchanged(database: Any) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("One", idempotency_key="k").id
     with database.connection_context():
@@ -342,7 +342,7 @@ def test_a_map_of_a_newer_version_is_refused_by_every_action_and_left_alone(data
 
 
 @pytest.mark.parametrize("version", [99, 2.0, "1", None, True, -1, [1]])
-def test_a_version_that_is_none_is_refused_by_name(database: Any, version: Any) -> None:
+def test_an_invalid_version_is_refused_with_its_value(database: Any, version: Any) -> None:
     Chat = chat_model(database)
     key = Chat.start_session("One").id
     with database.connection_context():

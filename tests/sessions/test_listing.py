@@ -88,7 +88,7 @@ KEYS: list[Any] = [
 
 @pytest.mark.backends("sqlite", "postgres")
 @pytest.mark.parametrize("kind", KEYS, ids=lambda kind: kind[0].__name__)
-def test_keys_of_every_kind_are_paged(database: Any, kind: Any) -> None:
+def test_keys_of_each_type_are_paged(database: Any, kind: Any) -> None:
     field, keys = kind
     Keyed = keyed(database, field() if field is pw.AutoField else field(primary_key=True))
     expected = filled(Keyed, keys)
@@ -110,7 +110,7 @@ def test_a_model_without_a_status_is_listed_without(database: Any) -> None:
     assert listed.status is None
 
 
-def test_no_context_is_read_without_a_status(database: Any) -> None:
+def test_a_list_without_a_status_reads_no_context(database: Any) -> None:
     Keyed = keyed(database, pw.AutoField())
     database.statements.clear()
     list_sessions(Keyed)
@@ -169,7 +169,7 @@ def listing_what_is_owned(Owned: Any) -> Any:
     return Timed
 
 
-def test_the_owner_is_compared_as_it_is(database: Any) -> None:
+def test_the_owner_is_compared_exactly(database: Any) -> None:
     Chat = listing_what_is_owned(owned(database, pw.CharField()))
     Chat.start_session("Hello", actor="ann")
     for actor in ("Ann", "ann ", "a%", "' or 1=1 --"):
@@ -202,7 +202,7 @@ def test_an_invalid_cursor_of_a_page_is_refused(database: Any, field: Any, befor
         list_sessions(Keyed, before=before)
 
 
-def test_a_cursor_beyond_all_numbers_is_valid(database: Any) -> None:
+def test_a_cursor_beyond_the_largest_integer_is_valid(database: Any) -> None:
     Keyed = keyed(database, pw.AutoField())
     filled(Keyed, lambda number: number + 1)
     for number in (2**31, 2**63, 10**39):
@@ -236,7 +236,7 @@ def test_a_list_is_read_inside_a_transaction(Chat: Any) -> None:
         assert len(list_sessions(Chat).sessions) == len(TIMES)
 
 
-def test_the_connection_is_given_back(Chat: Any) -> None:
+def test_a_list_returns_its_connection(Chat: Any) -> None:
     database = Chat._meta.database
     filled(Chat)
     database.close()
@@ -270,7 +270,7 @@ def test_a_list_is_read_on_an_asynchronous_database(database_url: str) -> None:
     run(database_url, scenario)
 
 
-def test_any_number_is_a_place_on_an_asynchronous_database(database_url: str) -> None:
+def test_any_integer_is_a_valid_cursor_on_an_asynchronous_database(database_url: str) -> None:
     async def scenario(db: Any) -> None:
         Keyed = await db.run(keyed, db, pw.AutoField())
         await db.run(filled, Keyed, lambda number: number + 1)

@@ -18,7 +18,7 @@ def work(number: int) -> str:
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("count", [70, 110, 1500])
-def test_results_that_come_at_once_are_all_stored(database: Any, count: int) -> None:
+def test_results_that_arrive_at_once_are_all_stored(database: Any, count: int) -> None:
     Chat = chat_model(database, tools=[work])
     calls = tuple(ToolCall("work", '{"number": "many"}') for _ in range(count))
     with testing.script(Chat, [Reply("", calls=calls), "done"]) as asked:
@@ -46,7 +46,7 @@ def test_a_step_with_many_calls_can_be_resumed_after_a_crash(database: Any) -> N
 
 
 @pytest.mark.matrix
-def test_a_turn_that_ends_with_many_results_is_stored(database: Any) -> None:
+def test_a_turn_that_ends_with_many_results_is_stored_completely(database: Any) -> None:
     def stop() -> Halt:
         """Stop."""
         return Halt("stopped")

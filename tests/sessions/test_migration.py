@@ -59,7 +59,7 @@ def some_sessions(Chat: Any) -> list[Any]:
     return [plain.id, failed.id, pending.id]
 
 
-def test_there_and_back_is_the_same(Rows: Any, Documents: Any) -> None:
+def test_a_session_moved_there_and_back_is_unchanged(Rows: Any, Documents: Any) -> None:
     keys = some_sessions(Documents)
     before = [said(Documents, key) for key in keys]
     maps = [stored(Documents.get_by_id(key)) for key in keys]
@@ -83,7 +83,7 @@ def test_there_and_back_is_the_same(Rows: Any, Documents: Any) -> None:
         assert now == before_
 
 
-def test_a_moved_session_goes_on(Rows: Any, Documents: Any) -> None:
+def test_a_moved_session_continues(Rows: Any, Documents: Any) -> None:
     keys = some_sessions(Documents)
     last = [Documents.get_by_id(key).last_result.text for key in keys[:2]]
     actions.migrate(Rows)
@@ -124,7 +124,7 @@ OLD = {
 
 
 @pytest.mark.parametrize("map_", [ODD, OLD], ids=["odd", "old"])
-def test_keys_that_are_not_ours_come_back(Rows: Any, Documents: Any, map_: Any) -> None:
+def test_keys_of_the_user_are_moved_back(Rows: Any, Documents: Any, map_: Any) -> None:
     key = uuid4()
     Documents.create(id=key, context=map_)
     before = said(Documents, key)
@@ -140,7 +140,7 @@ def test_keys_that_are_not_ours_come_back(Rows: Any, Documents: Any, map_: Any) 
         assert now["input"] == {"message": "Hello"}
 
 
-def test_a_session_whose_turn_runs_is_left_and_one_that_was_abandoned_is_closed(
+def test_a_running_turn_is_skipped_and_an_abandoned_one_is_closed(
     Rows: Any, Documents: Any, at: _clock.FakeClock
 ) -> None:
     key = Documents.start_session("Hello").id
@@ -174,7 +174,7 @@ def test_a_holder_whose_lease_ran_out_cannot_write_into_the_other_layout(Rows: A
     assert [message.text for message in Rows.get_context(key).messages] == ["Hello"]
 
 
-def test_nothing_is_written_by_a_dry_run(Rows: Any, Documents: Any) -> None:
+def test_a_dry_run_writes_nothing(Rows: Any, Documents: Any) -> None:
     keys = some_sessions(Documents)
     before = [stored(Documents.get_by_id(key)) for key in keys]
     moved = actions.migrate(Rows, dry_run=True)
@@ -183,7 +183,7 @@ def test_nothing_is_written_by_a_dry_run(Rows: Any, Documents: Any) -> None:
     assert info.message_model(Rows).select().count() == 0
 
 
-def test_one_that_cannot_be_read_is_named_and_the_others_are_moved(Rows: Any, Documents: Any) -> None:
+def test_an_unreadable_session_is_reported_and_the_others_are_moved(Rows: Any, Documents: Any) -> None:
     keys = some_sessions(Documents)
     Documents.update(context={"v": 9}).where(Documents.id == keys[0]).execute()
     moved = actions.migrate(Rows)
@@ -192,7 +192,7 @@ def test_one_that_cannot_be_read_is_named_and_the_others_are_moved(Rows: Any, Do
     assert Documents.get_by_id(keys[0]).context == {"v": 9}
 
 
-def test_turns_go_on_beside_it_and_every_word_is_there_once(Rows: Any, Documents: Any) -> None:
+def test_turns_beside_a_migration_store_each_message_once(Rows: Any, Documents: Any) -> None:
     keys = [Documents.start_session(f"{number}").id for number in range(12)]
     words: dict[Any, list[str]] = {key: [] for key in keys}
     done = threading.Event()
@@ -223,7 +223,7 @@ def test_turns_go_on_beside_it_and_every_word_is_there_once(Rows: Any, Documents
         assert said_now[1:] == expected
 
 
-def test_bad_calls_say_what_is_wrong(Rows: Any, Documents: Any) -> None:
+def test_invalid_arguments_of_migrate_are_explained(Rows: Any, Documents: Any) -> None:
     database = Rows._meta.database
     for call, found in (
         (lambda: actions.migrate(Documents), "the model has no @agent_message"),
@@ -243,7 +243,7 @@ Rows = chat_model(open_database({url!r}))
 
 
 @pytest.mark.backends("sqlite")
-def test_the_command(Rows: Any, Documents: Any, tmp_path: Any) -> None:
+def test_the_migrate_command_moves_sessions(Rows: Any, Documents: Any, tmp_path: Any) -> None:
     keys = some_sessions(Documents)
     (tmp_path / "shop.py").write_text(PROGRAM.format(url=Rows._meta.database.url))
 
@@ -262,7 +262,7 @@ def test_the_command(Rows: Any, Documents: Any, tmp_path: Any) -> None:
     assert command("nowhere:Chat")[::2] == (2, "nowhere:Chat: No module named 'nowhere'\n")
 
 
-def test_answers_are_still_typed_after_a_move(database: Any) -> None:
+def test_replies_are_still_typed_after_a_move(database: Any) -> None:
     Rows = chat_model(database, output_schema=Answer)
     Documents = chat_model(database, create=False, output_schema=Answer, session={"messages": "document"})
     with testing.script(Documents, [Answer(content="yes")]):

@@ -50,7 +50,7 @@ def test_waiting_for_a_running_turn_holds_no_connection(database_url: str) -> No
     assert texts(Chat, key)[2:] == ["slow", "answer to slow", "next", "answer to next"]
 
 
-def test_waiting_for_a_pending_turn_ends_when_a_worker_has_run_it(database_url: str) -> None:
+def test_waiting_for_a_pending_turn_ends_after_a_worker_ran_it(database_url: str) -> None:
     database, model = servers.open_database(database_url, pool=2), Waits()
     Chat = chat_model(database, provider=model, session=PATIENT | {"busy_timeout": 1e9})
     session = Chat.start_session("First", run=False)
@@ -64,7 +64,7 @@ def test_waiting_for_a_pending_turn_ends_when_a_worker_has_run_it(database_url: 
     assert texts(Chat, session) == ["First", "answer to First", "Second", "answer to Second"]
 
 
-def test_inside_a_transaction_a_running_turn_is_not_waited_for(database_url: str) -> None:
+def test_inside_a_transaction_an_action_does_not_wait(database_url: str) -> None:
     """The caller's locked row or snapshot stays the same until the transaction ends: waiting is useless."""
     database, model = servers.open_database(database_url, pool=3), Waits()
     Chat = chat_model(

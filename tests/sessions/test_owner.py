@@ -27,7 +27,7 @@ from tests.support.owned_models import ACTIONS, Case, of_records, owned, rows
 pytestmark = pytest.mark.matrix
 
 
-def test_an_actor_works_on_sessions_of_its_own(case: Case) -> None:
+def test_an_actor_uses_its_own_sessions(case: Case) -> None:
     Chat, ann = case.Chat, case.ann
     for actor in (ann, *case.same):
         session = Chat.start_session("One", actor=ann)
@@ -42,7 +42,7 @@ def test_an_actor_works_on_sessions_of_its_own(case: Case) -> None:
         assert owners[0] == owners[1]
 
 
-def test_another_actor_is_told_what_is_told_of_an_unknown_id(case: Case) -> None:
+def test_another_actor_gets_the_error_of_an_unknown_id(case: Case) -> None:
     Chat, unknown = case.Chat, uuid4()
     session = Chat.start_session("One", actor=case.ann, run=False)
     before = rows(Chat)
@@ -67,7 +67,7 @@ def said(act: Callable[[], Any], key: Any) -> str:
 
 
 @pytest.mark.parametrize("actor", [None, ""])
-def test_no_actor_is_the_programs_mistake_whatever_the_id(Texts: Any, actor: Any) -> None:
+def test_a_missing_actor_is_refused_for_every_id(Texts: Any, actor: Any) -> None:
     session = Texts.start_session("One", actor="ann", run=False)
     before = rows(Texts)
     for target in (session.id, uuid4(), session, Texts(id=uuid4()), Texts.get_by_id(session.id)):
@@ -79,7 +79,7 @@ def test_no_actor_is_the_programs_mistake_whatever_the_id(Texts: Any, actor: Any
     assert rows(Texts) == before
 
 
-def test_the_actor_is_a_keyword_that_may_not_be_left_out(Texts: Any) -> None:
+def test_the_actor_is_a_required_keyword(Texts: Any) -> None:
     session = Texts.start_session("One", actor="ann", run=False)
     for action in (
         lambda: Texts.start_session("Two"),
@@ -172,21 +172,21 @@ def test_a_lease_is_extended_for_the_owner_only(Texts: Any) -> None:
     assert until > record.context["turn"]["until"]
 
 
-def test_the_owner_is_stored_by_actor_and_by_nothing_else(Texts: Any) -> None:
+def test_only_actor_sets_the_owner(Texts: Any) -> None:
     for attributes in ({"owner": "bob"}, {"owner": "ann"}):
         with pytest.raises(InputInvalid, match="pass actor="):
             Texts.start_session("One", actor="ann", attributes=attributes)
     assert Texts.select().count() == 0
 
 
-def test_the_owner_given_by_its_column_is_refused_too(database: Any) -> None:
+def test_the_owner_passed_by_its_column_name_is_refused(database: Any) -> None:
     case = of_records(database)
     with pytest.raises(InputInvalid, match="pass actor="):
         case.Chat.start_session("One", actor=case.ann, attributes={"owner_id": case.bob.id})
     assert case.Chat.select().count() == 0
 
 
-def test_a_session_that_was_given_away_is_the_new_owners(Texts: Any) -> None:
+def test_a_session_with_a_new_owner_belongs_to_that_owner(Texts: Any) -> None:
     session = Texts.start_session("One", actor="ann")
     Texts.update(owner="bob").execute()
     with pytest.raises(SessionNotFound):
@@ -195,7 +195,7 @@ def test_a_session_that_was_given_away_is_the_new_owners(Texts: Any) -> None:
     assert len(Texts.get_context(session.id, actor="bob").messages) == 4
 
 
-def test_the_owner_stays_when_a_session_goes_on(case: Case) -> None:
+def test_a_turn_keeps_the_owner(case: Case) -> None:
     session = case.Chat.start_session("One", actor=case.ann)
     first = case.Chat.get_by_id(session.id).__data__["owner"]
     for actor in (case.ann, *case.same):
@@ -204,7 +204,7 @@ def test_the_owner_stays_when_a_session_goes_on(case: Case) -> None:
 
 
 @pytest.mark.parametrize("key", ["1abc", "1.0", "1 or 1=1"])
-def test_a_text_that_only_begins_like_an_id_is_unknown(database: Any, key: str) -> None:
+def test_a_text_that_begins_like_an_id_is_unknown(database: Any, key: str) -> None:
     """MariaDB takes '1abc' for 1."""
     connection = database
 

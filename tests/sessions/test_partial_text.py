@@ -46,7 +46,7 @@ def test_the_partial_reply_is_stored_and_extends_the_lease(database: Any, at: _c
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
-def test_the_text_of_a_large_document_is_stored_by_the_heartbeat_alone(
+def test_only_the_heartbeat_stores_the_partial_reply_of_a_large_document(
     database: Any, at: _clock.FakeClock
 ) -> None:
     Chat = chat_model(database, provider=Halves(), session=SHORT)
@@ -63,7 +63,7 @@ def test_the_text_of_a_large_document_is_stored_by_the_heartbeat_alone(
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("rows")
-def test_in_rows_text_is_stored_as_it_comes_however_long_the_conversation_is(
+def test_in_rows_the_partial_reply_of_a_long_conversation_is_stored_as_it_arrives(
     database: Any, at: _clock.FakeClock
 ) -> None:
     Chat = chat_model(database, provider=Halves())
@@ -106,7 +106,7 @@ def left_by_a_killed_process(database: Any, run: Callable[[Any, Any], Any]) -> A
     return Chat.get_context(session)
 
 
-def test_a_killed_process_leaves_the_partial_reply_in_the_transcript(database: Any) -> None:
+def test_the_partial_reply_of_a_killed_process_is_in_the_transcript(database: Any) -> None:
     def go_on(Chat: Any, session: Any) -> None:
         with testing.script(Chat, lambda prompt: "more"):
             session.continue_session("And then?")
@@ -118,7 +118,7 @@ def test_a_killed_process_leaves_the_partial_reply_in_the_transcript(database: A
     assert (further.text, reply.text) == ("And then?", "more")
 
 
-def test_a_turn_of_a_killed_process_that_is_run_again_has_one_reply(database: Any) -> None:
+def test_the_resumed_turn_of_a_killed_process_has_one_reply(database: Any) -> None:
     def again(Chat: Any, session: Any) -> None:
         with testing.script(Chat, lambda prompt: "all of it"):
             session.resume_session()

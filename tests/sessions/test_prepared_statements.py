@@ -56,7 +56,7 @@ ACTIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_the_first_statement_that_meets_it_says_what_to_set(database: Any, action: str) -> None:
+def test_the_first_failing_statement_says_what_to_set(database: Any, action: str) -> None:
     Chat = preparing(database)
     key, other = (Chat.start_session("Hello").id for _ in range(2))
     ACTIONS[action](Chat, other)
@@ -70,7 +70,7 @@ def test_the_first_statement_that_meets_it_says_what_to_set(database: Any, actio
     database.close()
 
 
-def test_after_the_model_was_asked_the_reply_is_in_the_error(database: Any) -> None:
+def test_after_the_model_call_the_reply_is_in_the_error(database: Any) -> None:
     Chat = preparing(database, provider=(model := Model()))
     session = Chat.start_session("Hello")
     model.then = lambda: forget(database)

@@ -72,7 +72,7 @@ def service(server: LlmServer) -> Service:
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: " ".join(each.split(":")[1] for each in order))
 @pytest.mark.parametrize("kind", [Says, Streams])
-def test_each_provider_takes_up_what_another_has_begun(
+def test_each_provider_continues_a_turn_of_another(
     order: tuple[str, ...], kind: Any, service: Service, database: Any
 ) -> None:
     first, second, third = order

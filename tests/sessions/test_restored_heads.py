@@ -30,7 +30,7 @@ def restored(Chat: Any, *, is_older: bool) -> Any:
 
 
 @pytest.mark.parametrize("turns", [None, 1])
-def test_a_session_whose_head_is_older_goes_on_behind_its_last_row(database: Any, turns: int | None) -> None:
+def test_a_session_with_an_older_head_continues_after_its_last_row(database: Any, turns: int | None) -> None:
     Chat = chat_model(database, session={"history_turns": turns})
     session = restored(Chat, is_older=True)
     context, page = Chat.get_context(session.id), Chat.get_context(session.id, last=2)
@@ -44,7 +44,7 @@ def test_a_session_whose_head_is_older_goes_on_behind_its_last_row(database: Any
     assert Chat.get_context(session.id, last=2).count == context.count == 8
 
 
-def test_a_session_whose_rows_are_older_goes_on_behind_the_missing_ones(database: Any) -> None:
+def test_a_session_with_older_rows_continues_after_the_missing_ones(database: Any) -> None:
     Chat = chat_model(database)
     session = restored(Chat, is_older=False)
     with testing.script(Chat, ["four"]) as asked:

@@ -83,7 +83,7 @@ def test_rows_can_be_queried_through_the_users_own_backref(Chat: Any, Said: Any)
 
 
 @rows_only
-def test_the_latest_turn_and_reply_cost_no_query(Chat: Any) -> None:
+def test_the_latest_turn_and_reply_take_no_query(Chat: Any) -> None:
     key = Chat.start_session("One").id
     Chat.continue_session(key, "Two", run=False)
     record = Chat.get_by_id(key)
@@ -93,7 +93,7 @@ def test_the_latest_turn_and_reply_cost_no_query(Chat: Any) -> None:
 
 
 @rows_only
-def test_structured_content_stays_what_it_is(database: Any) -> None:
+def test_structured_content_is_read_back_equal(database: Any) -> None:
     Chat = chat_model(database, input_schema=dict[str, int], output_schema=Answer)
     with testing.script(Chat, [Answer(content="ja")]):
         session = Chat.start_session({"b": 1, "a": 2})
@@ -112,7 +112,7 @@ def test_a_deleted_session_leaves_no_rows(Chat: Any, Said: Any) -> None:
 
 
 @rows_only
-def test_rows_that_a_user_deletes_are_not_shown_any_more(Chat: Any, Said: Any) -> None:
+def test_deleted_rows_are_absent_from_the_context(Chat: Any, Said: Any) -> None:
     session = Chat.start_session("Secret")
     session.continue_session("Two")
     Said.delete().where(Said.session == session, Said.seq < 2).execute()
@@ -127,7 +127,7 @@ def test_rows_that_a_user_deletes_are_not_shown_any_more(Chat: Any, Said: Any) -
 
 
 @rows_only
-def test_rows_that_a_user_adds_do_not_stand_in_the_way(Chat: Any, Said: Any) -> None:
+def test_added_rows_do_not_block_the_next_turn(Chat: Any, Said: Any) -> None:
     session = Chat.start_session("One")
     Said.create(session=session, seq=2, turn="mine", role="user", content="By hand", metadata={})
     session.continue_session("Two")
@@ -140,7 +140,7 @@ def test_rows_that_a_user_adds_do_not_stand_in_the_way(Chat: Any, Said: Any) -> 
 @pytest.mark.parametrize(
     ("column", "value"), [("content", "{broken"), ("content", "5"), ("metadata", "[]"), ("content", "null")]
 )
-def test_a_row_that_is_no_message_is_named(Chat: Any, Said: Any, column: str, value: str) -> None:
+def test_a_row_that_is_not_a_message_is_named(Chat: Any, Said: Any, column: str, value: str) -> None:
     session = Chat.start_session("One")
     session.continue_session("Two")
     sql = f"update chat_message set {column} = ? where seq = 2"
@@ -181,7 +181,7 @@ def test_an_old_map_without_messages_is_an_empty_session(Chat: Any) -> None:
 
 
 @rows_only
-def test_columns_of_the_users_own_get_their_defaults(database: Any) -> None:
+def test_further_columns_get_their_defaults(database: Any) -> None:
     connection = database
 
     @agent_session(messages="rows")
@@ -219,7 +219,7 @@ def test_columns_of_the_users_own_get_their_defaults(database: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_pages_come_from_the_end_and_together_are_the_whole(Chat: Any, count: int) -> None:
+def test_pages_from_the_end_make_up_the_conversation(Chat: Any, count: int) -> None:
     session = Chat.start_session("0")
     for number in range(1, 6):
         session.continue_session(str(number))
@@ -238,7 +238,7 @@ def test_pages_come_from_the_end_and_together_are_the_whole(Chat: Any, count: in
     assert session.get_context(last=1, before=0).messages == ()
 
 
-def test_no_more_than_the_page_is_read(Chat: Any, Said: Any) -> None:
+def test_only_the_page_is_read(Chat: Any, Said: Any) -> None:
     session = Chat.start_session("0")
     session.continue_session("1")
     Chat._meta.database.statements.clear()
@@ -252,14 +252,14 @@ def test_no_more_than_the_page_is_read(Chat: Any, Said: Any) -> None:
 @pytest.mark.parametrize(
     "page", [{"last": 0}, {"last": -1}, {"last": "5"}, {"last": True}, {"before": -1}, {"before": 2**80}]
 )
-def test_a_page_that_is_none_is_refused(Chat: Any, page: Any) -> None:
+def test_an_invalid_page_is_refused(Chat: Any, page: Any) -> None:
     session = Chat.start_session("0")
     with pytest.raises(InputInvalid, match="not a whole number from"):
         session.get_context(**page)
 
 
 @rows_only
-def test_a_column_that_is_missing_is_found_by_peewees_own_tools(database: Any) -> None:
+def test_a_missing_column_is_found_by_peewees_tools(database: Any) -> None:
     """Between versions our fields are changed like all others: `pwmigrate`, or `schema_diff`."""
     from playhouse.schema_diff import diff_models
 

@@ -44,7 +44,7 @@ def test_a_stale_save_during_a_turn_does_not_touch_the_claim(Chat: Any) -> None:
     assert Chat.get_by_id(session.id).title == "during"
 
 
-def test_unsaved_changes_outlive_an_action(Chat: Any) -> None:
+def test_unsaved_changes_survive_an_action(Chat: Any) -> None:
     session = Chat.start_session("One")
     session.title = "unsaved"
     session.continue_session("Two")
@@ -98,7 +98,7 @@ def test_a_record_built_with_an_id_updates_its_columns_only(Chat: Any) -> None:
         Chat(id=session.id, status="mine").save()
 
 
-def test_only_works_as_ever(Chat: Any) -> None:
+def test_only_works_as_in_peewee(Chat: Any) -> None:
     session = Chat.start_session("One")
     session.title, session.created = "New", None
     session.save(only=["title"])
@@ -125,7 +125,7 @@ def test_a_save_without_changes_is_not_an_error(database: Any) -> None:
     assert len(session.get_context().messages) == 2
 
 
-def test_only_save_dirty_and_a_save_of_the_users_own(database: Any) -> None:
+def test_only_save_dirty_and_an_overridden_save_work(database: Any) -> None:
     connection = database
     saved: list[str] = []
 
@@ -194,7 +194,7 @@ def test_a_context_that_was_changed_in_place_is_refused_and_nothing_is_written(C
         Chat.update(title="untitled").execute()
 
 
-def test_a_context_that_was_only_read_is_saved_around(Chat: Any) -> None:
+def test_a_context_that_was_only_read_does_not_block_save(Chat: Any) -> None:
     session = Chat.start_session("One")
     stale = Chat.get_by_id(session.id)
     assert stale.context["turn"]["status"] == session.context["turn"]["status"] == "completed"
@@ -218,7 +218,7 @@ def test_an_action_forgets_what_was_changed_in_place(Chat: Any) -> None:
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
-def test_a_context_that_nobody_reads_is_not_encoded(Chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unread_context_is_not_encoded(Chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from agentsession._store import record as stored_record
 
     encoded: list[Any] = []
@@ -236,7 +236,7 @@ def test_a_context_that_nobody_reads_is_not_encoded(Chat: Any, monkeypatch: pyte
 
 @pytest.mark.backends("sqlite")
 @pytest.mark.layouts("document")
-def test_a_subclass_and_a_field_with_an_accessor_of_its_own_are_guarded(database: Any) -> None:
+def test_a_subclass_and_a_field_with_a_custom_accessor_are_guarded(database: Any) -> None:
     connection = database
 
     class Noting(pw.FieldAccessor):

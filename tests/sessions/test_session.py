@@ -86,7 +86,7 @@ def test_structured_input_and_output_are_typed_and_stored_as_json(database: Any)
     assert reply.parse(Answer) == Answer(content="yes")
 
 
-def test_the_instruction_is_rendered_anew_from_the_stored_arguments(database: Any) -> None:
+def test_each_turn_renders_the_instruction_from_the_stored_arguments(database: Any) -> None:
     options: Any = {"instruction_schema": About}
     Chat = chat_model(database, instruction="You work for {{ company_name }}.", **options)
     session = Chat.start_session("Hi", instruction_args={"company_name": "A & B <Co>"})
@@ -125,7 +125,7 @@ def test_a_session_that_was_not_pinned_is_pinned_from_its_next_turn(database: An
     assert asked[0][0].content == "Second."
 
 
-def test_attributes_are_values_of_the_other_columns(Chat: Any) -> None:
+def test_attributes_set_the_other_columns(Chat: Any) -> None:
     key = uuid4()
     session = Chat.start_session("Hi", attributes={"title": "Greeting", "id": key})
     assert Chat.get_by_id(key).title == session.title == "Greeting"
@@ -156,7 +156,7 @@ def test_status_and_updated_follow_the_turn(Chat: Any) -> None:
     assert session.status == Chat.get_by_id(session.id).status == "failed"
 
 
-def test_a_stored_turn_is_run_later_by_anyone(Chat: Any) -> None:
+def test_a_pending_turn_is_run_by_another_process(Chat: Any) -> None:
     session = Chat.start_session("Hi", run=False)
     assert session.last_turn.status == "pending"
     with pytest.raises(NoResult, match="pending"):
@@ -170,7 +170,7 @@ def test_a_stored_turn_is_run_later_by_anyone(Chat: Any) -> None:
     assert texts(Chat, session.id)[2] == "More"
 
 
-def test_there_is_nothing_to_resume_after_a_completed_turn(Chat: Any) -> None:
+def test_a_completed_turn_cannot_be_resumed(Chat: Any) -> None:
     session = Chat.start_session("Hi")
     with pytest.raises(NothingToResume, match="completed"):
         session.resume_session()
@@ -210,7 +210,7 @@ def test_a_failed_turn_keeps_and_hides_the_users_message_and_can_be_resumed(Chat
     assert (last.text, list(last.metadata)) == ("Four", ["input_hash"])
 
 
-def test_the_first_turn_may_fail_and_the_session_lives(Chat: Any) -> None:
+def test_a_session_survives_a_failed_first_turn(Chat: Any) -> None:
     with (
         testing.script(Chat, [ValueError("odd")]),
         pytest.raises(ProviderFailed, match="ValueError: odd") as failed,
@@ -220,7 +220,7 @@ def test_the_first_turn_may_fail_and_the_session_lives(Chat: Any) -> None:
     assert failed.value.session.resume_session().last_result.text.startswith("You said: Hello")
 
 
-def test_an_output_that_does_not_fit_goes_back_with_the_error(database: Any) -> None:
+def test_an_output_that_does_not_fit_is_asked_for_again_with_the_error(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer)
     with testing.script(Chat, ["no json", '{"content": 1}', Answer(content="ok")]) as asked:
         with pytest.raises(OutputInvalid) as failed:
@@ -235,7 +235,7 @@ def test_an_output_that_does_not_fit_goes_back_with_the_error(database: Any) -> 
     assert roles(Chat, session) == ["user", "assistant"]
 
 
-def test_the_attempts_stay_in_the_turns_metadata_and_are_counted(database: Any) -> None:
+def test_attempts_are_stored_in_the_metadata_and_counted(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer)
     usage = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
     replies = [Reply("bad", usage=usage, cost=0.5), Reply('{"content":"ok"}', usage=usage, cost=0.25)]
@@ -268,7 +268,7 @@ def test_a_selected_record_has_the_latest_turn_and_completed_result_without_a_qu
     assert len(database.statements) == 1
 
 
-def test_no_turn_is_an_error_and_never_none(Chat: Any) -> None:
+def test_last_turn_and_last_result_raise_without_a_turn(Chat: Any) -> None:
     with Chat._meta.database.connection_context():
         blank = Chat.create()
     for attribute in ("last_result", "last_turn"):
@@ -290,7 +290,7 @@ def test_a_stored_output_that_no_longer_fits_is_an_error_with_its_text(database:
 
 
 @pytest.mark.parametrize("unknown", [uuid4(), "no uuid", 7, "", None, 2**70])
-def test_an_unknown_id_is_session_not_found(Chat: Any, unknown: Any) -> None:
+def test_an_unknown_id_raises_session_not_found(Chat: Any, unknown: Any) -> None:
     for action in (
         lambda: Chat.get_context(unknown),
         lambda: Chat.continue_session(unknown, "Hi"),
@@ -408,7 +408,7 @@ def test_no_connection_is_held_during_a_model_call(database: Any) -> None:
     assert held == [False, False]
 
 
-def test_inject_false_leaves_the_names_and_the_functions_work(database: Any) -> None:
+def test_with_inject_false_the_functions_still_work(database: Any) -> None:
     connection = database
 
     @agent_session(inject=False, **layout_of(database))
@@ -493,7 +493,7 @@ def test_a_value_that_is_not_a_reply_fails_the_turn(database: Any, reply: Any, w
     assert failed.value.session.status == "failed"
 
 
-def test_a_validator_with_a_bug_is_an_error_of_ours_and_the_turn_ends(database: Any) -> None:
+def test_a_bug_in_a_validator_fails_the_turn(database: Any) -> None:
     class Buggy(BaseModel):
         content: str
 
@@ -542,7 +542,7 @@ def test_a_primary_key_without_a_value_is_refused(database: Any) -> None:
     assert NoDefault.start_session("Hi", attributes={"id": uuid4()}).last_result.text
 
 
-def test_half_a_surrogate_anywhere_in_a_reply_or_an_error_is_mended(Chat: Any) -> None:
+def test_lone_surrogates_in_replies_and_errors_are_replaced(Chat: Any) -> None:
     with testing.script(Chat, [Reply("ok", model="m\ud800", finish_reason="\udfff")]):
         session = Chat.start_session("Hi")
     assert (session.last_result.model, session.last_result.finish_reason) == ("m\ufffd", "\ufffd")
@@ -550,7 +550,7 @@ def test_half_a_surrogate_anywhere_in_a_reply_or_an_error_is_mended(Chat: Any) -
         session.continue_session("More")
 
 
-def test_an_error_that_cannot_be_shown_still_ends_the_turn(Chat: Any) -> None:
+def test_an_error_without_a_text_still_ends_the_turn(Chat: Any) -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError
@@ -565,7 +565,7 @@ def test_an_error_that_cannot_be_shown_still_ends_the_turn(Chat: Any) -> None:
         assert str(failed.value.session.id) in failed.value.where
 
 
-def test_a_resumed_turn_counts_what_its_earlier_attempts_cost(database: Any) -> None:
+def test_a_resumed_turn_counts_the_usage_of_its_earlier_attempts(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer)
     bad = Reply("bad", usage=Usage(output_tokens=10), cost=1.0)
     good = Reply('{"content":"ok"}', usage=Usage(output_tokens=1), cost=0.5)
@@ -580,7 +580,7 @@ def test_a_resumed_turn_counts_what_its_earlier_attempts_cost(database: Any) -> 
     assert len(Chat.get_context(session).messages[0].metadata["attempts"]) == 3
 
 
-def test_a_record_tells_of_the_turn_that_the_last_call_ran_also_when_it_was_stopped(Chat: Any) -> None:
+def test_a_record_reports_the_turn_of_the_last_call_even_if_it_was_interrupted(Chat: Any) -> None:
     session = Chat.start_session("One")
     with testing.script(Chat, [KeyboardInterrupt()]), pytest.raises(KeyboardInterrupt):
         session.continue_session("Two")
@@ -589,7 +589,7 @@ def test_a_record_tells_of_the_turn_that_the_last_call_ran_also_when_it_was_stop
         session.last_result
 
 
-def test_the_time_that_a_provider_takes_to_get_ready_is_not_taken_from_the_lease(database: Any) -> None:
+def test_the_lease_begins_after_the_provider_is_prepared(database: Any) -> None:
     class SlowToLoad:
         def prepare(self) -> None:
             time.sleep(0.4)
@@ -631,7 +631,7 @@ def test_a_record_of_a_subclass_with_its_own_table_is_refused(Chat: Any) -> None
         Chat.continue_session(session, "Hi")
 
 
-def test_a_bad_value_in_another_column_is_not_called_an_unknown_id(Chat: Any) -> None:
+def test_a_bad_value_in_another_column_is_not_reported_as_an_unknown_id(Chat: Any) -> None:
     class Odd(pw.CharField):
         def python_value(self, value: Any) -> Any:
             raise ValueError("a column of the user's own")
@@ -669,7 +669,7 @@ def test_a_database_that_is_not_initialised_is_named() -> None:
         Chat.start_session("Hi")
 
 
-def test_a_reply_of_look_alikes_is_stored_in_plain_types(Chat: Any) -> None:
+def test_subclasses_of_plain_types_in_a_reply_are_stored_as_plain_types(Chat: Any) -> None:
     class Text(str):
         pass
 
@@ -680,7 +680,7 @@ def test_a_reply_of_look_alikes_is_stored_in_plain_types(Chat: Any) -> None:
     assert Chat.get_by_id(session.id).last_result == session.last_result
 
 
-def test_no_key_is_in_what_a_provider_of_the_users_own_raises(database: Any) -> None:
+def test_keys_are_removed_from_errors_of_custom_providers(database: Any) -> None:
     class Tells:
         def __init__(self, kind: type[Exception]) -> None:
             self.kind = kind
@@ -696,7 +696,7 @@ def test_no_key_is_in_what_a_provider_of_the_users_own_raises(database: Any) -> 
         assert "hunter2" not in str(stored(failed.value.session))
 
 
-def test_a_provider_that_does_not_get_ready_fails_before_anything_is_stored(database: Any) -> None:
+def test_a_provider_that_cannot_be_prepared_fails_before_anything_is_stored(database: Any) -> None:
     class Broken:
         def prepare(self) -> None:
             raise ImportError("no such library")
@@ -712,13 +712,13 @@ def test_a_provider_that_does_not_get_ready_fails_before_anything_is_stored(data
     assert Chat.select().count() == 0
 
 
-def test_the_cost_is_unknown_where_that_of_one_attempt_is(database: Any) -> None:
+def test_the_cost_is_unknown_if_that_of_one_attempt_is(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer)
     with testing.script(Chat, [Reply("bad"), Reply('{"content":"ok"}', cost=0.5)]):
         assert Chat.start_session("Hi").last_result.cost is None
 
 
-def test_a_resume_that_loses_its_claim_takes_the_client_of_the_turn_that_it_then_runs(Chat: Any) -> None:
+def test_a_resume_that_loses_the_race_uses_the_client_of_the_turn_that_it_runs(Chat: Any) -> None:
     from agentsession._drive.stepper import after_effect
     from agentsession._turn.effects import CallModel, Load
 

@@ -97,7 +97,7 @@ def test_the_next_call_sees_the_whole_conversation(way: Way) -> None:
     assert context_of(second).count == 5
 
 
-def test_calls_of_tools_and_their_results_are_in_it() -> None:
+def test_the_context_has_tool_calls_and_results() -> None:
     replies = [(tool_call("count", word="four"),), "4", (tool_call("count", word="seven"),), "5", "9"]
     with testing.script(Helper, replies) as asked:
         first = Helper.call("Count four", instruction_args={"name": "Ann"})
@@ -110,7 +110,7 @@ def test_calls_of_tools_and_their_results_are_in_it() -> None:
     assert results == list(zip(calls, ["4", "5"], strict=True))
 
 
-def test_a_turn_that_a_tool_ends_is_in_it() -> None:
+def test_the_context_has_a_turn_that_a_tool_ended() -> None:
     with testing.script(Helper, [(tool_call("stop"),)]):
         result = Helper.call("Hi", instruction_args={"name": "Ann"})
     roles = [message.role for message in context_of(result).messages]
@@ -118,7 +118,7 @@ def test_a_turn_that_a_tool_ends_is_in_it() -> None:
     assert context_of(result).messages[-1].text == "stopped"
 
 
-def test_a_reply_that_did_not_fit_is_not_in_it() -> None:
+def test_the_context_omits_a_reply_that_did_not_fit() -> None:
     with testing.script(Typed, ["no JSON", Answer(content="yes")]):
         result = Typed.call("Hi")
     assert [message.text for message in context_of(result).messages] == [
@@ -128,13 +128,13 @@ def test_a_reply_that_did_not_fit_is_not_in_it() -> None:
     ]
 
 
-def test_a_context_with_an_instruction_keeps_that_one() -> None:
+def test_a_context_with_an_instruction_keeps_it() -> None:
     given = [instruction_message(Helper, name="Ann"), user_message(Helper, message="Hi")]
     result = Helper.call(build_context(Helper, given))
     assert [message.role for message in context_of(result).messages] == ["system", "user", "assistant"]
 
 
-def test_a_turn_of_a_session_has_none(tmp_path: Any) -> None:
+def test_the_result_of_a_session_has_no_context(tmp_path: Any) -> None:
     Chat = chat_model(
         pw.SqliteDatabase(tmp_path / "chat.db", pragmas={"journal_mode": "wal", "busy_timeout": 1})
     )
@@ -144,7 +144,7 @@ def test_a_turn_of_a_session_has_none(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     "said", [Answer(content="Until six."), {"content": "Until six."}, '{"content":"Until six."}']
 )
-def test_an_assistant_message_is_a_reply_as_the_model_gives_it(said: Any) -> None:
+def test_an_assistant_message_equals_a_reply_of_the_model(said: Any) -> None:
     given = [
         user_message(Typed, message="Open?"),
         assistant_message(Typed, said),

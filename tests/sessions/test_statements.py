@@ -30,7 +30,7 @@ COSTS: dict[str, dict[str, list[str]]] = {
 """What each effect costs: `save` is a write without a new message. BEGIN and COMMIT are not counted."""
 
 
-def test_a_turn_costs_these_statements(Chat: Any) -> None:
+def test_a_turn_takes_these_statements(Chat: Any) -> None:
     database = Chat._meta.database
     start, load, say, save = COSTS[database.layout].values()
     verbs(database)
@@ -55,7 +55,7 @@ def test_a_turn_costs_these_statements(Chat: Any) -> None:
     assert verbs(database) == []
 
 
-def test_a_repeated_output_costs_one_statement_more(database: Any) -> None:
+def test_a_repeated_output_takes_one_more_statement(database: Any) -> None:
     Chat = chat_model(database, output_schema=Answer)
     start, _, say, save = COSTS[database.layout].values()
     verbs(database)
@@ -65,7 +65,7 @@ def test_a_repeated_output_costs_one_statement_more(database: Any) -> None:
     assert verbs(database) == start + save + metadata + metadata + say
 
 
-def test_a_step_with_tools_costs_two_writes(database: Any) -> None:
+def test_a_step_with_tools_takes_two_writes(database: Any) -> None:
     """One for the reply with its calls, one for results that come together; a decision is a read and one."""
 
     @tool(needs_approval=lambda arguments: arguments["number"] < 0)

@@ -79,14 +79,14 @@ def served(web: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_one_thread_of_flask_streams_again_and_again(database_url: str, pooled: bool) -> None:
+def test_one_thread_of_flask_serves_many_streams(database_url: str, pooled: bool) -> None:
     database = servers.open_database(database_url, pool=POOL if pooled else 0)
     with on_werkzeug(flask_app(database), threaded=False) as port:
         served(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
     assert not getattr(database, "_in_use", {})
 
 
-def test_threads_of_flask_give_every_connection_of_the_pool_back(pool: Any) -> None:
+def test_threads_of_flask_return_every_connection_to_the_pool(pool: Any) -> None:
     with on_werkzeug(flask_app(pool)) as port:
         served(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
         until(lambda: not pool._in_use)
@@ -112,7 +112,7 @@ def fastapi_app(database: Any) -> FastAPI:
     return app
 
 
-def test_steps_on_threads_of_fastapi_give_every_connection_of_the_pool_back(pool: Any) -> None:
+def test_threads_of_fastapi_return_every_connection_to_the_pool(pool: Any) -> None:
     with on_uvicorn(fastapi_app(pool)) as port, ThreadPoolExecutor(POOL) as clients:
         url = f"http://127.0.0.1:{port}"
         answers = [clients.submit(httpx.post, f"{url}/say", timeout=30) for _ in range(STREAMS)]
@@ -124,7 +124,7 @@ def test_steps_on_threads_of_fastapi_give_every_connection_of_the_pool_back(pool
 
 @pytest.mark.parametrize("reads", ["the same thread", "another thread"])
 @pytest.mark.parametrize("closes", ["before the first event", "in the middle"])
-def test_a_stream_opens_and_closes_for_itself_once_its_caller_has_closed(
+def test_a_stream_uses_its_own_connection_after_the_caller_closed_one(
     pool: Any, closes: str, reads: str
 ) -> None:
     Chat = chat_model(pool, provider=Pieces())
@@ -152,7 +152,7 @@ def test_a_stream_opens_and_closes_for_itself_once_its_caller_has_closed(
     assert pool.is_closed()
 
 
-def test_a_stream_leaves_the_connection_of_its_caller_open(pool: Any) -> None:
+def test_a_stream_keeps_the_connection_of_its_caller_open(pool: Any) -> None:
     Chat = chat_model(pool, provider=Pieces())
     with pool.connection_context():
         mine = pool.connection()

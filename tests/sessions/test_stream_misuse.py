@@ -30,7 +30,7 @@ async def with_block(stream: Any) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("use", [with_for, with_block])
-def test_an_async_use_of_a_sync_stream_names_its_twin(name: str, use: Any, tmp_path: Any) -> None:
+def test_an_async_use_of_a_sync_stream_names_the_async_function(name: str, use: Any, tmp_path: Any) -> None:
     Chat = chat_model(
         pw.SqliteDatabase(tmp_path / "chat.db", pragmas={"journal_mode": "wal", "busy_timeout": 1})
     )
@@ -48,7 +48,7 @@ def test_an_async_use_of_a_sync_stream_names_its_twin(name: str, use: Any, tmp_p
     assert open_turns == []
 
 
-def test_a_sync_stream_is_still_read_as_one(tmp_path: Any) -> None:
+def test_a_sync_stream_can_still_be_read(tmp_path: Any) -> None:
     Chat = chat_model(
         pw.SqliteDatabase(tmp_path / "chat.db", pragmas={"journal_mode": "wal", "busy_timeout": 1})
     )

@@ -231,7 +231,7 @@ def test_a_turn_is_the_same_in_each_way(database: Any, name: str) -> None:
         assert len(set(without_events)) == 1
 
 
-def test_a_reply_that_is_cut_is_kept_where_it_was_streamed(database: Any) -> None:
+def test_a_cut_reply_is_kept_if_it_was_streamed(database: Any) -> None:
     case = CASES["a reply that is cut"]
     for way in WAYS:
         Chat = chat_model(database)
@@ -249,7 +249,7 @@ def test_a_reply_that_is_cut_is_kept_where_it_was_streamed(database: Any) -> Non
 
 
 @pytest.mark.parametrize("way", STREAMS)
-def test_a_stream_tells_each_thing_that_happens(database: Any, way: Call) -> None:
+def test_a_stream_emits_an_event_for_each_step(database: Any, way: Call) -> None:
     Chat = chat_model(database, output_schema=Answer)
     replies = [(Delta(thinking="Hm."), Delta("no"), Delta(" JSON")), ('{"content": "y', 'es"}')]
     with testing.script(Chat, replies):
@@ -293,7 +293,7 @@ def test_a_stream_that_could_not_begin_can_be_awaited_again(database: Any) -> No
     assert asyncio.run(twice())[-1] == "turn_finished"
 
 
-def test_events_for_a_client_end_with_the_error_and_without_the_words_of_others(database: Any) -> None:
+def test_events_for_a_client_end_with_the_error_without_the_providers_text(database: Any) -> None:
     Chat = chat_model(database, retries=0)
     busy(Chat)
     key = Chat.select().get().id
@@ -309,7 +309,7 @@ def test_events_for_a_client_end_with_the_error_and_without_the_words_of_others(
 
 
 @pytest.mark.parametrize("way", STREAMS)
-def test_a_stream_cannot_be_run_later(database: Any, way: Call) -> None:
+def test_a_stream_refuses_run_false(database: Any, way: Call) -> None:
     Chat = chat_model(database)
     with pytest.raises(InputInvalid, match="run=False") as error:
         way(Chat, "start_session", ("Hello",), {"run": False})

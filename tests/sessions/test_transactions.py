@@ -12,7 +12,7 @@ from tests.support.models import stored, texts
 pytestmark = pytest.mark.matrix
 
 
-def test_asking_inside_a_transaction_is_refused_before_anything_is_stored(Chat: Any) -> None:
+def test_a_model_call_inside_a_transaction_is_refused_before_anything_is_stored(Chat: Any) -> None:
     database = Chat._meta.database
     session = Chat.start_session("One")
     pending = Chat.start_session("Later", run=False)
@@ -28,7 +28,7 @@ def test_asking_inside_a_transaction_is_refused_before_anything_is_stored(Chat: 
     assert Chat.select().count() == 2
 
 
-def test_a_transaction_begun_by_hand_is_seen(Chat: Any) -> None:
+def test_a_transaction_begun_by_hand_is_noticed(Chat: Any) -> None:
     database = Chat._meta.database
     session = Chat.start_session("One")
     with database.connection_context():
@@ -57,7 +57,7 @@ def test_storing_and_reading_inside_a_transaction_follow_its_commit(Chat: Any) -
     assert Chat.get_or_none(Chat.id == lost.id) is None
 
 
-def test_a_test_that_rolls_back_may_allow_all(Chat: Any) -> None:
+def test_a_test_that_rolls_back_may_allow_all_actions(Chat: Any) -> None:
     database = Chat._meta.database
     with testing.inside_transaction(), database.atomic() as transaction:
         session = Chat.start_session("One")
