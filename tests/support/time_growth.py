@@ -17,19 +17,24 @@ slower."""
 ATTEMPTS = 3
 
 
-def grows_too_fast(run: Callable[[str], object], text_of: Callable[[int], str]) -> str:
-    """Return what is wrong with the growth of `run`, or an empty text. It compares the processor time of this
-    thread with that of the shortest text. The least of some attempts counts, so that other processes do not
-    matter. The longest text is left out where even quadratic time would stay within the limit."""
-    base = max(_seconds(run, text_of(SIZES[0])), FLOOR)
-    for size in SIZES[1:]:
-        times = size // SIZES[0]
+def grows_too_fast(
+    run: Callable[[str], object], text_of: Callable[[int], str], sizes: tuple[int, ...] = SIZES
+) -> str:
+    """Return what is wrong with the growth of `run`, or an empty text.
+
+    The processor time of this thread is compared with that of the shortest text. The least of some attempts
+    counts, so that other processes do not matter. A longer text is left out where even quadratic time would
+    stay within the limit.
+    """
+    base = max(_seconds(run, text_of(sizes[0])), FLOOR)
+    for size in sizes[1:]:
+        times = size // sizes[0]
         text, costs = text_of(size), [math.inf]
         while costs[-1] > MARGIN * base * times and len(costs) <= ATTEMPTS:
             costs.append(_seconds(run, text))
         if min(costs) > MARGIN * base * times:
             return f"{times} times the text takes {min(costs) / base:.0f} times as long"
-        if min(costs) * (SIZES[-1] / size) ** 2 < MARGIN * base * SIZES[-1] / SIZES[0]:
+        if min(costs) * (sizes[-1] / size) ** 2 < MARGIN * base * sizes[-1] / sizes[0]:
             break
     return ""
 

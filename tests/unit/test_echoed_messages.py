@@ -138,7 +138,7 @@ def test_a_provider_of_the_application_repeats_nothing(way: str, kind: type[Exce
 
 def test_a_long_message_is_cut_and_shows_no_beginning_of_what_was_sent() -> None:
     sent = "0123456789 " * 10
-    for length in range(MAX_LENGTH - 40, MAX_LENGTH + 10):
+    for length in range(MAX_LENGTH - 40, MAX_LENGTH + 10, 3):
         shown = redacted("x" * length + sent + "y" * 100, {}, (PromptMessage("user", sent),))
         assert len(shown) <= MAX_LENGTH + 10
         assert "0" not in shown

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
-import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -432,66 +433,88 @@ def test_a_wrong_declaration_of_a_class_that_is_passed_on_shows_no_key() -> None
     refuse_keys(caught.value)
 
 
-# Sentry patches modules of the process that it runs in
+# Sentry
 
 SENTRY = """
-import json, sys
+import json, os, sys
 import sentry_sdk
 from sentry_sdk.integrations.openai import OpenAIIntegration
-events = []
-sentry_sdk.init(
-    dsn="http://key@127.0.0.1:9/1",
-    before_send=lambda event, hint: events.append(json.dumps(event, default=str)),
-    {options}
-)
 from tests.support.key_canaries import WAYS, keys_in, model_of
-from tests.support.llm_server import Cut, Fails, LlmServer, Sends
+from tests.support.litellm_calls import plain, request_to, streamed
+from tests.support.llm_server import Cut, Fails, LlmServer, Says, Sends
 from tests.support.pairwise import pairwise
 
+with LlmServer(Says("Hello!"), Says("Hello!")) as server:
+    plain(request_to(server)), streamed(request_to(server))  # both load modules
 cases = [
-    {{"client": client, "way": way, "failure": failure}}
+    {"client": client, "way": way, "failure": failure}
     for client in ("openai:gpt-4o", "anthropic:claude-sonnet-4-5")
     for way in WAYS
-    for failure in (Fails(400), Fails(500), Cut(), Sends("no JSON"))
+    for failure in (Fails(400), Cut(), Sends("no JSON"))
 ]
-for number in pairwise(cases):
-    client, (name, run) = cases[number]["client"], WAYS[cases[number]["way"]]
-    with LlmServer(cases[number]["failure"]) as server:
-        base = server.openai if client.startswith("openai") else server.url
-        model = model_of(client, more={{"api_base": base}}, retries=0)
-        events.clear()
-        try:
-            run(getattr(model, name), "USERTEXT my diagnosis")
-        except Exception as error:
-            sentry_sdk.capture_exception(error)
-        *automatic, ours = events
-        print(json.dumps([keys_in(ours), keys_in("".join(automatic)), len(automatic)]))
+
+def events_of(**options):
+    events, found = [], []
+    sentry_sdk.init(
+        dsn="http://key@127.0.0.1:9/1",
+        before_send=lambda event, hint: events.append(json.dumps(event, default=str)),
+        **options,
+    )
+    for number in pairwise(cases):
+        client, (name, run) = cases[number]["client"], WAYS[cases[number]["way"]]
+        with LlmServer(cases[number]["failure"]) as server:
+            base = server.openai if client.startswith("openai") else server.url
+            model = model_of(client, more={"api_base": base}, retries=0)
+            events.clear()
+            try:
+                run(getattr(model, name), "USERTEXT my diagnosis")
+            except Exception as error:
+                sentry_sdk.capture_exception(error)
+            *automatic, ours = events
+            found.append([keys_in(ours), keys_in("".join(automatic)), len(automatic)])
+    return found
+
+for options in ({}, {"disabled_integrations": [OpenAIIntegration()]}):
+    child = os.fork()  # Sentry patches modules of its process
+    if child == 0:
+        print("found", json.dumps(events_of(**options)), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def sentry(options: str) -> list[Any]:
+@cache
+def sentry_events() -> tuple[list[Any], list[Any]]:
     """Return for each failed call the keys in the event of its error, those in the events that Sentry sent by
-    itself, and the number of these events."""
-    program = textwrap.dedent(SENTRY.format(options=options))
+    itself, and the number of these events: with Sentry's integration of OpenAI, and without it.
+
+    Both run in forks of one process, since the import of litellm takes seconds.
+    """
     ran = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", SENTRY],
         capture_output=True,
         text=True,
         timeout=300,
         cwd=Path(__file__).parents[2],
     )
     assert ran.returncode == 0, ran.stderr
-    found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")]
-    assert len(found) >= len(WAYS) * 4
-    return found
+    lines = [line.removeprefix("found") for line in ran.stdout.splitlines() if line.startswith("found")]
+    with_openai, without_openai = map(json.loads, lines)
+    assert len(with_openai) == len(without_openai) >= len(WAYS) * 3
+    return with_openai, without_openai
 
 
-def test_sentry_sees_no_key_in_our_errors_and_its_own_integration_of_openai_no_api_key() -> None:
-    found = sentry("")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@needs_fork
+def test_sentry_gets_no_key_in_our_errors_and_no_api_key_from_its_openai_integration() -> None:
+    found, _ = sentry_events()
     assert not any(ours for ours, _, _ in found)
     assert not any("declared" in automatic for _, automatic, _ in found)
 
 
-def test_sentry_sees_no_key_at_all_without_its_integration_of_openai() -> None:
-    found = sentry("disabled_integrations=[OpenAIIntegration()],")
+@needs_fork
+def test_without_its_openai_integration_sentry_gets_no_key() -> None:
+    _, found = sentry_events()
     assert found == [[[], [], 0]] * len(found)

@@ -612,6 +612,8 @@ class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "litellm":
             print(*[os.environ["LITELLM_LOCAL_" + it] for it in ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS")])
+            sys.stdout.flush()
+            os._exit(0)  # the import takes seconds
 sys.meta_path.insert(0, Watch())
 from agentsession import agent, warm_up
 @agent(client="openai:gpt-4o", instruction="You help.")

@@ -39,6 +39,9 @@ async def seen(request):
     ids.append(id(asyncio.get_running_loop()))
     return await whole(request)
 
+gc.collect()
+gc.freeze()  # a collection of litellm's modules takes 0.2 s
+
 def loop_with_an_id_that_was_there():
     gc.collect()
     loops = [asyncio.new_event_loop()]
@@ -81,7 +84,7 @@ for client in (GPT, CLAUDE):
 """
 
 ANOTHER = """
-text = " ".join(map(str, range(100)))
+text = " ".join(map(str, range(40)))
 begun, ended = threading.Event(), threading.Event()
 said = []
 
@@ -94,7 +97,7 @@ async def slow(request):
 def together(client):
     begun.clear()
     ended.clear()
-    with LlmServer(Streams(text, pieces=100, pause=0.05)) as one, LlmServer(*[Says("Hello!")] * 4) as other:
+    with LlmServer(Streams(text, pieces=40, pause=0.04)) as one, LlmServer(*[Says("Hello!")] * 4) as other:
         thread = threading.Thread(target=lambda: asyncio.run(slow(request_to(one, client))))
         thread.start()
         begun.wait(60)

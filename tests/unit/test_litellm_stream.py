@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from agentsession.errors import ProviderCallError
 from agentsession.provider import Delta
+from agentsession.provider.litellm import retry
 from tests.support.litellm_calls import (
     CLAUDE,
     CLAUDE_BY_TOOL,
@@ -175,9 +176,10 @@ def test_a_reply_is_whole_once_its_finish_reason_has_come(ask: Any, client: str)
 @BOTH
 @EITHER_WAY
 @pytest.mark.parametrize("ends", ["cut", "early", "error"])
-def test_a_stream_that_is_cut_before_the_first_word_is_asked_for_again(
-    ask: Any, client: str, ends: Any
+def test_a_stream_that_is_cut_before_the_first_word_is_retried(
+    ask: Any, client: str, ends: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     with LlmServer(Streams("Lost", ends=ends, after=0), Says("Hello!")) as server:
         assert whole(ask(request_to(server, client))).text == "Hello!"
     assert len(server.requests) == 2

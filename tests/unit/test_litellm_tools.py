@@ -17,7 +17,7 @@ from agentsession._schema import OutputSchema
 from agentsession._tools.definition import Tool
 from agentsession.errors import ProviderCallError
 from agentsession.provider import Delta, PromptMessage, Reply, Request, ToolCall
-from agentsession.provider.litellm import wire
+from agentsession.provider.litellm import retry, wire
 from agentsession.provider.litellm.adapter import _litellm
 from tests.support.litellm_calls import (
     CLAUDE,
@@ -487,7 +487,10 @@ async def into(came: list[Any], pieces: Any) -> None:
 
 @BOTH
 @EITHER_STREAM
-def test_a_stream_that_is_cut_in_a_call_before_any_word_is_asked_for_again(ask: Any, client: str) -> None:
+def test_a_stream_that_is_cut_in_a_call_before_any_word_is_retried(
+    ask: Any, client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     with LlmServer(Streams(calls=TWO, ends="cut", after=5), Says(calls=TWO)) as server:
         assert whole(ask(tooled(server, client))).calls == ASKED
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import litellm
 import pytest
 
 from agentsession import NoResult, ProviderFailed, agent, testing, warm_up
@@ -149,18 +148,19 @@ def test_a_key_in_the_environment_is_not_refused(name: str, monkeypatch: pytest.
 def test_a_key_that_litellm_itself_was_given_is_not_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(litellm, name, "x", raising=False)
+    monkeypatch.setattr(_litellm(), name, "x", raising=False)
     refuse_unusable(_litellm(), Client.parse("openai:gpt-4o"))
 
 
 def test_a_provider_that_the_user_has_added_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(litellm, "custom_provider_map", [{"provider": "mine", "custom_handler": object()}])
+    handler = {"provider": "mine", "custom_handler": object()}
+    monkeypatch.setattr(_litellm(), "custom_provider_map", [handler])
     refuse_unusable(_litellm(), Client.parse("mine:model"))
 
 
 def test_a_missing_key_is_not_tried_again() -> None:
     """litellm raises it as a failure of the service, status 500."""
-    prompt = (PromptMessage("user", "Hi"),)
+    litellm, prompt = _litellm(), (PromptMessage("user", "Hi"),)
     request = Request(prompt, Client.parse("openai:gpt-4o"), OutputSchema(None), retries=2)
     with pytest.raises(Exception, match=r"(?i)credentials|api_key") as raised:
         litellm.completion(model="openai/gpt-4o", messages=[{"role": "user", "content": "Hi"}], max_retries=0)

@@ -30,7 +30,7 @@ from tests.support.models import chat_model, kept, put_raw, raw_text, stored, te
 pytestmark = pytest.mark.matrix("full")
 
 slow_fixture = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0")).filter(str.strip)
 JSON = st.recursive(
@@ -419,6 +419,7 @@ def test_the_first_use_of_the_types_from_many_threads_at_once_does_not_crash() -
     assert subprocess.run([sys.executable, "-c", COLD]).returncode == 0
 
 
+@pytest.mark.matrix
 def test_ten_thousand_messages_are_no_trouble(Chat: Any) -> None:
     """No time is asserted; work that grows with the square of this would not end."""
     many = [{"role": "user", "content": f"{number} " + "x" * 100} for number in range(10_000)]

@@ -191,17 +191,17 @@ def test_enough(agent_crash, agent_script):
 
 
 @pytest.mark.parametrize(
-    ("marker", "said"),
+    ("marker", "error"),
     [("(0)", "*it takes one step at least*"), ("", "*missing 1 required positional argument: 'count'")],
 )
-def test_a_marker_without_a_count_is_an_error(run_tests: Any, marker: str, said: str) -> None:
+def test_a_marker_without_a_count_is_an_error(run_tests: Any, marker: str, error: str) -> None:
     result = run_tests(f"""
 @pytest.mark.crash_steps{marker}
 def test_it(agent_crash):
     pass
 """)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([said])
+    result.stdout.fnmatch_lines([error])
 
 
 def test_the_plugin_may_be_imported_before_it_is_switched_on(run_tests: Any, pytester: Any) -> None:
