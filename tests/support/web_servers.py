@@ -32,7 +32,8 @@ def on_uvicorn(app: Any, **options: Any) -> Iterator[int]:
 @contextmanager
 def on_werkzeug(app: Any, *, threaded: bool = True) -> Iterator[int]:
     server = make_server("127.0.0.1", 0, app, threaded=threaded)
-    thread = threading.Thread(target=server.serve_forever)
+    # `shutdown` waits for the next poll: half a second by default.
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield server.server_port

@@ -142,7 +142,8 @@ def killed_after_line(number: int, database: Path, sign: int) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_killed_at_any_moment_it_goes_on_and_pays_once(tmp_path: Path) -> None:
-    stops = [(number, signal.SIGKILL) for number in (2, 6, 7, 9, 13)] + [(9, signal.SIGINT)]
+    # In a tool, while a call waits for approval, while it pays. The test below stops at every other step.
+    stops = [(4, signal.SIGKILL), (7, signal.SIGKILL), (9, signal.SIGKILL), (9, signal.SIGINT)]
     with ThreadPoolExecutor(4) as pool:
         runs = [
             pool.submit(killed_after_line, number, tmp_path / f"{number} {sign.name}.db", sign)

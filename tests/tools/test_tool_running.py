@@ -267,7 +267,7 @@ def test_slow_tools_share_one_connection(database_url: str) -> None:
 
 
 @on_sqlite
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [plain, astreamed])
 def test_a_turn_whose_tool_is_slow_keeps_its_claim(way: Way, database: Any) -> None:
     def wait() -> str:
         """Wait."""

@@ -15,7 +15,6 @@ from agentsession import info, testing
 from agentsession.provider import Reply
 from tests.support.approval_shop import CALL, refund
 from tests.support.browser import EXAMPLES, Page
-from tests.support.browser import chromium as chromium
 from tests.support.web_clients import fastapi_app, owned_chat
 from tests.support.web_servers import on_uvicorn, until
 
@@ -168,7 +167,10 @@ def test_the_text_box_stays_in_the_window(page: PromptMessage, width: int) -> No
     long = "word " * 4000 + "w" * 3000
     page.browser.set_window_size(width, 700)
     page.answers([testing.tool_call("lookup", order=10**200)], long)
-    page.say("Hello" * 300)
+    page.browser.execute_script(
+        "arguments[0].value = arguments[1]", page["#words"], "Hello" * 300
+    )  # typing it takes seconds
+    page["#send"].click()
     page.comes_to("Hello" * 300, long)
     box, root, transcript = (page.size(each) for each in ("#words", "html", "#transcript"))
     assert 0 < box["top"] < box["bottom"] <= box["height"]

@@ -108,7 +108,7 @@ def test_so_it_is_where_a_call_waits_for_an_approval(database: Any, route: str) 
         calls = [Chat.get_context(key, actor="ann").turn.approvals[0].call for key in keys]
         statuses = set()
 
-        @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         @given(case=operations[route].as_strategy(), at=st.sampled_from([0, 1, None]))
         def check(case: Any, at: int | None) -> None:
             if at is not None and "id" in case.path_parameters:

@@ -71,8 +71,13 @@ def served(request: Any) -> Served:
     return SERVED[request.param]
 
 
-def sent(port: int, path: str, words: str) -> http.client.HTTPConnection:
+def sent(port: int, path: str, words: str, buffer: int = 0) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    if buffer:
+        connection.sock = socket.socket()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.sock.settimeout(30)
+        connection.sock.connect(("127.0.0.1", port))
     body, type = json.dumps({"message": words}), {"Content-Type": "application/json"}
     connection.request("POST", f"/chats{path}", body, ANN | type)
     return connection
@@ -81,8 +86,8 @@ def sent(port: int, path: str, words: str) -> http.client.HTTPConnection:
 class Reading:
     """A request whose reply is read event by event."""
 
-    def __init__(self, port: int, path: str) -> None:
-        self.connection = sent(port, path, "Hello")
+    def __init__(self, port: int, path: str, buffer: int = 0) -> None:
+        self.connection = sent(port, path, "Hello", buffer)
         self.response = self.connection.getresponse()
 
     def event(self) -> tuple[str, Any]:
@@ -155,7 +160,7 @@ def test_a_client_that_never_reads_leaves_no_running_turn(database: Any, served:
 class Verbose:
     """Says more than the buffers of a connection hold, without waiting for anybody."""
 
-    piece, pieces = "more " * 10_000, 400
+    piece, pieces = "more " * 10_000, 120
 
     def ask(self, request: Any) -> Reply:
         raise AssertionError("it is streamed")
@@ -174,9 +179,9 @@ class Verbose:
 def test_the_reply_to_a_client_that_stops_reading_and_does_not_hang_up_is_stored(
     database: Any, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "READER_WAIT", 0.5)
+    monkeypatch.setattr(feed, "READER_WAIT", 0.2)
     Chat = owned_chat(database, provider=Verbose())
-    with served(Chat) as port, closing(Reading(port, "/stream")) as reading:
+    with served(Chat) as port, closing(Reading(port, "/stream", buffer=65_536)) as reading:
         assert reading.event()[0] == "turn_started"
         row = ended(Chat)
         assert row.status == "completed"
