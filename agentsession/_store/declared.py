@@ -76,7 +76,7 @@ def backend_of(model: type[peewee.Model]) -> Backend:
     database = database_of(model)
     backend = backend_for(database)
     if backend is None:
-        *others, last = (each.database_class.__name__ for each in DIALECTS)
+        *others, last = (each.__name__ for each in DIALECTS)
         found = f"{type(database).__name__} is not supported"
         raise _unusable(model, found, f"use a {', '.join(others)} or {last} of peewee")
     return backend
@@ -107,10 +107,13 @@ def has_async_database(model: type[peewee.Model]) -> bool:
 
 
 def backend_for(database: Any) -> Backend | None:
-    """Return the backend of a Peewee database; None if the database is not supported."""
-    for dialect in DIALECTS:
-        if isinstance(database, dialect.database_class):
-            return Backend(database, dialect, is_asynchronous(database))
+    """Return the backend of a Peewee database; None if the database is not supported.
+
+    The dialect is that of its nearest class: a database may be a class of its own under PostgreSQL's.
+    """
+    for class_ in type(database).__mro__:
+        if class_ in DIALECTS:
+            return Backend(database, DIALECTS[class_], is_asynchronous(database))
     return None
 
 

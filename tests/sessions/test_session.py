@@ -33,6 +33,8 @@ from agentsession import (
     testing,
     user_message,
 )
+from agentsession._store import declared
+from agentsession._store.dialects.sqlite import SqliteDialect
 from agentsession.provider import Delta, Reply
 from tests.support.layouts import layout_of, with_messages
 from tests.support.models import About, Answer, Ask, chat_model, roles, stored, texts
@@ -667,6 +669,20 @@ def test_a_database_that_is_not_initialised_is_named() -> None:
     Chat._meta.database = pw.Database("x")
     with pytest.raises(DslError, match="Database is not supported"):
         Chat.start_session("Hi")
+
+
+def test_a_database_has_the_dialect_of_its_nearest_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(pw.SqliteDatabase): ...
+
+    class OwnDialect(SqliteDialect):
+        database_class = Own
+
+    monkeypatch.setattr(declared, "DIALECTS", {**declared.DIALECTS, Own: OwnDialect()})
+    databases = {Own: OwnDialect, type("Sub", (Own,), {}): OwnDialect, pw.SqliteDatabase: SqliteDialect}
+    for class_, dialect in databases.items():
+        backend = declared.backend_for(class_(":memory:"))
+        assert backend is not None
+        assert type(backend.dialect) is dialect
 
 
 def test_subclasses_of_plain_types_in_a_reply_are_stored_as_plain_types(Chat: Any) -> None:

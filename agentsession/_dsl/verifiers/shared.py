@@ -96,7 +96,7 @@ def json_flaw(field: Any) -> str | None:
     "" for a JSON field without such a flaw, and None for a field of another type.
     """
     kinds = [(base.__module__, base.__name__) for base in type(field).__mro__]
-    flaws = {kind: flaw for dialect in DIALECTS for kind, flaw in dialect.json_fields.items()}
+    flaws = {kind: flaw for dialect in DIALECTS.values() for kind, flaw in dialect.json_fields.items()}
     flaw = next((flaws[kind] for kind in kinds if kind in flaws), None)
     return _conversion_flaw(field) if flaw == "" else flaw
 
