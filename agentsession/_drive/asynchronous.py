@@ -32,11 +32,11 @@ from agentsession._store.declared import run_on_store
 from agentsession._turn.effects import (
     CallModel,
     ClaimLost,
-    Effect,
     Emit,
     Hook,
     Machine,
     Outcome,
+    PlainEffect,
     Prepare,
     RunTools,
     Wait,
@@ -89,7 +89,7 @@ class AsyncPerformer(Performer):
         if self.batch is not None:
             self.batch.cancel(self.batch.tasks)
 
-    async def perform(self, effect: Effect, on_cancel: Callable[[BaseException], object]) -> Any:
+    async def perform(self, effect: PlainEffect, on_cancel: Callable[[BaseException], object]) -> Any:
         """Perform an effect that makes no events.
 
         `on_cancel` is called if the task is cancelled while the store is accessed, which goes on to its end.

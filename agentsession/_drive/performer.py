@@ -26,7 +26,6 @@ from agentsession._turn.effects import (
     CallModel,
     Claim,
     ClaimLost,
-    Effect,
     Finish,
     Hook,
     Insert,
@@ -34,6 +33,7 @@ from agentsession._turn.effects import (
     Ready,
     Save,
     Wait,
+    Write,
 )
 from agentsession.errors import ProviderFailed, TransactionOpen
 from agentsession.events import Event
@@ -167,7 +167,7 @@ class Performer:
         clock = _clock.fake.get()
         return Ready(time.time(), time.perf_counter() - began) if clock is None else Ready(clock.seconds, 0.0)
 
-    def access_store(self, effect: Effect) -> Any:
+    def access_store(self, effect: Load | Write) -> Any:
         """Perform an effect that reads or writes the session."""
         session = self.session
         match effect:

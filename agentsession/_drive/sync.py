@@ -31,11 +31,11 @@ from agentsession._drive.tool_workers import SyncToolBatch
 from agentsession._turn.effects import (
     CallModel,
     ClaimLost,
-    Effect,
     Emit,
     Hook,
     Machine,
     Outcome,
+    PlainEffect,
     Prepare,
     RunTools,
     Wait,
@@ -73,7 +73,7 @@ class SyncPerformer(Performer):
 
     batch: SyncToolBatch | None = None
 
-    def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: PlainEffect) -> Any:
         """Perform an effect that makes no events."""
         match effect:
             case Prepare(client):

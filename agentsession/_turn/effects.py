@@ -241,7 +241,10 @@ class Finish(StoreEffect, frozen=True):
 
 
 Write: TypeAlias = Insert | Claim | Save | Finish
-Effect: TypeAlias = Prepare | Load | Wait | Hook | Emit | CallModel | RunTools | Write
+PlainEffect: TypeAlias = Prepare | Load | Wait | Hook | Write
+"""The effects that make no events. A type checker reports one that a driver does not perform."""
+
+Effect: TypeAlias = PlainEffect | Emit | CallModel | RunTools
 Machine: TypeAlias = Generator[Effect, Any, Outcome]
 
 
