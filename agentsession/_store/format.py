@@ -46,7 +46,7 @@ def as_map(value: Json, where: str) -> JsonMap:
     if not isinstance(value, dict):
         raise unreadable(where, f"the stored context is a JSON {_kind(value)}, not an object")
     value = _cast_up(value, where)
-    if not is_current(value):
+    if not is_versioned(value):
         return value
     if not _is_count(value.get("revision")):
         raise unreadable(where, "the stored context has no revision number")
@@ -72,7 +72,7 @@ def _refuse_bad_head(head: JsonMap, where: str) -> None:
 
 def stored_layout(map_: JsonMap) -> str | None:
     """Return the layout in which a session is stored; None if nothing is stored yet."""
-    if is_current(map_):
+    if is_versioned(map_):
         return str(map_.get("layout", DOCUMENT))
     return DOCUMENT if map_.get("messages") else None
 
@@ -144,8 +144,16 @@ def decode_document(text: str | None) -> Context | None:
     )
 
 
+def is_versioned(map_: JsonMap) -> bool:
+    """Return whether the map has a version. It then has a revision and a layout, which no upcaster changes."""
+    return bool(map_.get("v", 0))
+
+
 def is_current(map_: JsonMap) -> bool:
-    """Return whether the map is of the current version, so that SQL can change it in place."""
+    """Return whether the map is of the current version, so that SQL can change it in place.
+
+    A map of an older version is replaced as a whole by the next claim.
+    """
     return map_.get("v") == VERSION
 
 

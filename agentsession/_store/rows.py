@@ -52,7 +52,7 @@ class Rows:
         map_ = self._head(text, where)
         self.table.head_column, self.table.is_locked = "revision", is_locked
         rows = self._selected(map_, key)
-        if rows and not is_locked and format.is_current(map_) and rows[-1][-1] != map_["revision"]:
+        if rows and not is_locked and format.is_versioned(map_) and rows[-1][-1] != map_["revision"]:
             self.table.head_column = "text"
             rows = self._selected(map_, key)
             if rows:

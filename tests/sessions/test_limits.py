@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from agentsession import ContextUnreadable, InputInvalid, OutputInvalid, StorageFailed, actions, testing
 from agentsession._json_values import compact
+from agentsession.context import VERSION
 from tests.support.layouts import flat_rows
 from tests.support.models import (
     About,
@@ -306,7 +307,14 @@ def test_a_reply_that_no_longer_fits_does_not_block_new_turns(database: Any) -> 
     assert [message.role for message in Chat.get_context(session.id).messages] == ["user", "assistant"] * 2
 
 
-NEWER = {"v": 2, "revision": 3, "layout": "document", "messages": [], "turn": None, "what": ["the future"]}
+NEWER = {
+    "v": VERSION + 1,
+    "revision": 3,
+    "layout": "document",
+    "messages": [],
+    "turn": None,
+    "what": ["the future"],
+}
 
 
 def test_a_map_of_a_newer_version_is_refused_by_every_action_and_unchanged(database: Any) -> None:
@@ -334,7 +342,7 @@ def test_a_map_of_a_newer_version_is_refused_by_every_action_and_unchanged(datab
     ):
         with (
             testing.script(Chat, []),
-            pytest.raises(ContextUnreadable, match=r"version 2, .* up to 1") as raised,
+            pytest.raises(ContextUnreadable, match=rf"version {VERSION + 1}, .* up to {VERSION}") as raised,
         ):
             action()
         assert "newer" in raised.value.fix

@@ -21,6 +21,7 @@ from agentsession import (
     info,
     testing,
 )
+from agentsession.context import VERSION
 from agentsession.provider import Reply
 from tests.support.layouts import messages_in_rows
 from tests.support.models import Answer, chat_model, let_the_lease_run_out, stored
@@ -99,7 +100,7 @@ def test_a_moved_session_continues(Rows: Any, Documents: Any) -> None:
 
 
 ODD: dict[str, Any] = {
-    "v": 1,
+    "v": VERSION,
     "revision": 7,
     "layout": "document",
     "ours": {"kept": True},

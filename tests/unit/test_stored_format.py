@@ -24,7 +24,7 @@ from agentsession._store.session_store import StoredSession
 from agentsession._turn.active_turn import apply_change
 from agentsession._turn.effects import Change
 from agentsession._turn_state import Turn, Usage
-from agentsession.context import Context, Message
+from agentsession.context import VERSION, Context, Message
 from tests.support.models import chat_model, kept, put_raw, raw_text, stored, texts
 
 pytestmark = pytest.mark.matrix("full")
@@ -175,7 +175,7 @@ def test_maps_of_before_load_and_are_upgraded_at_the_next_turn(Chat: Any, old: A
     assert Chat.get_context(record.id).messages[: len(said)] == before.messages
     assert asked[0][-1].content == "Next"
     now = stored(record)
-    assert (now["v"], now["revision"], now["layout"]) == (1, 2, Chat._meta.database.layout)
+    assert (now["v"], now["revision"], now["layout"]) == (VERSION, 2, Chat._meta.database.layout)
     if old and "own" in old:
         assert (now["own"], now["input"], now["metadata"]) == ([1], {"message": "U"}, {"m": 1})
         assert now["messages"][1]["x"] == 1
@@ -198,13 +198,15 @@ def test_unknown_keys_survive_a_turn(Chat: Any) -> None:
     assert session.context == kept(session)
 
 
+NEWER = f"version {VERSION + 1}, this package reads versions up to {VERSION}"
+
 UNREADABLE = [
     ("[]", "a JSON array, not an object"),
     ("5", "a JSON number, not an object"),
     ('"text"', "a JSON string, not an object"),
     ("true", "a JSON boolean, not an object"),
     ("{broken", "is not JSON"),
-    ('{"v": 2, "messages": []}', "version 2, this package reads versions up to 1"),
+    (f'{{"v": {VERSION + 1}, "messages": []}}', NEWER),
     ('{"v": "1"}', "version '1'"),
     ('{"v": 1, "layout": "tree", "revision": 1}', "layout 'tree'"),
     ('{"v": 1, "layout": "rows", "revision": 1}', "no count of messages"),
@@ -233,7 +235,7 @@ HEAD = '{"v": 1, "revision": 1, "layout": "rows", "count": 0, "turns": 0'
 
 UNREADABLE_HEADS = [
     ("[]", "a JSON array, not an object"),
-    ('{"v": 2, "layout": "rows"}', "version 2, this package reads versions up to 1"),
+    (f'{{"v": {VERSION + 1}, "layout": "rows"}}', NEWER),
     ('{"v": 1, "layout": "rows", "revision": null}', "no revision number"),
     ('{"v": 1, "layout": "rows", "revision": 1}', "no count of messages"),
     ('{"v": 1, "layout": "rows", "revision": 1, "count": -1, "turns": 0}', "no count of messages"),
@@ -354,7 +356,7 @@ def test_keys_without_a_value_are_absent_and_nothing_secret_is_stored(database: 
 def test_a_context_that_the_database_reads_in_another_way_never_loops(Chat: Any) -> None:
     """msgspec takes the last of two equal keys, SQLite the first."""
     own = {"document": '"messages":[]', "rows": '"count":0,"turns":0'}[layout := Chat._meta.database.layout]
-    twice = f'{{"v":1,"revision":1,"revision":2,"layout":"{layout}",{own}}}'
+    twice = f'{{"v":{VERSION},"revision":1,"revision":2,"layout":"{layout}",{own}}}'
     record = Chat.create()
     put_raw(Chat, twice)
     with pytest.raises(ContextUnreadable, match="a write was refused"):
