@@ -145,7 +145,7 @@ def decode_document(text: str | None) -> Context | None:
 
 
 def is_versioned(map_: JsonMap) -> bool:
-    """Return whether the map has a version. It then has a revision and a layout, which no upcaster changes."""
+    """Return whether the map has a version, and so a revision and a layout, which no upcaster changes."""
     return bool(map_.get("v", 0))
 
 
