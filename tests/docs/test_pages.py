@@ -10,6 +10,7 @@ from typing import Any
 import peewee as pw
 import pytest
 
+from agentsession.contrib._web.routes import ROUTES
 from tests.docs.examples import ROOT, blocks, defined_tests, named_tests, run
 
 DOCS = ROOT / "docs"
@@ -58,6 +59,12 @@ def test_each_page_is_in_the_navigation() -> None:
     """The build warns of a missing page, and is silent about one that no menu leads to."""
     listed = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == [name_of(page) for page in PAGES]
+
+
+def test_each_route_is_in_the_page_about_the_web() -> None:
+    page = (DOCS / "how-to" / "web.md").read_text()
+    shown = set(re.findall(r"`([A-Z]+ /[^`?]*)", page))
+    assert {f"{route.method} {route.path}" for route in ROUTES} <= shown
 
 
 @pytest.mark.parametrize(

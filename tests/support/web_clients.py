@@ -23,6 +23,26 @@ from tests.support.layouts import layout_of, with_messages
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 
+ROUTES = [
+    "POST /chats/",
+    "GET /chats/",
+    "POST /chats/stream",
+    "GET /chats/{id}",
+    "DELETE /chats/{id}",
+    "POST /chats/{id}/messages",
+    "POST /chats/{id}/messages/stream",
+    "POST /chats/{id}/resume",
+    "POST /chats/{id}/resume/stream",
+    "POST /chats/{id}/cancel",
+]
+"""The routes of `owned_chat` under `/chats`, as OpenAPI has them."""
+
+WAITING = [
+    "GET /chats/{id}/approvals",
+    "POST /chats/{id}/approvals",
+]
+"""The routes that exist beside them where a tool needs an approval."""
+
 
 def owned_chat(database: Any, session: Any = None, key: Any = None, **options: Any) -> Any:
     """A model whose sessions have owners and times."""

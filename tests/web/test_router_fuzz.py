@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from agentsession import testing
 from agentsession.contrib.fastapi import session_router
 from tests.support.approval_shop import CALL, refund
-from tests.support.web_clients import owned_chat
+from tests.support.web_clients import ROUTES, WAITING, owned_chat
 
 pytestmark = pytest.mark.layouts("document")  # test_web.py calls the routes in both
 
@@ -46,26 +46,6 @@ class Bill(BaseModel):
     kind: Literal["bill", "offer"]
     lines: list[str]
     total: float
-
-
-ROUTES = [
-    "POST /chats/",
-    "GET /chats/",
-    "POST /chats/stream",
-    "GET /chats/{id}",
-    "DELETE /chats/{id}",
-    "POST /chats/{id}/messages",
-    "POST /chats/{id}/messages/stream",
-    "POST /chats/{id}/resume",
-    "POST /chats/{id}/resume/stream",
-    "POST /chats/{id}/cancel",
-]
-
-
-WAITING = [
-    "GET /chats/{id}/approvals",
-    "POST /chats/{id}/approvals",
-]
 
 
 def operations_of(model: Any) -> dict[str, Any]:
