@@ -21,7 +21,8 @@ from tests.support.models import Answer, chat_model
 from tests.support.owned_models import KINDS, Case, named, owned
 from tests.support.pairwise import pairwise
 
-STORES = [("sqlite", "document"), ("sqlite", "rows"), ("postgres", "rows"), ("mariadb", "document")]
+STORES = [("sqlite", layout) for layout in LAYOUTS]
+STORES += [(name, server.layout) for name, server in servers.SERVERS.items()]
 """The databases and layouts of the matrix: each of them, in fewer than all pairs."""
 
 

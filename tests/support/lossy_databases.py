@@ -177,7 +177,7 @@ class Losing(servers.Recording):
         return arrive
 
 
-LOSING = {plain: type(plain.__name__, (Losing, plain), {}) for plain in servers.PLAIN.values()}
+LOSING = {plain: type(plain.__name__, (Losing, plain), {}) for plain in servers.PLAIN}
 
 
 def losing(database: Any) -> Any:

@@ -7,6 +7,8 @@ create schemas. With `AGENTSESSION_TEST_SERVERS=required` a server that does not
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from uuid import uuid4
 import peewee as pw
 from playhouse.pool import PooledMySQLDatabase, PooledPostgresqlDatabase, PooledSqliteDatabase
 
-BACKENDS = ("sqlite", "postgres", "mariadb")
 REQUIRED = os.environ.get("AGENTSESSION_TEST_SERVERS") == "required"
 POSTGRES = os.environ.get("AGENTSESSION_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
 MARIADB = os.environ.get("AGENTSESSION_TEST_MARIADB", "mysql://root@127.0.0.1:3306/test")
@@ -44,8 +45,72 @@ class MariaRecording(Recording, pw.MySQLDatabase):
     pass
 
 
-POOLS = {"sqlite": PooledSqliteDatabase, "postgres": PooledPostgresqlDatabase, "mariadb": PooledMySQLDatabase}
-PLAIN = {"sqlite": SqliteRecording, "postgres": PostgresRecording, "mariadb": MariaRecording}
+@dataclass(frozen=True, kw_only=True)
+class DatabaseServer:
+    """A database server of the tests.
+
+    `url` is a database in which the tests may create schemas. `layout` is that of its tests in the short
+    matrix. Each test has a schema of its own; where `has_schemas` is False, it has a database of its own.
+    `asynchronous` is the name of a class of `playhouse.pwasyncio`. `options` and `async_options` return what
+    the classes take for a schema ("" for none).
+    """
+
+    url: str
+    layout: str
+    plain: Any
+    pool: Any
+    asynchronous: str
+    has_schemas: bool
+    create: str
+    drop: str
+    options: Callable[[str], dict[str, Any]]
+    async_options: Callable[[str], dict[str, Any]]
+
+    def url_of(self, schema: str) -> str:
+        return f"{self.url}?schema={schema}" if self.has_schemas else f"{self.url.rsplit('/', 1)[0]}/{schema}"
+
+
+def _postgres_options(schema: str) -> dict[str, Any]:
+    search = {"options": f"-c search_path={schema} -c synchronous_commit=off"} if schema else {}
+    return {"prefer_psycopg3": True, **search}
+
+
+def _async_postgres_options(schema: str) -> dict[str, Any]:
+    settings = {"search_path": schema, "application_name": schema, "synchronous_commit": "off"}
+    return {"server_settings": settings if schema else {}}
+
+
+SERVERS = {
+    "postgres": DatabaseServer(
+        url=POSTGRES,
+        layout="rows",
+        plain=PostgresRecording,
+        pool=PooledPostgresqlDatabase,
+        asynchronous="AsyncPostgresqlDatabase",
+        has_schemas=True,
+        create="create schema {}",
+        drop="drop schema {} cascade",
+        options=_postgres_options,
+        async_options=_async_postgres_options,
+    ),
+    "mariadb": DatabaseServer(
+        url=MARIADB,
+        layout="document",
+        plain=MariaRecording,
+        pool=PooledMySQLDatabase,
+        asynchronous="AsyncMySQLDatabase",
+        has_schemas=False,
+        create="create database {} character set utf8mb4",
+        drop="drop database {}",
+        # for TLS, PyMySQL reads all certificates of the system at each connection
+        options=lambda _: {"mariadb": True, "ssl_disabled": True},
+        async_options=lambda _: {"mariadb": True},
+    ),
+}
+"""The servers, by their names in the markers. The tests of the matrix run on each of them."""
+
+BACKENDS = ("sqlite", *SERVERS)
+PLAIN = (SqliteRecording, *(server.plain for server in SERVERS.values()))
 
 
 def place_of(backend: str, folder: Path) -> str:
@@ -53,12 +118,9 @@ def place_of(backend: str, folder: Path) -> str:
     if backend == "sqlite":
         return f"sqlite:///{folder / 'chat.db'}"
     require(backend)
-    name = f"agentsession_{uuid4().hex[:12]}"
-    if backend == "postgres":
-        admin("postgres").execute_sql(f"create schema {name}")
-        return f"{POSTGRES}?schema={name}"
-    admin("mariadb").execute_sql(f"create database {name} character set utf8mb4")
-    return f"{MARIADB.rsplit('/', 1)[0]}/{name}"
+    schema = f"agentsession_{uuid4().hex[:12]}"
+    admin(backend).execute_sql(SERVERS[backend].create.format(schema))
+    return SERVERS[backend].url_of(schema)
 
 
 def open_database(url: Any, pool: int = 0) -> Any:
@@ -71,23 +133,25 @@ def open_database(url: Any, pool: int = 0) -> Any:
 
 
 def _opened(url: str, pool: int) -> Any:
-    backend = backend_of(url)
     options: dict[str, Any] = {"max_connections": pool, "timeout": 20} if pool else {}
-    kind: Any = (POOLS if pool else PLAIN)[backend]
+    backend = backend_of(url)
     if backend == "sqlite":
         pragmas = {"journal_mode": "wal", "busy_timeout": 5000, "synchronous": "off"}
         options |= {"check_same_thread": False} if pool else {}
+        kind: Any = PooledSqliteDatabase if pool else SqliteRecording
         return kind(url.removeprefix("sqlite:///"), pragmas=pragmas, **options)
+    server = SERVERS[backend]
+    name, schema, address = _parts(url)
+    kind = server.pool if pool else server.plain
+    return kind(name, **address, **server.options(schema), **options)
+
+
+def _parts(url: str) -> tuple[str, str, dict[str, Any]]:
+    """Return the name of the database, that of the schema, and the options of the address."""
     server = urlsplit(url)
-    options |= {"user": server.username, "host": server.hostname, "port": server.port}
-    if server.password:
-        options["password"] = server.password
-    name = server.path.strip("/")
-    if backend == "mariadb":  # for TLS, PyMySQL reads all certificates of the system at each connection
-        return kind(name, mariadb=True, ssl_disabled=True, **options)
-    schema = server.query.partition("=")[2]
-    search = {"options": f"-c search_path={schema} -c synchronous_commit=off"} if schema else {}
-    return kind(name, prefer_psycopg3=True, **search, **options)
+    address: dict[str, Any] = {"user": server.username, "host": server.hostname, "port": server.port}
+    address |= {"password": server.password} if server.password else {}
+    return server.path.strip("/"), server.query.partition("=")[2], address
 
 
 def open_async_database(url: str, pool_size: int = 2) -> Any:
@@ -106,30 +170,23 @@ def _opened_async(url: str, pool_size: int) -> Any:
         pragmas = {"journal_mode": "wal", "busy_timeout": 5000, "synchronous": "off"}
         path = url.removeprefix("sqlite:///")
         return pwasyncio.AsyncSqliteDatabase(path, pragmas=pragmas, pool_size=pool_size)
-    server = urlsplit(url)
-    options: dict[str, Any] = {"user": server.username, "host": server.hostname, "port": server.port}
-    options |= {"password": server.password} if server.password else {}
-    name = server.path.strip("/")
-    if backend == "mariadb":
-        return pwasyncio.AsyncMySQLDatabase(name, mariadb=True, pool_size=pool_size, **options)
-    schema = server.query.partition("=")[2]
-    settings = {"search_path": schema, "application_name": schema, "synchronous_commit": "off"}
-    settings = settings if schema else {}
-    return pwasyncio.AsyncPostgresqlDatabase(name, pool_size=pool_size, server_settings=settings, **options)
+    name, schema, address = _parts(url)
+    server = SERVERS[backend]
+    kind = getattr(pwasyncio, server.asynchronous)
+    return kind(name, pool_size=pool_size, **address, **server.async_options(schema))
 
 
 def backend_of(url: str) -> str:
-    return {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mariadb"}[url.partition(":")[0]]
+    scheme = url.partition(":")[0]
+    return next((name for name, each in SERVERS.items() if each.url.startswith(f"{scheme}:")), "sqlite")
 
 
 def remove(url: str) -> None:
     """Drop what `place_of` made."""
-    url = url.partition("#")[0]
     backend = backend_of(url)
-    if backend == "postgres":
-        admin(backend).execute_sql(f"drop schema {url.partition('=')[2]} cascade")
-    elif backend == "mariadb":
-        admin(backend).execute_sql(f"drop database {url.rsplit('/', 1)[1]}")
+    if backend != "sqlite":
+        name, schema, _ = _parts(url.partition("#")[0])
+        admin(backend).execute_sql(SERVERS[backend].drop.format(schema or name))
 
 
 def require(backend: str) -> None:
@@ -156,4 +213,4 @@ def unreachable(backend: str) -> str | None:
 @cache
 def admin(backend: str) -> Any:
     """A connection of the test run's own."""
-    return open_database(POSTGRES if backend == "postgres" else MARIADB)
+    return open_database(SERVERS[backend].url)
