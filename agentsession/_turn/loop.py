@@ -34,10 +34,11 @@ from agentsession._turn.effects import (
 )
 from agentsession._turn.finish import complete_turn, fail_turn, interrupt_turn
 from agentsession._turn.guarded_write import load_claim_error, write_as_holder
-from agentsession._turn.model_io import SILENT, Prompt, PromptMessage, Reply
+from agentsession._turn.model_io import Prompt, Reply
 from agentsession._turn.prompt_messages import (
     build_prompt,
     check_chosen,
+    repair_messages,
     select_visible,
     select_window,
     to_prompt_messages,
@@ -109,7 +110,7 @@ def _outcome(active: ActiveTurn) -> Machine:
         mismatch = yield from _output_mismatch(active, reply, retries)
         if mismatch is None:
             return (yield from complete_turn(active, reply))
-        misfits = (*misfits, *_repair_messages(reply, mismatch))
+        misfits = (*misfits, *repair_messages(reply, mismatch))
         retries -= 1
 
 
@@ -273,13 +274,6 @@ def _with_finish_reason(mismatch: SchemaMismatch, reply: Reply) -> SchemaMismatc
 def _attempt(reply: Reply, mismatch: SchemaMismatch) -> Attempt:
     error = storable_text(str(mismatch))
     return Attempt(reply.text, error, reply.usage, reply.cost, round(reply.duration, 6))
-
-
-def _repair_messages(reply: Reply, mismatch: SchemaMismatch) -> Prompt:
-    """Return the messages that ask the model again after a reply that does not fit."""
-    text = reply.text if reply.text.strip() else SILENT
-    request = f"That reply does not fit the required format: {mismatch}. Answer again, in that format only."
-    return PromptMessage("assistant", text), PromptMessage("user", request)
 
 
 def _after_its_hook(active: ActiveTurn, failure: TurnFailed) -> Generator[Effect, Any, TurnFailed]:

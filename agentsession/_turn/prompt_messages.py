@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import attrgetter, eq
 from typing import Any
 
-from agentsession._schema import InputSchema
+from agentsession._schema import InputSchema, SchemaMismatch
 from agentsession._turn.model_io import (
     BEGINNING,
     ENDED,
@@ -23,6 +23,7 @@ from agentsession._turn.model_io import (
     UNKNOWN,
     Prompt,
     PromptMessage,
+    Reply,
     with_edited,
 )
 from agentsession._turn.tool_messages import (
@@ -230,3 +231,10 @@ def latest_reply(context: Context) -> Message | None:
         if is_reply and message.turn not in ended_otherwise and message.turn != running:
             return message
     return None
+
+
+def repair_messages(reply: Reply, mismatch: SchemaMismatch) -> Prompt:
+    """Return the messages that ask the model again after a reply that does not fit."""
+    text = reply.text if reply.text.strip() else SILENT
+    request = f"That reply does not fit the required format: {mismatch}. Answer again, in that format only."
+    return PromptMessage("assistant", text), PromptMessage("user", request)
